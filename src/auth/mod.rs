@@ -1,0 +1,1 @@
+//! Proving who is there, and who we are. No I/O.

@@ -1,0 +1,1 @@
+//! What a statement text tells without a grammar.

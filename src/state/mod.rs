@@ -1,0 +1,1 @@
+//! What a session carries from server to server.

@@ -1,0 +1,246 @@
+//! Counters and histograms that the data path adds to. Relaxed atomics, no locks, no allocation.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::error::Fault;
+
+/// What one pool has done since it was made.
+#[derive(Debug, Default)]
+pub struct PoolStats {
+    /// Statements answered (simple queries, Executes) and transactions ended.
+    pub queries: Counter,
+    pub transactions: Counter,
+    /// Servers lent.
+    pub checkouts: Counter,
+    /// Bytes from clients to servers, and from servers to clients.
+    pub bytes_received: Counter,
+    pub bytes_sent: Counter,
+    /// Sums in microseconds, for the console's averages.
+    pub query_micros: Counter,
+    pub transaction_micros: Counter,
+    pub wait_micros: Counter,
+    /// Parse messages from clients, Parse messages to servers, Bind messages.
+    pub client_parses: Counter,
+    pub server_parses: Counter,
+    pub binds: Counter,
+    pub logins: Counter,
+    pub connects_ok: Counter,
+    pub connects_failed: Counter,
+    pub retries: Counter,
+    pub closes: PerReason<{ CloseReason::COUNT }>,
+    pub statements: PerReason<{ StatementOutcome::COUNT }>,
+    pub query_duration: Histogram,
+    pub transaction_duration: Histogram,
+    pub checkout_wait: Histogram,
+    pub server_connect: Histogram,
+}
+
+/// What belongs to no pool.
+#[derive(Debug, Default)]
+pub struct ProcessStats {
+    pub accepted: Counter,
+    pub login_failures: Counter,
+    pub cancels: Counter,
+    pub login_duration: Histogram,
+    pub errors: ErrorStats,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Relaxed);
+    }
+
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// One counter for each value of a small enum.
+#[derive(Debug)]
+pub struct PerReason<const N: usize>([Counter; N]);
+
+impl<const N: usize> Default for PerReason<N> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const N: usize> PerReason<N> {
+    pub fn increment(&self, index: usize) {
+        if let Some(counter) = self.0.get(index) {
+            counter.increment();
+        }
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
+        self.0.iter().map(Counter::value)
+    }
+}
+
+/// Why a server was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum CloseReason {
+    /// The server ended the connection, or it broke.
+    Lost,
+    /// Older than `recycle`.
+    Recycle,
+    /// Idle longer than `idle_timeout`.
+    IdleTimeout,
+    /// Beyond `size`, and idle longer than `overflow_linger`.
+    Overflow,
+    /// `pre_ping` had no answer.
+    PrePing,
+    /// The client left with work under way.
+    ClientLeft,
+    /// State could not be discarded.
+    ResetFailed,
+    /// A cap was reached and another pool's waiter was older.
+    TakenOver,
+    /// `query_timeout`, `transaction_timeout`, `idle_in_transaction_timeout`, `flush_timeout`.
+    Timeout,
+    /// A transaction block in statement mode, and the like.
+    Refused,
+    /// The server broke the protocol.
+    Protocol,
+    /// pgweir is stopping, or its pool is gone.
+    Shutdown,
+    /// An internal invariant was broken.
+    Bug,
+}
+
+impl CloseReason {
+    pub const ALL: [Self; 13] = [
+        Self::Lost,
+        Self::Recycle,
+        Self::IdleTimeout,
+        Self::Overflow,
+        Self::PrePing,
+        Self::ClientLeft,
+        Self::ResetFailed,
+        Self::TakenOver,
+        Self::Timeout,
+        Self::Refused,
+        Self::Protocol,
+        Self::Shutdown,
+        Self::Bug,
+    ];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The value of the metric label `reason`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Recycle => "recycle",
+            Self::IdleTimeout => "idle_timeout",
+            Self::Overflow => "overflow",
+            Self::PrePing => "pre_ping",
+            Self::ClientLeft => "client_left",
+            Self::ResetFailed => "reset_failed",
+            Self::TakenOver => "taken_over",
+            Self::Timeout => "timeout",
+            Self::Refused => "refused",
+            Self::Protocol => "protocol",
+            Self::Shutdown => "shutdown",
+            Self::Bug => "bug",
+        }
+    }
+}
+
+/// What a prepared statement met on the server it was wanted on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(usize)]
+pub enum StatementOutcome {
+    /// Already there.
+    Hit,
+    /// Had to be prepared.
+    Miss,
+    /// Closed to make room.
+    Evicted,
+}
+
+impl StatementOutcome {
+    pub const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Evicted];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The value of the metric label `outcome`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Evicted => "evicted",
+        }
+    }
+}
+
+/// Errors by SQLSTATE class and fault. A class that is not in [`ErrorStats::CLASSES`] counts as `other`.
+#[derive(Debug)]
+pub struct ErrorStats([[Counter; 3]; ErrorStats::CLASSES.len()]);
+
+impl ErrorStats {
+    pub const CLASSES: [&'static str; 17] = [
+        "08", "0A", "22", "23", "25", "26", "28", "34", "3D", "40", "42", "53", "54", "55", "57",
+        "XX", "other",
+    ];
+    pub const FAULTS: [Fault; 3] = [Fault::Client, Fault::Server, Fault::Proxy];
+
+    pub fn increment(&self, class: &str, fault: Fault) {
+        let row = Self::CLASSES.iter().position(|c| *c == class).unwrap_or(Self::CLASSES.len() - 1);
+        let column = Self::FAULTS.iter().position(|f| *f == fault).unwrap_or(0);
+        if let Some(counter) = self.0.get(row).and_then(|faults| faults.get(column)) {
+            counter.increment();
+        }
+    }
+
+    /// `(class, fault, count)` of those that are not zero.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, Fault, u64)> + '_ {
+        self.0.iter().zip(Self::CLASSES).flat_map(|(row, class)| {
+            row.iter().zip(Self::FAULTS).map(move |(c, fault)| (class, fault, c.value()))
+        })
+    }
+}
+
+impl Default for ErrorStats {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())))
+    }
+}
+
+/// A histogram of durations with the fixed bounds of [`Histogram::BOUNDS_MICROS`].
+#[derive(Debug, Default)]
+pub struct Histogram {
+    /// One for each bound, and the last for what is longer than all of them. Not cumulative.
+    buckets: [Counter; Histogram::BOUNDS_MICROS.len() + 1],
+    sum_micros: Counter,
+}
+
+impl Histogram {
+    /// Upper bounds in microseconds, 50 µs to 60 s.
+    pub const BOUNDS_MICROS: [u64; 19] = [
+        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+        1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+    ];
+
+    pub fn observe(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let index = Self::BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.increment();
+        }
+        self.sum_micros.add(micros);
+    }
+
+    /// Counts of each bucket (not cumulative), the last unbounded, and the sum in microseconds.
+    pub fn values(&self) -> (Vec<u64>, u64) {
+        (self.buckets.iter().map(Counter::value).collect(), self.sum_micros.value())
+    }
+}

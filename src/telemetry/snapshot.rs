@@ -1,0 +1,197 @@
+//! What the console, `/status` and `/metrics` are made from: plain values, copied at one moment.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::counters::{PoolStats, ProcessStats};
+use crate::config::{Config, PoolMode};
+
+/// Gives snapshots of the running proxy. A scrape walks pools; only `clients` and `servers`, which
+/// the console asks for, walk connections.
+pub trait Observe: Send + Sync {
+    fn config(&self) -> Arc<Config>;
+    fn process(&self) -> ProcessSnapshot;
+    fn domains(&self) -> Vec<DomainSnapshot>;
+    fn pools(&self) -> Vec<PoolSnapshot>;
+    fn clients(&self) -> Vec<ClientSnapshot>;
+    fn servers(&self) -> Vec<ServerSnapshot>;
+}
+
+/// The process as a whole.
+#[derive(Debug, Clone)]
+pub struct ProcessSnapshot {
+    pub started: SystemTime,
+    pub stats: Arc<ProcessStats>,
+    pub clients_login: usize,
+    pub clients_connected: usize,
+    /// A drain has begun.
+    pub draining: bool,
+}
+
+/// A domain: what `SHOW DATABASES` and `/readyz` want to know.
+#[derive(Debug, Clone)]
+pub struct DomainSnapshot {
+    pub config: Arc<crate::config::Domain>,
+    pub clients: usize,
+    pub servers: usize,
+    /// `Err`: the last thing that went wrong, with nothing having worked since.
+    pub usable: Result<(), String>,
+}
+
+/// A pool: one domain, mode and server user.
+#[derive(Debug, Clone)]
+pub struct PoolSnapshot {
+    pub domain: Arc<str>,
+    /// The database on the server.
+    pub database: Arc<str>,
+    /// The server user.
+    pub user: Arc<str>,
+    /// `read_write` until the other modes are built.
+    pub mode: &'static str,
+    pub pool_mode: PoolMode,
+    pub host: Arc<str>,
+    /// Clients linked to a server, connected without one, and queued for one.
+    pub clients_active: usize,
+    pub clients_idle: usize,
+    pub clients_waiting: usize,
+    pub servers: ServerCounts,
+    pub size: usize,
+    pub min: usize,
+    pub max_overflow: usize,
+    /// Age of the oldest waiter.
+    pub oldest_wait: Duration,
+    /// Cancel requests being sent for clients of this pool.
+    pub cancels_active: usize,
+    pub stats: Arc<PoolStats>,
+}
+
+impl PoolSnapshot {
+    /// Servers beyond `size`.
+    pub fn overflow(&self) -> usize {
+        self.servers.total().saturating_sub(self.size)
+    }
+}
+
+/// Servers of a pool by the place that they are in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerCounts {
+    /// Being opened.
+    pub login: usize,
+    pub idle: usize,
+    /// Given back and being cleaned.
+    pub used: usize,
+    /// Being proved alive.
+    pub tested: usize,
+    /// Lent.
+    pub active: usize,
+    /// Held back until a cancel request that was meant for it has gone through.
+    pub being_canceled: usize,
+    pub closing: usize,
+}
+
+impl ServerCounts {
+    pub const fn total(&self) -> usize {
+        self.login
+            + self.idle
+            + self.used
+            + self.tested
+            + self.active
+            + self.being_canceled
+            + self.closing
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ClientState {
+    Login,
+    Idle,
+    Waiting,
+    Active,
+}
+
+impl ClientState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Idle => "idle",
+            Self::Waiting => "waiting",
+            Self::Active => "active",
+        }
+    }
+}
+
+/// An address as `SHOW CLIENTS` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    Tcp { ip: IpAddr, port: u16 },
+    Unix,
+}
+
+/// One client.
+#[derive(Debug, Clone)]
+pub struct ClientSnapshot {
+    pub id: u64,
+    /// The domain's name and the user that the client logged in as.
+    pub domain: Arc<str>,
+    pub user: Arc<str>,
+    pub state: ClientState,
+    pub peer: Peer,
+    pub local: Peer,
+    pub connected: SystemTime,
+    /// The beginning of the newest request.
+    pub requested: SystemTime,
+    /// How long it has been waiting for a server, if it is.
+    pub wait: Duration,
+    /// The server that it is linked to.
+    pub link: Option<u64>,
+    /// That server's process id.
+    pub remote_pid: Option<i32>,
+    pub application_name: Arc<str>,
+    pub prepared_statements: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerState {
+    Login,
+    Idle,
+    Used,
+    Tested,
+    Active,
+    BeingCanceled,
+    Closing,
+}
+
+impl ServerState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Idle => "idle",
+            Self::Used => "used",
+            Self::Tested => "tested",
+            Self::Active => "active",
+            Self::BeingCanceled => "being_canceled",
+            Self::Closing => "closing",
+        }
+    }
+}
+
+/// One server.
+#[derive(Debug, Clone)]
+pub struct ServerSnapshot {
+    pub id: u64,
+    pub domain: Arc<str>,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub state: ServerState,
+    pub peer: Peer,
+    pub local: Peer,
+    pub connected: SystemTime,
+    /// When it was last lent.
+    pub requested: SystemTime,
+    /// The client that it is linked to.
+    pub link: Option<u64>,
+    pub remote_pid: i32,
+    pub application_name: Arc<str>,
+    pub prepared_statements: usize,
+}

@@ -1,0 +1,1 @@
+//! `PostgreSQL` protocol version 3 as bytes. No I/O, no clock, no logging.

@@ -1,0 +1,1 @@
+//! Properties of the tree that no lint checks.
