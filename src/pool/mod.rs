@@ -1,1 +1,4 @@
-//! Servers, lent out.
+//! Servers, lent out: one pool for each (domain, mode, server user).
+
+pub mod core;
+pub mod ledger;

@@ -1,1 +1,3 @@
 //! One connection to `PostgreSQL`.
+
+pub mod exchange;

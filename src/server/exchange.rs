@@ -1,0 +1,396 @@
+//! What a server owes: every message that was sent to it, until it is answered. Pure.
+//!
+//! The rules are those of the protocol's message flow (PostgreSQL documentation, chapter 55.2): an
+//! error in an extended segment skips everything up to the next Sync; in copy-in mode Sync and Flush
+//! are ignored; messages of a copy that has ended are ignored without a word.
+//!
+//! Invariant: each entry of `owed` gets exactly one end: answered, skipped by an error, or lost in a
+//! copy.
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use crate::wire::backend::TxStatus;
+
+/// Whether an answer goes on to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Forward,
+    /// It answers something that the client did not send.
+    Swallow,
+}
+
+/// A message that a server answers, or that we answer in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Query or `FunctionCall`: everything up to a `ReadyForQuery` belongs to it.
+    Simple(Verdict),
+    Sync,
+    Parse(Verdict),
+    Bind,
+    Describe,
+    Execute,
+    Close(Verdict),
+    /// `CopyDone` or `CopyFail`, sent before the server was seen to be in copy-in mode.
+    CopyEnd,
+    /// Never sent: the answer is ours, and due when everything in front of it is answered.
+    MadeUp(MadeUp),
+}
+
+/// An answer of ours in the place of the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MadeUp {
+    ParseComplete,
+    CloseComplete,
+}
+
+/// What was noted of a message that came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undone<U> {
+    /// True if this message failed; false if an earlier one did and the server skipped it.
+    pub failed: bool,
+    pub undo: U,
+}
+
+/// The server sent what nothing had asked for.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error("the server sent {tag:?} while {owed:?} was owed", tag = char::from(*.tag))]
+pub struct Violation {
+    pub tag: u8,
+    pub owed: Option<Request>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copy {
+    None,
+    In,
+    Out,
+    Both,
+}
+
+#[derive(Debug)]
+struct Entry<U> {
+    request: Request,
+    undo: Option<U>,
+}
+
+/// The exchange in progress on a server connection.
+///
+/// `U` is what the caller wants back about a message that came to nothing.
+#[derive(Debug)]
+pub struct Exchange<U> {
+    owed: VecDeque<Entry<U>>,
+    /// Entries of `owed` that end with a `ReadyForQuery`.
+    boundaries: usize,
+    /// Entries ever taken off `owed`, which makes it the serial number of the first one.
+    answered: u64,
+    copy: Copy,
+    /// An error was reported, and no Sync has been sent since: the server ignores everything.
+    skipping: bool,
+    /// Extended messages were sent, and no Sync since.
+    segment_open: bool,
+    tx: TxStatus,
+    undone: Vec<Undone<U>>,
+}
+
+impl<U> Default for Exchange<U> {
+    fn default() -> Self {
+        Self {
+            owed: VecDeque::new(),
+            boundaries: 0,
+            answered: 0,
+            copy: Copy::None,
+            skipping: false,
+            segment_open: false,
+            tx: TxStatus::Idle,
+            undone: Vec::new(),
+        }
+    }
+}
+
+impl<U> Exchange<U> {
+    /// Notes a message on its way to the server (or in its place).
+    pub fn on_request(&mut self, request: Request, undo: Option<U>) {
+        match self.copy {
+            Copy::None | Copy::Out => {}
+            Copy::In | Copy::Both => return self.on_request_in_copy(request, undo),
+        }
+        if self.skipping {
+            if request == Request::Sync {
+                self.skipping = false;
+            } else {
+                return self.skip(undo);
+            }
+        }
+        match request {
+            Request::Simple(_) | Request::Sync => {
+                self.boundaries += 1;
+                self.segment_open = false;
+            }
+            Request::CopyEnd if self.owed.is_empty() => return,
+            Request::CopyEnd => {}
+            Request::Parse(_)
+            | Request::Bind
+            | Request::Describe
+            | Request::Execute
+            | Request::Close(_)
+            | Request::MadeUp(_) => self.segment_open = true,
+        }
+        self.owed.push_back(Entry { request, undo });
+    }
+
+    /// In copy-in mode the server ignores Sync, and takes anything but the end for a violation,
+    /// which it answers with the error of the statement that copies.
+    fn on_request_in_copy(&mut self, request: Request, undo: Option<U>) {
+        match request {
+            Request::Sync => {}
+            Request::CopyEnd => {
+                if self.copy == Copy::In {
+                    self.copy = Copy::None;
+                }
+            }
+            Request::Simple(_)
+            | Request::Parse(_)
+            | Request::Bind
+            | Request::Describe
+            | Request::Execute
+            | Request::Close(_)
+            | Request::MadeUp(_) => {
+                self.copy = Copy::None;
+                self.skip(undo);
+            }
+        }
+    }
+
+    /// Applies a message from the server and says who it is for. Rows and other messages that end
+    /// nothing need not be shown.
+    pub fn on_answer(&mut self, tag: u8, ready: Option<TxStatus>) -> Result<Verdict, Violation> {
+        let head = self.owed.front().map(|entry| entry.request);
+        let violation = Violation { tag, owed: head };
+        let verdict = match (tag, head) {
+            (b'Z', Some(Request::Simple(verdict))) => {
+                self.on_ready(ready.ok_or(violation)?);
+                verdict
+            }
+            (b'Z', Some(Request::Sync)) => {
+                self.on_ready(ready.ok_or(violation)?);
+                Verdict::Forward
+            }
+            (b'E', Some(request)) => self.on_error(request),
+            (b'G', Some(Request::Simple(_) | Request::Execute)) => {
+                self.on_copy_in();
+                Verdict::Forward
+            }
+            (b'H', Some(Request::Simple(_) | Request::Execute)) => {
+                self.copy = Copy::Out;
+                Verdict::Forward
+            }
+            (b'W', Some(Request::Simple(_) | Request::Execute)) => {
+                self.copy = Copy::Both;
+                Verdict::Forward
+            }
+            (b'N' | b'S' | b'A', Some(Request::Simple(verdict))) => verdict,
+            (b'N' | b'S' | b'A', _) => Verdict::Forward,
+            (_, Some(Request::Simple(verdict))) => {
+                if tag == b'C' {
+                    self.copy = Copy::None;
+                }
+                verdict
+            }
+            (b'1', Some(Request::Parse(verdict))) | (b'3', Some(Request::Close(verdict))) => {
+                self.pop();
+                verdict
+            }
+            (b'2', Some(Request::Bind))
+            | (b'T' | b'n', Some(Request::Describe))
+            | (b'I' | b's', Some(Request::Execute)) => {
+                self.pop();
+                Verdict::Forward
+            }
+            (b'C', Some(Request::Execute)) => {
+                self.copy = Copy::None;
+                self.pop();
+                Verdict::Forward
+            }
+            (b't', Some(Request::Describe)) | (b'D' | b'd' | b'c', Some(Request::Execute)) => {
+                Verdict::Forward
+            }
+            _ => return Err(violation),
+        };
+        self.drop_useless_copy_ends();
+        Ok(verdict)
+    }
+
+    fn on_ready(&mut self, status: TxStatus) {
+        self.pop();
+        self.tx = status;
+        self.copy = Copy::None;
+    }
+
+    fn on_error(&mut self, request: Request) -> Verdict {
+        self.copy = Copy::None;
+        match request {
+            // Its ReadyForQuery is still to come.
+            Request::Simple(verdict) => return verdict,
+            Request::Sync => return Verdict::Forward,
+            Request::Parse(_)
+            | Request::Bind
+            | Request::Describe
+            | Request::Execute
+            | Request::Close(_)
+            | Request::CopyEnd
+            | Request::MadeUp(_) => {}
+        }
+        let mut failed = true;
+        while let Some(entry) = self.owed.front() {
+            if entry.request == Request::Sync {
+                return Verdict::Forward;
+            }
+            // A server that skips ignores a Query as well.
+            let entry = self.pop();
+            self.undone.extend(entry.and_then(|e| e.undo).map(|undo| Undone { failed, undo }));
+            failed = false;
+        }
+        self.skipping = true;
+        Verdict::Forward
+    }
+
+    /// The server has entered copy-in mode: what was sent behind the statement went into the copy.
+    fn on_copy_in(&mut self) {
+        self.copy = Copy::In;
+        while let Some(next) = self.owed.get(1).map(|entry| entry.request) {
+            let removed = self.owed.remove(1);
+            if matches!(next, Request::Simple(_) | Request::Sync) {
+                self.boundaries -= 1;
+            }
+            if next == Request::Sync {
+                continue;
+            }
+            self.copy = Copy::None;
+            self.undone.extend(
+                removed.and_then(|e| e.undo).map(|undo| Undone { failed: false, undo }),
+            );
+            break;
+        }
+        // A Sync that went into the copy does not end the segment.
+        let last = self.owed.iter().rev().map(|e| e.request).find(|r| *r != Request::CopyEnd);
+        self.segment_open = !matches!(last, Some(Request::Simple(_) | Request::Sync));
+    }
+
+    /// A `CopyDone` that no copy was waiting for is ignored by the server.
+    fn drop_useless_copy_ends(&mut self) {
+        while self.owed.front().is_some_and(|entry| entry.request == Request::CopyEnd) {
+            self.pop();
+        }
+    }
+
+    fn skip(&mut self, undo: Option<U>) {
+        self.undone.extend(undo.map(|undo| Undone { failed: false, undo }));
+    }
+
+    fn pop(&mut self) -> Option<Entry<U>> {
+        let entry = self.owed.pop_front()?;
+        self.answered += 1;
+        if matches!(entry.request, Request::Simple(_) | Request::Sync) {
+            self.boundaries -= 1;
+        }
+        Some(entry)
+    }
+
+    /// Takes the next answer of ours, if it is due.
+    pub fn next_made_up(&mut self) -> Option<MadeUp> {
+        match self.owed.front()?.request {
+            Request::MadeUp(made_up) => {
+                self.pop();
+                self.drop_useless_copy_ends();
+                Some(made_up)
+            }
+            Request::Simple(_)
+            | Request::Sync
+            | Request::Parse(_)
+            | Request::Bind
+            | Request::Describe
+            | Request::Execute
+            | Request::Close(_)
+            | Request::CopyEnd => None,
+        }
+    }
+
+    /// Takes what came to nothing, the newest first: undoing in this order restores what was.
+    pub fn take_undone(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
+        self.undone.drain(..).rev()
+    }
+
+    pub fn has_undone(&self) -> bool {
+        !self.undone.is_empty()
+    }
+
+    /// Nothing is owed in either direction.
+    pub fn is_settled(&self) -> bool {
+        self.owed.is_empty() && self.copy == Copy::None && !self.skipping && !self.segment_open
+    }
+
+    /// True when the server may be lent to another session, as far as the exchange goes.
+    pub fn may_checkin(&self) -> bool {
+        self.is_settled() && self.tx == TxStatus::Idle
+    }
+
+    /// The transaction status of the last `ReadyForQuery`.
+    pub const fn tx(&self) -> TxStatus {
+        self.tx
+    }
+
+    /// The request that the next answer belongs to.
+    pub fn head(&self) -> Option<Request> {
+        self.owed.front().map(|entry| entry.request)
+    }
+
+    /// Serial number of the request that is being answered; later requests have higher ones.
+    pub const fn head_serial(&self) -> u64 {
+        self.answered
+    }
+
+    /// Serial number that the next request will have.
+    pub fn next_serial(&self) -> u64 {
+        self.answered + self.owed.len() as u64
+    }
+
+    /// Requests that are not answered yet.
+    pub fn depth(&self) -> usize {
+        self.owed.len()
+    }
+
+    /// `ReadyForQuery` messages that the client is still owed.
+    pub const fn owed_ready(&self) -> usize {
+        self.boundaries
+    }
+
+    /// The client streams `CopyData`, and the server takes it.
+    pub fn in_copy_in(&self) -> bool {
+        matches!(self.copy, Copy::In | Copy::Both)
+    }
+
+    /// Extended messages were sent with no Sync behind them, and all of them are answered: the
+    /// client's Flush keeps the server.
+    pub fn is_held_open(&self) -> bool {
+        self.owed.is_empty() && (self.segment_open || self.skipping)
+    }
+
+    /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
+    /// would refuse, and whether an earlier segment fails is not known before it is answered.
+    pub fn may_make_up(&self) -> bool {
+        self.tx != TxStatus::Failed && self.boundaries == 0
+    }
+
+    /// Everything sent so far ends the connection's use: what is owed will never come.
+    pub fn abandon(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
+        while let Some(entry) = self.pop() {
+            self.undone.extend(entry.undo.map(|undo| Undone { failed: false, undo }));
+        }
+        self.take_undone()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! Messages from a server, read where they lie, and those that we send to a client as its server.
+
+use super::frame::{put, put_text, take_text};
+
+/// The transaction status that `ReadyForQuery` carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TxStatus {
+    /// Not in a transaction block.
+    Idle,
+    /// In a transaction block.
+    Block,
+    /// In a failed transaction block.
+    Failed,
+}
+
+impl TxStatus {
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            b'I' => Some(Self::Idle),
+            b'T' => Some(Self::Block),
+            b'E' => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Idle => b'I',
+            Self::Block => b'T',
+            Self::Failed => b'E',
+        }
+    }
+}
+
+/// Reads the body of a `ParameterStatus`; `None` if it breaks the protocol.
+pub fn parameter_status(body: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut left = body;
+    Some((take_text(&mut left)?, take_text(&mut left)?))
+}
+
+/// Reads the body of a `BackendKeyData`: process id and secret (4 bytes in 3.0, up to 256 in 3.2).
+pub fn backend_key(body: &[u8]) -> Option<(i32, &[u8])> {
+    let (id, secret) = body.split_first_chunk::<4>()?;
+    (4..=256).contains(&secret.len()).then_some((i32::from_be_bytes(*id), secret))
+}
+
+/// The tag of a `CommandComplete`, without its terminator.
+pub fn command_tag(body: &[u8]) -> &[u8] {
+    body.strip_suffix(b"\0").unwrap_or(body)
+}
+
+/// Appends an `AuthenticationOk`.
+pub fn put_authentication_ok(out: &mut Vec<u8>) {
+    put(out, b'R', |out| out.extend_from_slice(&[0; 4]));
+}
+
+/// Appends a `ParameterStatus`.
+pub fn put_parameter_status(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    put(out, b'S', |out| {
+        put_text(out, name);
+        put_text(out, value);
+    });
+}
+
+/// Appends a `BackendKeyData`.
+pub fn put_backend_key(out: &mut Vec<u8>, process_id: i32, secret: &[u8]) {
+    put(out, b'K', |out| {
+        out.extend_from_slice(&process_id.to_be_bytes());
+        out.extend_from_slice(secret);
+    });
+}
+
+/// Appends a `ReadyForQuery`.
+pub fn put_ready(out: &mut Vec<u8>, status: TxStatus) {
+    put(out, b'Z', |out| out.push(status.byte()));
+}
+
+/// Appends a `NegotiateProtocolVersion`: the newest minor version that we speak, and the options
+/// that we do not know.
+pub fn put_negotiate(out: &mut Vec<u8>, minor: u32, unknown: &[String]) {
+    put(out, b'v', |out| {
+        out.extend_from_slice(&minor.to_be_bytes());
+        let count = u32::try_from(unknown.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&count.to_be_bytes());
+        for name in unknown {
+            put_text(out, name.as_bytes());
+        }
+    });
+}
+
+/// A `ParseComplete`, whole.
+pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+/// A `CloseComplete`, whole.
+pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn backend_keys_of_both_protocol_versions_are_read() {
+        assert_eq!(backend_key(b"\0\0\0\x2aabcd"), Some((42, &b"abcd"[..])));
+        assert_eq!(backend_key(&[0; 4 + 256]).map(|(_, secret)| secret.len()), Some(256));
+        assert_eq!(backend_key(&[0; 4 + 257]), None);
+        assert_eq!(backend_key(b"\0\0\0\x2aab"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_body_panics(body in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _status = parameter_status(&body);
+            let _key = backend_key(&body);
+            let _tag = command_tag(&body);
+        }
+    }
+}
