@@ -212,7 +212,8 @@ mod tests {
             (9, UsersFileProblem::Nul),
         ];
         assert_eq!(errors, expected.map(|(line, problem)| UsersFileError { line, problem }));
-        let shown: String = errors.iter().map(|error| format!("{error} {error:?}")).collect();
+        let display: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        let shown = format!("{display:?} {errors:?}");
         assert!(!shown.contains("topsecret"), "{shown}");
     }
 
