@@ -1,0 +1,410 @@
+//! Which statements of a text begin, end, set, write or leave something behind.
+//!
+//! There is no grammar: the first words of each statement say what it is, and a few words anywhere
+//! in it say the rest. This runs for every Query and Parse, so a token that matters to nothing costs
+//! a few comparisons.
+
+#![expect(clippy::wildcard_enum_match_arm, reason = "most words mean nothing in most places")]
+
+use super::keyword::{Keyword, keyword};
+use super::lexer::{Lexer, Reading, Token, TokenKind};
+use super::pure;
+use super::traits::Traits;
+
+/// Classifies a whole Query or Parse text. Linear in its length.
+///
+/// A text that reads differently under `standard_conforming_strings = off` is classified both ways,
+/// and the more careful answer is given.
+pub fn classify(text: &[u8]) -> Traits {
+    let mut lexer = Lexer::new(text);
+    let traits = statements(&mut lexer);
+    if lexer.is_ambiguous() {
+        return traits.either(statements(&mut Lexer::with_reading(text, Reading::Backslash)));
+    }
+    traits
+}
+
+fn statements(lexer: &mut Lexer<'_>) -> Traits {
+    let mut traits = Traits::default();
+    let mut count = 0_usize;
+    while let Some(first) = lexer.significant() {
+        if first.kind == TokenKind::Semicolon {
+            continue;
+        }
+        count += 1;
+        traits = traits.and(Statement::new(lexer).read(first));
+    }
+    if count > 1 { traits.and(Traits::SEVERAL) } else { traits }
+}
+
+/// A statement being read, up to its `;`.
+struct Statement<'l, 'a> {
+    lexer: &'l mut Lexer<'a>,
+    traits: Traits,
+    /// The word before the one at hand; `Other` for anything that is not a keyword.
+    before: Keyword,
+    /// The token before the one at hand, if it could be the name of a function.
+    name: Option<Token>,
+    /// A `.` stood before that name.
+    qualified: bool,
+    /// CREATE or INTO was the last word but for LOCAL, GLOBAL and OR REPLACE: TEMP would mean it.
+    makes_object: bool,
+    ended: bool,
+}
+
+impl<'l, 'a> Statement<'l, 'a> {
+    const fn new(lexer: &'l mut Lexer<'a>) -> Self {
+        Self {
+            lexer,
+            traits: Traits(0),
+            before: Keyword::Other,
+            name: None,
+            qualified: false,
+            makes_object: false,
+            ended: false,
+        }
+    }
+
+    /// Reads the statement that begins with `first`.
+    fn read(mut self, first: Token) -> Traits {
+        let mut first = Some(first);
+        while let Some(token) = first
+            && token.kind == TokenKind::Sign
+            && token.of(self.lexer.text()) == b"("
+        {
+            first = self.next();
+        }
+        let Some(first) = first else { return self.traits };
+        let opening = self.keyword_of(first);
+        self.open(opening, first);
+        if !self.ended {
+            self.rest();
+        }
+        self.traits
+    }
+
+    /// The next token of this statement that is neither space nor comment.
+    #[inline]
+    fn next(&mut self) -> Option<Token> {
+        if self.ended {
+            return None;
+        }
+        let token = self.lexer.significant();
+        if token.is_none_or(|token| token.kind == TokenKind::Semicolon) {
+            self.ended = true;
+            return None;
+        }
+        token
+    }
+
+    fn mark(&mut self, facts: Traits) {
+        self.traits = self.traits.and(facts);
+    }
+
+    /// The keyword that a token is, quoted or not: `"set_config"` is the same function.
+    #[inline]
+    fn keyword_of(&self, token: Token) -> Keyword {
+        match token.kind {
+            TokenKind::Word => keyword(token.of(self.lexer.text())),
+            TokenKind::Quoted => match token.of(self.lexer.text()) {
+                [b'"', name @ .., b'"'] => keyword(name),
+                _ => Keyword::Other,
+            },
+            TokenKind::Space
+            | TokenKind::Comment
+            | TokenKind::QuotedUnicode
+            | TokenKind::String
+            | TokenKind::EscapeString
+            | TokenKind::UnicodeString
+            | TokenKind::Dollar
+            | TokenKind::Number
+            | TokenKind::Parameter
+            | TokenKind::Semicolon
+            | TokenKind::Sign => Keyword::Other,
+        }
+    }
+
+    fn next_keyword(&mut self) -> Keyword {
+        self.next().map_or(Keyword::Other, |token| {
+            let keyword = self.keyword_of(token);
+            self.see(token);
+            keyword
+        })
+    }
+
+    /// Reads as much of the statement's beginning as it takes to know what it is.
+    fn open(&mut self, opening: Keyword, first: Token) {
+        use Keyword as K;
+        match opening {
+            K::Select | K::Values | K::Table | K::With => self.see(first),
+            K::Show | K::Savepoint | K::Release => {}
+            K::Begin => self.mark(Traits::BEGINS),
+            K::Start => match self.next_keyword() {
+                K::Transaction => self.mark(Traits::BEGINS),
+                _ => self.mark(Traits::WRITES),
+            },
+            K::Commit | K::End => self.end(Traits::WRITES),
+            K::Rollback | K::Abort => self.end(Traits::default()),
+            K::Set => self.set(),
+            K::Reset => {
+                if self.next_keyword() == K::All {
+                    self.mark(Traits::RESETS_ALL);
+                }
+            }
+            K::Discard => {
+                if self.next_keyword() == K::All {
+                    let all = Traits::DISCARDS_ALL.and(Traits::RESETS_ALL);
+                    self.mark(all.and(Traits::DEALLOCATES_ALL));
+                }
+            }
+            K::Deallocate => self.deallocate(),
+            K::Prepare => self.prepare(),
+            // Whatever is in a DO block runs, and none of it is seen here (P87).
+            K::Listen | K::Load | K::Do => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
+            K::Explain => self.explain(),
+            _ => {
+                self.mark(Traits::WRITES);
+                self.see(first);
+            }
+        }
+    }
+
+    /// COMMIT and ROLLBACK end a block unless TO (a savepoint) or PREPARED follows.
+    fn end(&mut self, facts: Traits) {
+        while let Some(token) = self.next() {
+            match self.keyword_of(token) {
+                Keyword::To => return,
+                Keyword::Prepared => return self.mark(Traits::WRITES),
+                _ => self.see(token),
+            }
+        }
+        self.mark(facts.and(Traits::ENDS_BLOCK));
+    }
+
+    fn deallocate(&mut self) {
+        let Some(mut token) = self.next() else { return };
+        if self.keyword_of(token) == Keyword::Prepare {
+            let Some(after) = self.next() else { return };
+            token = after;
+        }
+        // `"all"` in quotes is a statement of that name.
+        if token.kind == TokenKind::Word && self.keyword_of(token) == Keyword::All {
+            self.mark(Traits::DEALLOCATES_ALL);
+        }
+    }
+
+    /// PREPARE TRANSACTION has a string behind it; `transaction` may also name a statement.
+    fn prepare(&mut self) {
+        let named = self.next_keyword() != Keyword::Transaction;
+        let is_string = self.next().is_some_and(|token| {
+            self.see(token);
+            is_string(token.kind)
+        });
+        if named || !is_string {
+            self.mark(Traits::LEAVES_OTHER);
+        } else {
+            self.mark(Traits::ENDS_BLOCK.and(Traits::WRITES));
+        }
+    }
+
+    /// Without ANALYZE the statement behind it is planned and not run.
+    fn explain(&mut self) {
+        let mut runs = false;
+        while let Some(token) = self.next() {
+            runs |= self.keyword_of(token) == Keyword::Analyze;
+            self.see(token);
+        }
+        self.traits = self.traits.without(Traits::WRITES);
+        if runs {
+            self.mark(Traits::WRITES);
+        }
+    }
+
+    /// SET in all its forms. A dot makes any word the first half of a parameter's name
+    /// (`SET local.x = 1` is not SET LOCAL).
+    fn set(&mut self) {
+        let (mut name, mut after) = self.set_word();
+        let mut local = false;
+        if matches!(name, Keyword::Local | Keyword::Session) && !self.is_dot(after) {
+            local = name == Keyword::Local;
+            name = after.map_or(Keyword::Other, |token| self.keyword_of(token));
+            // SET SESSION CHARACTERISTICS and AUTHORIZATION are `Other` below, as they should be.
+            after = self.next();
+        }
+        let transaction = matches!(name, Keyword::Transaction | Keyword::Constraints);
+        if local || (transaction && !self.is_dot(after)) {
+            return;
+        }
+        self.mark(if is_reported(name) && !self.is_dot(after) {
+            Traits::LEAVES_REPORTED
+        } else {
+            Traits::LEAVES_OTHER
+        });
+    }
+
+    fn set_word(&mut self) -> (Keyword, Option<Token>) {
+        let name = self.next().map_or(Keyword::Other, |token| self.keyword_of(token));
+        (name, self.next())
+    }
+
+    fn is_dot(&self, token: Option<Token>) -> bool {
+        token.is_some_and(|token| token.of(self.lexer.text()) == b".")
+    }
+
+    /// Reads to the end of the statement, watching for what matters anywhere.
+    #[inline]
+    fn rest(&mut self) {
+        while let Some(token) = self.next() {
+            self.see(token);
+        }
+    }
+
+    /// Takes notice of one token.
+    #[inline]
+    fn see(&mut self, token: Token) {
+        match token.kind {
+            TokenKind::Word | TokenKind::Quoted => {
+                let word = self.keyword_of(token);
+                if word == Keyword::Other {
+                    self.makes_object = false;
+                } else {
+                    self.watch(word);
+                }
+                self.before = word;
+                // A dot leaves no name behind: this word does not follow one directly.
+                self.qualified &= self.name.is_none();
+                self.name = Some(token);
+            }
+            TokenKind::Sign => self.see_sign(token),
+            // Its letters are not read here, so it may be any name.
+            TokenKind::QuotedUnicode => {
+                self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES));
+                self.name = None;
+            }
+            TokenKind::Space
+            | TokenKind::Comment
+            | TokenKind::String
+            | TokenKind::EscapeString
+            | TokenKind::UnicodeString
+            | TokenKind::Dollar
+            | TokenKind::Number
+            | TokenKind::Parameter
+            | TokenKind::Semicolon => {
+                self.before = Keyword::Other;
+                self.makes_object = false;
+                self.name = None;
+                self.qualified = false;
+            }
+        }
+    }
+
+    #[inline]
+    fn see_sign(&mut self, token: Token) {
+        let sign = token.of(self.lexer.text());
+        if sign == b"("
+            && let Some(name) = self.name
+            && !self.traits.has(Traits::WRITES)
+            && (self.qualified || !pure::may_stand_before_parenthesis(name.of(self.lexer.text())))
+        {
+            self.mark(Traits::WRITES);
+        }
+        self.qualified = sign == b"." && self.name.is_some();
+        self.name = None;
+        self.makes_object = false;
+        self.before = Keyword::Other;
+    }
+
+    /// Draws the conclusion from a keyword anywhere in a statement.
+    fn watch(&mut self, word: Keyword) {
+        use Keyword as K;
+        match word {
+            K::Create => self.makes_object = true,
+            K::Into => {
+                self.mark(Traits::WRITES);
+                // INSERT INTO temp: a table of that name.
+                self.makes_object = !matches!(self.before, K::Insert | K::Merge);
+                return;
+            }
+            K::Local | K::Global | K::Or | K::Replace => return,
+            K::Temporary if self.makes_object => self.mark(Traits::LEAVES_OTHER),
+            K::Hold if self.before == K::With => self.mark(Traits::LEAVES_OTHER),
+            K::PgTemp | K::StatefulFunction => self.mark(Traits::LEAVES_OTHER),
+            K::SetConfig => self.set_config(),
+            K::Insert | K::Update | K::Delete | K::Merge => self.mark(Traits::WRITES),
+            K::Share if matches!(self.before, K::For | K::Key) => self.mark(Traits::WRITES),
+            _ => {}
+        }
+        self.makes_object = word == K::Create;
+    }
+
+    /// `set_config(name, value, true)` is SET LOCAL; with anything but a literal there, who knows.
+    fn set_config(&mut self) {
+        // A copy looks ahead, so that what is in the call is read again as usual. The look is
+        // bounded: a text full of unclosed calls must not cost more than its length.
+        let text = self.lexer.text();
+        let mut depth = 0_usize;
+        let mut tail = [None; 2];
+        for token in Ahead(self.lexer.clone()).take(CALL_TOKENS_MAX) {
+            match token.of(text) {
+                b"(" => depth += 1,
+                b")" if depth <= 1 => {
+                    let [comma, last]: [Option<Token>; 2] = tail;
+                    let is_local = comma.is_some_and(|token| token.of(text) == b",")
+                        && last.is_some_and(|token| {
+                            token.kind == TokenKind::Word
+                                && keyword(token.of(text)) == Keyword::True
+                        });
+                    if is_local {
+                        return;
+                    }
+                    break;
+                }
+                b")" => depth -= 1,
+                _ if depth == 0 => break,
+                _ => {}
+            }
+            tail = [tail[1], Some(token)];
+        }
+        self.mark(Traits::LEAVES_OTHER);
+    }
+}
+
+/// The significant tokens from here on.
+struct Ahead<'a>(Lexer<'a>);
+
+impl Iterator for Ahead<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        self.0.significant()
+    }
+}
+
+/// Parameters that `PostgreSQL` reports with `ParameterStatus` in every supported version.
+const fn is_reported(parameter: Keyword) -> bool {
+    matches!(
+        parameter,
+        Keyword::ApplicationName
+            | Keyword::ClientEncoding
+            | Keyword::DateStyle
+            | Keyword::IntervalStyle
+            | Keyword::TimeZone
+            | Keyword::StandardStrings
+            // SET NAMES is client_encoding, SET TIME ZONE is TimeZone.
+            | Keyword::Names
+            | Keyword::Time
+    )
+}
+
+const fn is_string(kind: TokenKind) -> bool {
+    matches!(
+        kind,
+        TokenKind::String | TokenKind::EscapeString | TokenKind::UnicodeString | TokenKind::Dollar
+    )
+}
+
+/// Tokens of a `set_config` call that are looked at.
+const CALL_TOKENS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests;

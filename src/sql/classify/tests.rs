@@ -1,0 +1,272 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn of(text: &str) -> Traits {
+    classify(text.as_bytes())
+}
+
+#[test]
+fn statements_that_leave_state_are_seen() {
+    // P86, P87
+    for text in [
+        "SET search_path = a",
+        "set /* x */ session work_mem to '1MB'",
+        "SET ROLE bob",
+        "SET SESSION AUTHORIZATION bob",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY",
+        "SET local.x = '1'",
+        "SET session.x = '1'",
+        "SET transaction.x = '1'",
+        "SET names.x = '1'",
+        "SET transaction_isolation = 'serializable'",
+        "PREPARE p AS SELECT 1",
+        "PREPARE transaction AS SELECT 1",
+        "LISTEN c",
+        "LOAD 'x'",
+        "DO $$ begin end $$",
+        "CREATE TEMP TABLE t ()",
+        "create -- x\n local temporary table t ()",
+        "CREATE OR REPLACE TEMP VIEW v AS SELECT 1",
+        "CREATE TABLE pg_temp.t ()",
+        "CREATE FUNCTION pg_temp_3.f() RETURNS int AS 'x'",
+        "CREATE TABLE \"pg_temp\".t ()",
+        "SELECT 1 INTO TEMP t",
+        "SELECT 1 INTO LOCAL TEMPORARY TABLE t",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
+        "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT PG_TRY_ADVISORY_LOCK_SHARED(1)",
+        "WITH x AS (SELECT pg_catalog.\"pg_advisory_lock\"(1)) SELECT 1",
+        "SELECT U&\"pg\\005fadvisory_lock\"(1)",
+        "SELECT set_config('a', 'b', false)",
+        "SELECT set_config('a', 'b', $1)",
+        "SELECT set_config('a', 'b', not true)",
+        "SELECT set_config('a', 'b', true), set_config('c', 'd', false)",
+        "SELECT set_config('a', f(1, true), false)",
+        "SELECT set_config('a', 'b', true",
+        "SELECT dblink_connect('x')",
+        "SELECT setseed(0.5)",
+        "SELECT 1; SET x = 1",
+        "BEGIN; SET a = 1; RESET b; COMMIT",
+        ";;SET x = 1",
+        "SET application_name = 'x'; SET x = 1",
+        // As a server with standard_conforming_strings = off reads it.
+        "SELECT 'a\\'; ', SET x = 1; --'; SET x = 1",
+        "SELECT '\\''; SET x = 1; --'",
+    ] {
+        assert!(of(text).leaves_state(), "{text}");
+        assert!(!of(text).sets_only_reported(), "{text}");
+    }
+}
+
+#[test]
+fn statements_that_leave_nothing_are_let_go() {
+    for text in [
+        "",
+        ";",
+        "SELECT abalance FROM pgbench_accounts WHERE aid = 1;",
+        "UPDATE t SET a = 1",
+        "INSERT INTO temp VALUES (1)",
+        "SELECT temp, hold FROM weather",
+        "SET LOCAL x = 1",
+        "SET LOCAL ROLE bob",
+        "SET LOCAL SESSION AUTHORIZATION bob",
+        "SET TRANSACTION READ ONLY",
+        "SET SESSION TRANSACTION READ ONLY",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "RESET x",
+        "RESET ALL",
+        "PREPARE TRANSACTION 'x'",
+        "DEALLOCATE p",
+        "UNLISTEN *",
+        "NOTIFY c",
+        "CREATE TABLE t (temp int)",
+        "CREATE FUNCTION f() RETURNS int SET search_path = a AS 'x'",
+        "ALTER ROLE bob SET x = 1",
+        "CREATE RULE r AS ON INSERT TO t DO NOTHING",
+        "DECLARE c CURSOR WITHOUT HOLD FOR SELECT 1",
+        "SELECT pg_advisory_xact_lock(1)",
+        "SELECT pg_advisory_unlock_all()",
+        "SELECT set_config('a', 'b', true)",
+        "SELECT set_config($1, coalesce($2, ''), TRUE), set_config('c', 'd', true)",
+        "SELECT 'SET x = 1; pg_advisory_lock'",
+        "SELECT $$; SET x = 1$$, \"; LOAD\" -- ; SET x = 1",
+        "/* SET x = 1; */ SELECT E'\\'; SET x = 1'",
+        "CALL p()",
+    ] {
+        assert!(!of(text).leaves_state(), "{text}");
+    }
+}
+
+#[test]
+fn reported_parameters_need_no_discard() {
+    // P44, P45
+    for text in [
+        "SET application_name = 'x'",
+        "SET SESSION DateStyle TO 'ISO, DMY'",
+        "set \"TimeZone\" = 'UTC'",
+        "SET TIME ZONE 'UTC'",
+        "SET SESSION TIME ZONE LOCAL",
+        "SET NAMES 'utf8'",
+        "SET client_encoding TO DEFAULT",
+        "SET intervalstyle = iso_8601; SET standard_conforming_strings = on; SELECT 1",
+    ] {
+        assert!(of(text).leaves_state(), "{text}");
+        assert!(of(text).sets_only_reported(), "{text}");
+    }
+    assert!(!of("SELECT 1").sets_only_reported());
+}
+
+#[test]
+fn blocks_begin_and_end() {
+    for text in ["BEGIN", "begin;", "BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION;"] {
+        assert!(of(text).is_lone_begin() && of(text).begins(), "{text}");
+    }
+    assert!(of("BEGIN; SELECT 1").begins());
+    assert!(!of("BEGIN; SELECT 1").is_lone_begin());
+    assert!(!of("START_REPLICATION x").begins());
+    for text in [
+        "COMMIT",
+        "END;",
+        "ROLLBACK WORK",
+        "abort",
+        "COMMIT AND CHAIN",
+        "PREPARE TRANSACTION 'x'",
+        "/* x */ END -- y",
+    ] {
+        assert!(of(text).ends_block(), "{text}");
+    }
+    for text in [
+        "ROLLBACK TO a",
+        "ROLLBACK WORK TO SAVEPOINT a",
+        "COMMIT PREPARED 'x'",
+        "ROLLBACK PREPARED 'x'",
+        "COMMIT; SELECT 1",
+        "SELECT 1; COMMIT",
+        "PREPARE p AS SELECT 1",
+        "RELEASE a",
+    ] {
+        assert!(!of(text).ends_block(), "{text}");
+    }
+}
+
+#[test]
+fn wholesale_resets_are_told_apart() {
+    let facts = |text| {
+        let traits = of(text);
+        (traits.discards_all(), traits.deallocates_all(), traits.resets_all())
+    };
+    // P51
+    assert_eq!(facts("DISCARD ALL"), (true, true, true));
+    assert_eq!(facts("DISCARD PLANS"), (false, false, false));
+    assert_eq!(facts("discard temp;"), (false, false, false));
+    assert_eq!(facts("DEALLOCATE ALL"), (false, true, false));
+    assert_eq!(facts("DEALLOCATE PREPARE ALL"), (false, true, false));
+    assert_eq!(facts("DEALLOCATE \"all\""), (false, false, false));
+    assert_eq!(facts("DEALLOCATE p"), (false, false, false));
+    assert_eq!(facts("RESET ALL"), (false, false, true));
+    assert_eq!(facts("RESET a"), (false, false, false));
+}
+
+#[test]
+fn only_provably_reading_texts_do_not_write() {
+    // P92: these may be reported as rolled back.
+    for text in [
+        "",
+        "SELECT abalance FROM pgbench_accounts WHERE aid = 1;",
+        "(SELECT 1) UNION (SELECT count(*) FROM t.u WHERE t.a IN (1, 2))",
+        "WITH x AS (SELECT lower(a) FROM t) SELECT DISTINCT ON (a) a FROM x WHERE b = ANY ($1)",
+        "SELECT a::numeric(10,2), row_number() OVER (PARTITION BY b) FROM t",
+        "VALUES (1), (2)",
+        "TABLE t",
+        "SHOW search_path",
+        "EXPLAIN DELETE FROM t",
+        "EXPLAIN (VERBOSE) INSERT INTO t VALUES (f(1))",
+        "BEGIN",
+        "ROLLBACK",
+        "SET x = 1",
+        "SELECT 'INSERT INTO t', \"update\".a FROM \"update\"",
+        "SELECT 1; SELECT now()",
+    ] {
+        let quoted_keyword = text.contains("\"update\"");
+        assert_eq!(of(text).may_write(), quoted_keyword, "{text}");
+    }
+    for text in [
+        "INSERT INTO t VALUES (1)",
+        "SELECT nextval('s')",
+        "SELECT my.lower('a')",
+        "SELECT lower('a'), f /* x */ (1)",
+        "SELECT \"f\"(1)",
+        "SELECT 1 INTO t",
+        "SELECT * FROM t FOR UPDATE",
+        "SELECT * FROM t FOR KEY SHARE",
+        "SELECT * FROM t FOR SHARE OF t",
+        "WITH x AS (DELETE FROM t RETURNING a) SELECT a FROM x",
+        "EXPLAIN ANALYZE DELETE FROM t",
+        "EXPLAIN (ANALYZE, BUFFERS) SELECT 1",
+        "CALL p()",
+        "DO 'x'",
+        "COMMIT",
+        "COMMIT PREPARED 'x'",
+        "ROLLBACK PREPARED 'x'",
+        "PREPARE TRANSACTION 'x'",
+        "COPY t FROM STDIN",
+        "EXECUTE p",
+        "MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE",
+        "SELECT 1; DROP TABLE t",
+        "LISTEN x",
+        "nonsense",
+        "1",
+        // As a server with standard_conforming_strings = off reads it.
+        "SELECT '\\'', f(1), '",
+    ] {
+        assert!(of(text).may_write(), "{text}");
+    }
+}
+
+#[test]
+fn statements_are_counted_without_empty_ones() {
+    for text in ["SELECT 1", ";SELECT 1;;", "SELECT 1; -- x", "SELECT ';'"] {
+        assert!(!of(text).several_statements(), "{text}");
+    }
+    assert!(of("SELECT 1;SELECT 2").several_statements());
+}
+
+/// Statements of each kind, with whether they leave state.
+const STATEMENTS: [(&str, bool); 8] = [
+    ("SELECT 'a;b', f(1)", false),
+    ("SET LOCAL x = 1", false),
+    ("UPDATE t SET a = $$;$$", false),
+    ("INSERT INTO t VALUES (E'\\';')", false),
+    ("SET x = 1", true),
+    ("CREATE TEMP TABLE t ()", true),
+    ("LISTEN x", true),
+    ("SELECT pg_advisory_lock(1)", true),
+];
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_never_panic(text: Vec<u8>) {
+        let _traits = classify(&text);
+    }
+
+    /// State is found wherever its statement stands, whatever blanks and case it is written in.
+    #[test]
+    fn place_blanks_and_case_do_not_hide_state(
+        picks in prop::collection::vec(0..STATEMENTS.len(), 1..5),
+        blank in prop::sample::select(vec![" ", "\t\n", "/* ; 'x */", " -- '\n", "/*/**/*/ "]),
+        upper: bool,
+    ) {
+        let text: Vec<String> = picks
+            .iter()
+            .map(|pick| STATEMENTS[*pick].0.replace(' ', blank))
+            .collect();
+        let text = text.join(&format!("{blank};{blank}"));
+        let text = if upper { text.to_uppercase() } else { text.to_lowercase() };
+        let traits = of(&text);
+        let leaves = picks.iter().any(|pick| STATEMENTS[*pick].1);
+        prop_assert_eq!(traits.leaves_state(), leaves, "{}", text);
+        prop_assert_eq!(traits.several_statements(), picks.len() > 1, "{}", text);
+    }
+}

@@ -1,0 +1,124 @@
+//! What one Query or Parse text tells about itself.
+
+use std::fmt;
+
+/// Facts about a statement text, read from its words alone. A forecast: the command tags and
+/// `ParameterStatus` messages of the server tell what really happened.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traits(pub(super) u16);
+
+impl Traits {
+    /// Something outlives the transaction on the server: it has to be discarded before another
+    /// session gets that server.
+    ///
+    /// SET (but not LOCAL or TRANSACTION), PREPARE, LISTEN, LOAD, DO, temporary objects, WITH HOLD,
+    /// session-level advisory locks, `set_config`. Not CALL and not functions of the user's own:
+    /// what they do cannot be known (P87), and marking all of them would discard after each.
+    pub const fn leaves_state(self) -> bool {
+        self.has(Self::LEAVES_REPORTED) || self.has(Self::LEAVES_OTHER)
+    }
+
+    /// All that is left behind are parameters that `PostgreSQL` reports with `ParameterStatus`, so
+    /// that tracking those is enough and nothing has to be discarded.
+    pub const fn sets_only_reported(self) -> bool {
+        self.has(Self::LEAVES_REPORTED) && !self.has(Self::LEAVES_OTHER)
+    }
+
+    /// A statement begins a transaction block.
+    pub const fn begins(self) -> bool {
+        self.has(Self::BEGINS)
+    }
+
+    /// BEGIN or START TRANSACTION and nothing else.
+    pub const fn is_lone_begin(self) -> bool {
+        self.has(Self::BEGINS) && !self.has(Self::SEVERAL)
+    }
+
+    /// COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION and nothing else. Not ROLLBACK TO.
+    pub const fn ends_block(self) -> bool {
+        self.has(Self::ENDS_BLOCK) && !self.has(Self::SEVERAL)
+    }
+
+    /// DISCARD ALL.
+    pub const fn discards_all(self) -> bool {
+        self.has(Self::DISCARDS_ALL)
+    }
+
+    /// DEALLOCATE ALL or DISCARD ALL.
+    pub const fn deallocates_all(self) -> bool {
+        self.has(Self::DEALLOCATES_ALL)
+    }
+
+    /// RESET ALL or DISCARD ALL.
+    pub const fn resets_all(self) -> bool {
+        self.has(Self::RESETS_ALL)
+    }
+
+    /// False only if no statement can have changed a row if it committed: reading statements that
+    /// call nothing but well-known built-in functions, and statements about transactions and
+    /// settings other than COMMIT.
+    ///
+    /// A view or an operator that hides a function with side effects is not seen through.
+    pub const fn may_write(self) -> bool {
+        self.has(Self::WRITES)
+    }
+
+    /// More than one statement that is not empty.
+    pub const fn several_statements(self) -> bool {
+        self.has(Self::SEVERAL)
+    }
+
+    pub(super) const LEAVES_REPORTED: Self = Self(1);
+    pub(super) const LEAVES_OTHER: Self = Self(1 << 1);
+    pub(super) const BEGINS: Self = Self(1 << 2);
+    pub(super) const ENDS_BLOCK: Self = Self(1 << 3);
+    pub(super) const DISCARDS_ALL: Self = Self(1 << 4);
+    pub(super) const DEALLOCATES_ALL: Self = Self(1 << 5);
+    pub(super) const RESETS_ALL: Self = Self(1 << 6);
+    pub(super) const WRITES: Self = Self(1 << 7);
+    pub(super) const SEVERAL: Self = Self(1 << 8);
+
+    /// The facts that make us more careful.
+    const WARNINGS: Self = Self::LEAVES_REPORTED
+        .and(Self::LEAVES_OTHER)
+        .and(Self::BEGINS)
+        .and(Self::WRITES)
+        .and(Self::SEVERAL);
+
+    pub(super) const fn has(self, fact: Self) -> bool {
+        self.0 & fact.0 != 0
+    }
+
+    /// Both sets of facts.
+    pub(super) const fn and(self, more: Self) -> Self {
+        Self(self.0 | more.0)
+    }
+
+    /// These facts less some.
+    pub(super) const fn without(self, less: Self) -> Self {
+        Self(self.0 & !less.0)
+    }
+
+    /// What holds when only one of two readings is true and nobody knows which.
+    pub(super) const fn either(self, other: Self) -> Self {
+        Self((self.0 & other.0) | ((self.0 | other.0) & Self::WARNINGS.0))
+    }
+}
+
+impl fmt::Debug for Traits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = [
+            (self.has(Self::LEAVES_REPORTED), "leaves reported"),
+            (self.has(Self::LEAVES_OTHER), "leaves other"),
+            (self.has(Self::BEGINS), "begins"),
+            (self.has(Self::ENDS_BLOCK), "ends block"),
+            (self.has(Self::DISCARDS_ALL), "discards all"),
+            (self.has(Self::DEALLOCATES_ALL), "deallocates all"),
+            (self.has(Self::RESETS_ALL), "resets all"),
+            (self.has(Self::WRITES), "may write"),
+            (self.has(Self::SEVERAL), "several"),
+        ];
+        let held = facts.iter().filter(|(holds, _)| *holds).map(|(_, name)| name);
+        f.debug_set().entries(held).finish()
+    }
+}
