@@ -72,8 +72,17 @@ pub(super) enum Keyword {
 /// lower case would be the same name: a false alarm costs little.
 #[inline]
 pub(super) fn keyword(word: &[u8]) -> Keyword {
-    let Some((first, _)) = word.split_first() else { return Keyword::Other };
-    for (name, keyword) in candidates(*first) {
+    // Most words end here: none of ours begins with this letter and is as long.
+    let Some(first) = word.first() else { return Keyword::Other };
+    let lengths = LENGTHS.get(usize::from(first & 0x1f)).copied().unwrap_or_default();
+    if lengths & length_bit(word.len()) == 0 {
+        return Keyword::Other;
+    }
+    look_up(*first, word)
+}
+
+fn look_up(first: u8, word: &[u8]) -> Keyword {
+    for (name, keyword) in candidates(first) {
         if word.len() == name.len() && word.eq_ignore_ascii_case(name) {
             return *keyword;
         }
@@ -83,6 +92,35 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
         Some(_) | None => Keyword::Other,
     }
 }
+
+/// The bit of a length in [`LENGTHS`]; all long words share the last.
+const fn length_bit(len: usize) -> u32 {
+    1 << if len < 31 { len } else { 31 }
+}
+
+/// For each letter (its low five bits, which are the same in both cases) how long our words are.
+const LENGTHS: [u32; 32] = {
+    let mut table = [0; 32];
+    let mut letter = b'a';
+    while letter <= b'z' {
+        let mut words = candidates(letter);
+        while let [(name, _), rest @ ..] = words {
+            #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+            {
+                table[(letter & 0x1f) as usize] |= length_bit(name.len());
+            }
+            words = rest;
+        }
+        letter += 1;
+    }
+    // `pg_temp` and whatever begins with it and `_`.
+    let from_pg_temp = u32::MAX << PG_TEMP.len();
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+    {
+        table[(b'p' & 0x1f) as usize] |= from_pg_temp;
+    }
+    table
+};
 
 /// The words that begin with this letter, the most frequent first.
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -172,3 +210,30 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
 }
 
 const PG_TEMP: &[u8] = b"pg_temp";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_is_found_in_any_case_and_not_with_a_letter_more() {
+        for first in b'a'..=b'z' {
+            for (name, expected) in candidates(first) {
+                assert_eq!(name[0], first);
+                assert_eq!(keyword(name), *expected);
+                assert_eq!(keyword(&name.to_ascii_uppercase()), *expected);
+                assert_ne!(keyword(&[*name, b"z"].concat()), *expected);
+            }
+        }
+    }
+
+    #[test]
+    fn temporary_schemas_are_one_word() {
+        for name in ["pg_temp", "PG_TEMP_12", "pg_temp_1234567890123456789012345"] {
+            assert_eq!(keyword(name.as_bytes()), Keyword::PgTemp, "{name}");
+        }
+        for name in ["pg_tempo", "pg_tem", "xpg_temp", ""] {
+            assert_eq!(keyword(name.as_bytes()), Keyword::Other, "{name}");
+        }
+    }
+}

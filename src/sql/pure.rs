@@ -5,16 +5,44 @@
 ///
 /// A function of the user's own with a name from this list and other argument types is not seen.
 pub(super) fn may_stand_before_parenthesis(name: &[u8]) -> bool {
-    let mut buffer = [0_u8; NAME_LEN_MAX];
-    let Some(lower) = buffer.get_mut(..name.len()) else { return false };
-    lower.copy_from_slice(name);
-    lower.make_ascii_lowercase();
-    NAMES.binary_search_by(|candidate| candidate.as_bytes().cmp(lower)).is_ok()
+    let Some(first) = name.first() else { return false };
+    names_with(*first).iter().any(|candidate| {
+        candidate.len() == name.len() && name.eq_ignore_ascii_case(candidate.as_bytes())
+    })
 }
 
-const NAME_LEN_MAX: usize = 32;
+/// The part of the list that begins with this letter.
+fn names_with(first: u8) -> &'static [&'static str] {
+    let Some(letter) = usize::from(first | 0x20).checked_sub(usize::from(b'a')) else {
+        return &[];
+    };
+    match (STARTS.get(letter), STARTS.get(letter + 1)) {
+        (Some(start), Some(end)) => NAMES.get(*start..*end).unwrap_or_default(),
+        _ => &[],
+    }
+}
 
-/// Sorted, for the binary search.
+/// Where in the list each letter begins, and its end behind them.
+const STARTS: [usize; 27] = {
+    let mut starts = [NAMES.len(); 27];
+    let mut at = NAMES.len();
+    while at > 0 {
+        at -= 1;
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        {
+            let mut letter = (NAMES[at].as_bytes()[0] - b'a') as usize;
+            // Letters without a name of their own begin where the next one does.
+            starts[letter] = at;
+            while letter > 0 {
+                letter -= 1;
+                starts[letter] = at;
+            }
+        }
+    }
+    starts
+};
+
+/// Sorted.
 #[rustfmt::skip]
 const NAMES: &[&str] = &[
     "abs", "acos", "age", "all", "and", "any", "array", "array_agg", "array_append", "array_cat",
@@ -76,9 +104,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_sorted_short_and_in_lower_case() {
+    fn names_are_sorted_found_and_in_lower_case() {
         assert!(NAMES.windows(2).all(|pair| pair[0] < pair[1]));
-        assert!(NAMES.iter().all(|name| name.len() <= NAME_LEN_MAX));
+        assert!(NAMES.iter().all(|name| may_stand_before_parenthesis(name.as_bytes())));
         assert!(NAMES.iter().all(|name| *name == name.to_lowercase()));
     }
 
