@@ -1,1 +1,18 @@
 //! One accepted connection.
+
+pub mod cancel;
+pub mod console;
+pub mod context;
+mod deadlines;
+mod from_client;
+mod from_server;
+mod greet;
+mod login;
+mod loss;
+mod prepared;
+pub mod record;
+pub mod registry;
+pub mod report;
+mod serve;
+pub mod session;
+mod stand_in;

@@ -1,1 +1,5 @@
 //! Everything that knows sockets.
+
+pub mod buffer;
+pub mod listener;
+pub mod stream;

@@ -1,4 +1,14 @@
 //! Servers, lent out: one pool for each (domain, mode, server user).
 
+pub mod caps;
+pub mod checkout;
+pub mod connector;
 pub mod core;
+pub mod host;
+pub mod janitor;
 pub mod ledger;
+pub mod pool;
+pub mod waiter;
+
+pub use checkout::{Checkout, CheckoutError};
+pub use pool::Pool;

@@ -1,1 +1,6 @@
-//! Threads, tasks, signals.
+//! Threads, tasks, timers, signals.
+
+pub mod alarm;
+pub mod backoff;
+pub mod drain;
+pub mod worker;

@@ -1,1 +1,3 @@
 //! What a session carries from server to server.
+
+pub mod settings;

@@ -1,0 +1,190 @@
+//! The times that a session may take for what it does, and what happens when they are over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::cancel;
+use super::record::ClientRecord;
+use super::serve::{End, Link, Linked, Replacement, Session};
+use crate::error::{ClientMessage, Fault, SqlState};
+use crate::pool::Pool;
+use crate::telemetry::counters::CloseReason;
+use crate::wire::backend::TxStatus;
+use crate::wire::error_response::{self, Severity};
+use crate::wire::sqlstate;
+
+/// How long a server may take to heed a cancel before it is closed.
+const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// `transaction_timeout` (PostgreSQL 17 has a code for it).
+const TRANSACTION_TIMEOUT: SqlState = SqlState(*b"25P04");
+
+/// A time that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    ClientIdle,
+    WaitNotice,
+    Wait,
+    Query,
+    /// The server did not heed the cancel of a `query_timeout`.
+    Cancel,
+    Transaction,
+    IdleInTransaction,
+    Flush,
+}
+
+impl Session {
+    /// Sets the alarm to the first of the times that run now.
+    pub(super) fn set_alarm(&mut self) {
+        let deadline = self.deadlines().into_iter().flatten().map(|(at, _)| at).min();
+        self.alarm.set(deadline);
+    }
+
+    /// The times that run now, at most four at once.
+    fn deadlines(&self) -> [Option<(Instant, Over)>; 4] {
+        let after = |since: Instant, limit: Option<Duration>, over: Over| {
+            limit.map(|limit| (since + limit, over))
+        };
+        match &self.link {
+            Link::Free | Link::StandIn(_) => {
+                [after(self.idle_since, self.idle_timeout, Over::ClientIdle), None, None, None]
+            }
+            Link::Proving { .. } => [None; 4],
+            Link::Waiting(waiting) => {
+                let notice = self.rules.wait_notice.filter(|_| !waiting.was_told);
+                [
+                    Some((waiting.since + self.rules.timeout, Over::Wait)),
+                    after(waiting.since, notice, Over::WaitNotice),
+                    None,
+                    None,
+                ]
+            }
+            Link::Linked(linked) => self.linked_deadlines(linked, after),
+        }
+    }
+
+    fn linked_deadlines(
+        &self,
+        linked: &Linked,
+        after: impl Fn(Instant, Option<Duration>, Over) -> Option<(Instant, Over)>,
+    ) -> [Option<(Instant, Over)>; 4] {
+        let Some(server) = linked.checkout.peek() else { return [None; 4] };
+        let rules = &self.rules;
+        let query = match (linked.cancel_sent, linked.request_since) {
+            (Some(sent), _) => Some((sent + CANCEL_GRACE, Over::Cancel)),
+            (None, Some(since)) => after(since, rules.query_timeout, Over::Query),
+            (None, None) => None,
+        };
+        let in_block = server.exchange.tx() != TxStatus::Idle;
+        let transaction = rules.transaction_timeout.filter(|_| in_block || query.is_some());
+        let quiet = if server.exchange.is_held_open() {
+            after(linked.quiet_since, Some(self.context.config.listen.flush_timeout), Over::Flush)
+        } else if in_block && linked.is_settled() {
+            let limit = rules.idle_in_transaction_timeout;
+            after(linked.quiet_since, limit, Over::IdleInTransaction)
+        } else {
+            None
+        };
+        let idle = self.idle_timeout.filter(|_| !in_block && linked.is_settled());
+        [
+            query,
+            after(linked.since, transaction, Over::Transaction),
+            quiet,
+            after(linked.quiet_since, idle, Over::ClientIdle),
+        ]
+    }
+
+    /// Does what the times that are over call for.
+    pub(super) fn on_alarm(&mut self) -> Result<(), End> {
+        let now = Instant::now();
+        for (at, over) in self.deadlines().into_iter().flatten() {
+            if at <= now {
+                self.on_over(over, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_over(&mut self, over: Over, now: Instant) -> Result<(), End> {
+        match over {
+            Over::ClientIdle => Err(fatal(
+                sqlstate::IDLE_SESSION_TIMEOUT,
+                "client_idle_timeout: the client was idle for too long",
+            )),
+            Over::WaitNotice => {
+                self.tell_of_wait(now);
+                Ok(())
+            }
+            Over::Wait => {
+                let error = self.pool.timeout_error(self.rules.timeout);
+                self.on_checkout_error(&error);
+                Ok(())
+            }
+            Over::Query => {
+                self.cancel_query(now);
+                Ok(())
+            }
+            Over::Cancel => self.end_server(sqlstate::QUERY_CANCELED, "query_timeout"),
+            Over::Transaction => self.end_server(TRANSACTION_TIMEOUT, "transaction_timeout"),
+            Over::IdleInTransaction => {
+                self.end_server(sqlstate::IDLE_IN_TRANSACTION_TIMEOUT, "idle_in_transaction_timeout")
+            }
+            Over::Flush => self.end_server(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"),
+        }
+    }
+
+    /// Tells a client that has waited for long that it is waiting.
+    fn tell_of_wait(&mut self, now: Instant) {
+        let Link::Waiting(waiting) = &mut self.link else { return };
+        waiting.was_told = true;
+        let waited = now.saturating_duration_since(waiting.since);
+        let message = ClientMessage::new(
+            SqlState(*b"00000"),
+            "No server connection available in postgres backend, client being queued",
+        )
+        .detail(format!("waiting for {}", humantime::format_duration(waited)));
+        error_response::put(&mut self.outbox, Severity::Notice, &message);
+    }
+
+    /// `query_timeout`: the server is asked to stop, and its error is put into words of ours.
+    fn cancel_query(&mut self, now: Instant) {
+        let limit = self.rules.query_timeout.unwrap_or_default();
+        let record = Arc::clone(self.record());
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        linked.cancel_sent = Some(now);
+        linked.replacements.push(Replacement {
+            serial: server.exchange.head_serial(),
+            when: sqlstate::QUERY_CANCELED,
+            message: ClientMessage::new(
+                sqlstate::QUERY_CANCELED,
+                format!(
+                    "query_timeout: the statement took longer than {}",
+                    humantime::format_duration(limit)
+                ),
+            ),
+        });
+        let pool = Arc::clone(&self.pool);
+        let drain = self.context.commons.drain.clone();
+        drain.spawn(async move { send_cancel(&pool, &record).await });
+    }
+
+    /// Closes the server, which undoes what was under way on it, and the client with it.
+    fn end_server(&mut self, code: SqlState, setting: &str) -> Result<(), End> {
+        self.close_server(CloseReason::Timeout);
+        Err(fatal(code, format!("{setting}: the session held its server for too long")))
+    }
+}
+
+async fn send_cancel(pool: &Pool, record: &ClientRecord) {
+    if let Some((server, under_way)) = record.begin_cancel() {
+        cancel::send(pool, &server).await;
+        drop(under_way);
+    }
+}
+
+fn fatal(code: SqlState, message: impl Into<String>) -> End {
+    End::Fatal { fault: Fault::Proxy, message: ClientMessage::new(code, message) }
+}

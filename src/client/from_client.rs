@@ -1,0 +1,353 @@
+//! What a client sends: stepped over, noted, and written on to the server.
+//!
+//! Frames go on as they are wherever they can. Where something has to come in between (settings to
+//! carry, a `Parse` that the server lacks, a renamed `Bind`), everything is gathered in `out`, so
+//! that it is one write in either case.
+
+use std::task::Context as TaskContext;
+
+use tokio::time::Instant;
+
+use super::serve::{End, InFlight, Link, Linked, Session, send};
+use crate::error::{ClientMessage, Fault};
+use crate::net::buffer::HOLD_LEN;
+use crate::server::Server;
+use crate::server::exchange::{MadeUp, Request, Verdict};
+use crate::server::statements::Unnamed;
+use crate::sql::{Traits, classify};
+use crate::wire::backend::{self, TxStatus};
+use crate::wire::frame::{self, HEAD, Head};
+use crate::wire::{frontend, sqlstate};
+
+/// A batch of client bytes on its way to the server.
+pub(super) struct Batch<'a> {
+    pub(super) data: &'a [u8],
+    /// Bytes of `data` that have been dealt with.
+    pub(super) at: usize,
+    /// Where the bytes begin that go on as they are and are not in `out` yet.
+    pass_from: usize,
+    /// What goes to the server in front of `data[pass_from..at]`.
+    pub(super) out: &'a mut Vec<u8>,
+}
+
+impl Batch<'_> {
+    /// Moves what goes on as it is into `out`, because something else comes next.
+    pub(super) fn gather(&mut self) {
+        let passed = self.data.get(self.pass_from..self.at).unwrap_or_default();
+        self.out.extend_from_slice(passed);
+        self.pass_from = self.at;
+    }
+
+    /// Steps over `len` bytes, which go on as they are.
+    pub(super) const fn pass(&mut self, len: usize) {
+        self.at += len;
+    }
+
+    /// Steps over `len` bytes, which do not go on.
+    pub(super) fn swallow(&mut self, len: usize) {
+        self.gather();
+        self.at += len;
+        self.pass_from = self.at;
+    }
+}
+
+/// A frame of which at least the front is there.
+#[derive(Clone, Copy)]
+pub(super) struct Frame<'a> {
+    pub(super) head: Head,
+    /// As much of the body as is there.
+    pub(super) body: &'a [u8],
+    /// Bytes of the frame that are there, its head included.
+    pub(super) available: usize,
+}
+
+impl Frame<'_> {
+    pub(super) const fn is_whole(&self) -> bool {
+        self.available == self.head.len
+    }
+
+    const fn rest(&self) -> usize {
+        self.head.len - self.available
+    }
+}
+
+/// What to do after a frame was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Go,
+    /// More of it has to arrive, or a server to be lent, before it can be dealt with.
+    Hold,
+}
+
+impl Session {
+    /// Takes what can be taken of `data`; the number of bytes that were. The rest waits in the
+    /// inbox, for more bytes or for a server.
+    pub(super) fn take_from_client(
+        &mut self,
+        data: &[u8],
+        out: &mut Vec<u8>,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<usize, End> {
+        let mut batch = Batch { data, at: 0, pass_from: 0, out };
+        let stepped = self.step_over(&mut batch, cx);
+        // What came before a violation is good, and goes on.
+        self.send_to_server(&mut batch, cx);
+        stepped?;
+        let at = batch.at;
+        self.answer_made_up(cx)?;
+        Ok(at)
+    }
+
+    fn step_over(&mut self, batch: &mut Batch<'_>, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        loop {
+            if self.client_rest > 0 {
+                let n = self.client_rest.min(batch.data.len() - batch.at);
+                self.client_rest -= n;
+                match self.link {
+                    Link::Linked(_) => batch.pass(n),
+                    Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => {
+                        batch.swallow(n);
+                    }
+                }
+            }
+            let rest = batch.data.get(batch.at..).unwrap_or_default();
+            let head = frame::head(rest, self.context.config.listen.max_message);
+            let Some(head) = head.map_err(|error| violation(&error))? else { return Ok(()) };
+            let available = head.len.min(rest.len());
+            let body = rest.get(HEAD..available).unwrap_or_default();
+            let frame = Frame { head, body, available };
+            let next = match self.link {
+                Link::Free => self.on_frame_unlinked(batch, frame, cx)?,
+                Link::Linked(_) => self.on_frame_linked(batch, frame)?,
+                Link::StandIn(_) => self.on_frame_stand_in(batch, frame, cx)?,
+                Link::Waiting(_) | Link::Proving { .. } => Next::Hold,
+            };
+            if next == Next::Hold {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A frame while no server is linked: some need none.
+    fn on_frame_unlinked(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<Next, End> {
+        match frame.head.tag {
+            b'X' => return Err(End::ClientLeft),
+            // The end of nothing: a transaction that was none.
+            b'S' if frame.is_whole() => {
+                let mut ready = Vec::with_capacity(6);
+                backend::put_ready(&mut ready, TxStatus::Idle);
+                batch.swallow(frame.head.len);
+                self.send_to_client(&ready, cx)?;
+                return Ok(Next::Go);
+            }
+            // A copy that has failed, or a Flush of nothing (pitfall P31).
+            b'H' | b'd' | b'c' | b'f' => {
+                self.client_rest = frame.rest();
+                batch.swallow(frame.available);
+                return Ok(Next::Go);
+            }
+            b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'S' | b'F' => {}
+            tag => return Err(unknown(tag)),
+        }
+        if !may_begin(frame) {
+            return Ok(Next::Hold);
+        }
+        if self.ask_for_server(Instant::now()) {
+            self.put_settings(batch.out);
+            return Ok(Next::Go);
+        }
+        Ok(match self.link {
+            Link::StandIn(_) => Next::Go,
+            Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::Linked(_) => Next::Hold,
+        })
+    }
+
+    /// Puts what carries the client's settings over to its server in front of everything.
+    pub(super) fn put_settings(&mut self, out: &mut Vec<u8>) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        if self.rules.pool_mode == crate::config::PoolMode::Session {
+            // Whatever its session leaves behind, seen or not.
+            server.is_dirty = true;
+        }
+        if let Some(change) = server.applied.change_to(&self.settings) {
+            frontend::put_query(out, change.as_bytes());
+            server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+            server.applied = std::sync::Arc::clone(&self.settings);
+            let name = self.settings.value("application_name").unwrap_or_default();
+            server.record.set_application_name(name);
+        }
+    }
+
+    fn on_frame_linked(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
+        let tag = frame.head.tag;
+        if tag == b'X' {
+            return Err(End::ClientLeft);
+        }
+        if !may_begin(frame) {
+            return Ok(Next::Hold);
+        }
+        let shares = self.shares_statements();
+        let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(Next::Hold) };
+        begin_request(&mut linked.request_since, linked.since, server, tag);
+        match tag {
+            b'Q' => {
+                on_query(&mut linked.in_flight, server, frame);
+                self.prepared.unnamed = None;
+                server.statements.unnamed = Unnamed::None;
+            }
+            b'S' => server.exchange.on_request(Request::Sync, None),
+            b'E' => server.exchange.on_request(Request::Execute, None),
+            b'H' | b'd' => {}
+            b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
+            b'F' => {
+                server.is_dirty = true;
+                linked.in_flight.may_commit |= server.exchange.tx() == TxStatus::Idle;
+                server.exchange.on_request(Request::Simple(Verdict::Forward), None);
+            }
+            b'P' | b'B' | b'D' | b'C' if shares => return self.on_statement_frame(batch, frame),
+            b'P' => {
+                let parsed = frontend::parse(frame.body).ok_or_else(|| malformed(tag))?;
+                self.pool.stats.client_parses.increment();
+                self.pool.stats.server_parses.increment();
+                note_traits(&mut linked.in_flight, server, classify(parsed.text));
+                server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+            }
+            b'B' => {
+                self.pool.stats.binds.increment();
+                server.exchange.on_request(Request::Bind, None);
+            }
+            b'D' => server.exchange.on_request(Request::Describe, None),
+            b'C' => server.exchange.on_request(Request::Close(Verdict::Forward), None),
+            _ => return Err(unknown(tag)),
+        }
+        self.client_rest = frame.rest();
+        batch.pass(frame.available);
+        Ok(Next::Go)
+    }
+
+    /// Sends the batch, as one write if the socket takes it.
+    fn send_to_server(&mut self, batch: &mut Batch<'_>, cx: &mut TaskContext<'_>) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        if !batch.out.is_empty() {
+            batch.gather();
+        }
+        let passed = batch.data.get(batch.pass_from..batch.at).unwrap_or_default();
+        let bytes = if batch.out.is_empty() { passed } else { batch.out.as_slice() };
+        if bytes.is_empty() || linked.is_broken {
+            return;
+        }
+        // A server that takes nothing more may still have something to say: its end is seen where
+        // it is read from.
+        if send(&mut server.stream, &mut server.outbox, bytes, cx).is_err() {
+            linked.is_broken = true;
+            server.outbox = Vec::new();
+        }
+    }
+
+    /// Gives the answers of ours that are due, because nothing of the server's is in front of them.
+    pub(super) fn answer_made_up(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        let Link::Linked(linked) = &mut self.link else { return Ok(()) };
+        let Some(server) = linked.checkout.server() else { return Ok(()) };
+        let mut out = Vec::new();
+        put_made_up(server, &mut out);
+        if server.exchange.has_undone() {
+            self.undo();
+        }
+        if out.is_empty() { Ok(()) } else { self.send_to_client(&out, cx) }
+    }
+}
+
+/// Appends the answers of ours that are due.
+pub(super) fn put_made_up(server: &mut Server, out: &mut Vec<u8>) {
+    while let Some(made_up) = server.exchange.next_made_up() {
+        out.extend_from_slice(match made_up {
+            MadeUp::ParseComplete => backend::PARSE_COMPLETE,
+            MadeUp::CloseComplete => backend::CLOSE_COMPLETE,
+        });
+    }
+}
+
+/// True if enough of the frame is there to begin with it. Short ones are waited for; of long ones
+/// the front is enough, but for those that must be known whole.
+fn may_begin(frame: Frame<'_>) -> bool {
+    match frame.head.tag {
+        _ if frame.is_whole() => true,
+        b'd' => true,
+        b'P' | b'D' | b'C' => false,
+        b'B' => frontend::bind(frame.body).is_some(),
+        _ => frame.available >= HOLD_LEN,
+    }
+}
+
+fn begin_request(
+    request_since: &mut Option<Instant>,
+    linked_since: Instant,
+    server: &Server,
+    tag: u8,
+) {
+    if request_since.is_some() || matches!(tag, b'd' | b'c' | b'f' | b'H') {
+        return;
+    }
+    // The first request of a link began when the link did: a clock read less.
+    let is_first = server.exchange.tx() == TxStatus::Idle && server.exchange.is_settled();
+    *request_since = Some(if is_first { linked_since } else { Instant::now() });
+}
+
+/// Notes a simple query, of which a long one is known by its front only.
+fn on_query(in_flight: &mut InFlight, server: &mut Server, frame: Frame<'_>) {
+    let text = frontend::query_text(frame.body);
+    if frame.is_whole() {
+        note_traits(in_flight, server, classify(text));
+    } else {
+        // What has not been seen may leave anything behind.
+        server.is_dirty = true;
+        in_flight.may_commit = true;
+    }
+    server.note_text(text);
+    server.exchange.on_request(Request::Simple(Verdict::Forward), None);
+}
+
+/// Notes what a statement may do.
+pub(super) fn note_traits(in_flight: &mut InFlight, server: &mut Server, traits: Traits) {
+    in_flight.add(traits, server.exchange.tx());
+    if traits.leaves_state() && !traits.sets_only_reported() {
+        server.is_dirty = true;
+    }
+}
+
+fn violation(error: &frame::FrameError) -> End {
+    let code = match error {
+        frame::FrameError::Length { .. } => sqlstate::PROTOCOL_VIOLATION,
+        frame::FrameError::TooLong { .. } => sqlstate::PROGRAM_LIMIT,
+    };
+    fatal(ClientMessage::new(code, error.to_string()))
+}
+
+pub(super) fn malformed(tag: u8) -> End {
+    let text = format!("malformed message of type {:?}", char::from(tag));
+    fatal(ClientMessage::new(sqlstate::PROTOCOL_VIOLATION, text))
+}
+
+fn unknown(tag: u8) -> End {
+    let text = format!("invalid frontend message type {tag}");
+    fatal(ClientMessage::new(sqlstate::PROTOCOL_VIOLATION, text))
+}
+
+fn fatal(message: ClientMessage) -> End {
+    End::Fatal { fault: Fault::Client, message }
+}
+
+impl Linked {
+    /// The server's exchange has nothing left that the client waits for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.checkout.peek().is_some_and(|server| server.exchange.is_settled())
+    }
+}

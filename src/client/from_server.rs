@@ -1,0 +1,460 @@
+//! What a server sends: stepped over, noted where it matters, and written on to the client.
+//!
+//! Rows are never parsed: the five bytes of a frame's head are enough to step over it.
+
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+
+use tokio::time::Instant;
+
+use super::from_client::put_made_up;
+use super::serve::{End, Link, Linked, Session, flush};
+use crate::config::PoolMode;
+use crate::error::{ClientMessage, Fault};
+use crate::net::buffer::{HOLD_LEN, with_scratch};
+use crate::server::Server;
+use crate::server::exchange::{Request, Verdict};
+use crate::sql::tag::{TagState, state_of_tag};
+use crate::state::settings::is_reported;
+use crate::telemetry::counters::CloseReason;
+use crate::telemetry::slow::Answered;
+use crate::wire::backend::{self, TxStatus};
+use crate::wire::error_response::{self, ErrorFields, Severity};
+use crate::wire::frame::{self, HEAD};
+use crate::wire::sqlstate;
+
+/// A batch of server bytes on its way to the client.
+struct Batch<'a> {
+    data: &'a [u8],
+    at: usize,
+    pass_from: usize,
+    /// What goes to the client in front of `data[pass_from..at]`.
+    out: &'a mut Vec<u8>,
+}
+
+impl Batch<'_> {
+    fn gather(&mut self) {
+        let passed = self.data.get(self.pass_from..self.at).unwrap_or_default();
+        self.out.extend_from_slice(passed);
+        self.pass_from = self.at;
+    }
+
+    /// Steps over `len` bytes, which go on or not.
+    fn step(&mut self, len: usize, verdict: Verdict) {
+        if verdict == Verdict::Swallow {
+            self.gather();
+            self.pass_from = self.at + len;
+        }
+        self.at += len;
+    }
+}
+
+/// What a server's bytes led to besides bytes for the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Read {
+    Nothing,
+    Bytes,
+    /// The server closed the connection, or it broke.
+    Lost,
+}
+
+impl Session {
+    /// Moves what is left over for the server, and reads what it sends.
+    pub(super) fn poll_server(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        let Link::Linked(linked) = &mut self.link else { return Ok(false) };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(false) };
+        let mut moved = false;
+        match flush(&mut server.stream, &mut server.outbox, cx) {
+            Ok(sent) => moved |= sent,
+            Err(_) => {
+                linked.is_broken = true;
+                server.outbox = Vec::new();
+            }
+        }
+        // A client that does not take its answers holds its server, and nothing else (P74).
+        if !self.outbox.is_empty() {
+            return Ok(moved);
+        }
+        match self.read_server(cx)? {
+            Read::Nothing => {}
+            Read::Bytes => moved = true,
+            Read::Lost => {
+                self.on_server_lost(cx)?;
+                return Ok(true);
+            }
+        }
+        if let Link::Linked(linked) = &self.link
+            && linked.is_done
+            && self.outbox.is_empty()
+        {
+            self.unlink();
+            // What the client sent meanwhile begins a new exchange.
+            self.take_inbox(cx)?;
+        }
+        Ok(moved)
+    }
+
+    fn read_server(&mut self, cx: &mut TaskContext<'_>) -> Result<Read, End> {
+        with_scratch(|scratch| {
+            let Link::Linked(linked) = &mut self.link else { return Ok(Read::Nothing) };
+            let Some(server) = linked.checkout.server.as_deref_mut() else {
+                return Ok(Read::Nothing);
+            };
+            if linked.is_done && server.inbox.is_empty() {
+                return Ok(Read::Nothing);
+            }
+            let n = match server.stream.poll_read(cx, &mut scratch.input) {
+                Poll::Pending if linked.is_broken => return Ok(Read::Lost),
+                Poll::Pending => return Ok(Read::Nothing),
+                Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::Lost),
+                Poll::Ready(Ok(n)) => n,
+            };
+            let read = scratch.input.get(..n).unwrap_or_default();
+            if server.inbox.is_empty() {
+                let taken = self.take_from_server(read, &mut scratch.output, cx)?;
+                self.keep_for_server(read.get(taken..).unwrap_or_default());
+            } else {
+                let mut inbox = std::mem::take(&mut server.inbox);
+                inbox.extend_from_slice(read);
+                let taken = self.take_from_server(&inbox, &mut scratch.output, cx)?;
+                self.keep_for_server(inbox.get(taken..).unwrap_or_default());
+            }
+            Ok(Read::Bytes)
+        })
+    }
+
+    fn keep_for_server(&mut self, rest: &[u8]) {
+        if let Link::Linked(linked) = &mut self.link
+            && let Some(server) = linked.checkout.server()
+        {
+            server.inbox = rest.to_vec();
+        }
+    }
+
+    /// Takes what can be taken of `data`, and sends the client its part; the number of bytes taken.
+    fn take_from_server(
+        &mut self,
+        data: &[u8],
+        out: &mut Vec<u8>,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<usize, End> {
+        let mut batch = Batch { data, at: 0, pass_from: 0, out };
+        while self.step_over_frame(&mut batch)? {}
+        if !batch.out.is_empty() {
+            batch.gather();
+        }
+        let passed = batch.data.get(batch.pass_from..batch.at).unwrap_or_default();
+        let bytes = if batch.out.is_empty() { passed } else { batch.out.as_slice() };
+        if !bytes.is_empty() {
+            self.send_to_client(bytes, cx)?;
+        }
+        Ok(batch.at)
+    }
+
+    /// Deals with the next frame, or with the rest of one; false if there is none to deal with yet.
+    fn step_over_frame(&mut self, batch: &mut Batch<'_>) -> Result<bool, End> {
+        let Link::Linked(linked) = &mut self.link else { return Ok(false) };
+        if linked.server_rest > 0 {
+            let n = linked.server_rest.min(batch.data.len() - batch.at);
+            linked.server_rest -= n;
+            batch.step(n, linked.rest_verdict());
+            return Ok(true).map(|_| linked.server_rest == 0);
+        }
+        let rest = batch.data.get(batch.at..).unwrap_or_default();
+        let limit = self.context.config.listen.max_message;
+        let head = match frame::head(rest, limit) {
+            Ok(Some(head)) => head,
+            Ok(None) => return Ok(false),
+            Err(error) => return self.on_violation(&error.to_string()),
+        };
+        let available = head.len.min(rest.len());
+        let is_row = matches!(head.tag, b'D' | b'd');
+        if available < head.len && !is_row && head.len <= HOLD_LEN {
+            return Ok(false);
+        }
+        let verdict = if is_row {
+            linked.row_verdict()
+        } else {
+            let body = rest.get(HEAD..available).unwrap_or_default();
+            match self.on_answer(batch, head.tag, body, available == head.len)? {
+                Some(verdict) => verdict,
+                None => return Ok(false),
+            }
+        };
+        let Link::Linked(linked) = &mut self.link else { return Ok(false) };
+        batch.step(available, verdict);
+        linked.server_rest = head.len - available;
+        linked.server_rest_forward = verdict == Verdict::Forward;
+        if let Some(server) = linked.checkout.server() {
+            let before = batch.out.len();
+            if matches!(server.exchange.head(), Some(Request::MadeUp(_))) {
+                batch.gather();
+                put_made_up(server, batch.out);
+            }
+            debug_assert!(batch.out.len() >= before);
+        }
+        Ok(true)
+    }
+
+    /// Applies an answer; `None` if the link is over.
+    fn on_answer(
+        &mut self,
+        batch: &mut Batch<'_>,
+        tag: u8,
+        body: &[u8],
+        is_whole: bool,
+    ) -> Result<Option<Verdict>, End> {
+        let Link::Linked(linked) = &mut self.link else { return Ok(None) };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(None) };
+        let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
+        let serial = server.exchange.head_serial();
+        if tag == b'E' {
+            let fields = ErrorFields::parse(body);
+            if fields.is_fatal() {
+                linked.last_words = Some(fields.to_message());
+                return Ok(Some(Verdict::Swallow));
+            }
+            if is_own {
+                return self.on_settings_refused(&fields.to_message());
+            }
+            let class = fields.to_message().sqlstate;
+            self.context.process.errors.increment(class.class(), Fault::Client);
+        }
+        let ready = body.first().copied().and_then(TxStatus::from_byte);
+        let verdict = match server.exchange.on_answer(tag, ready) {
+            Ok(verdict) => verdict,
+            Err(violation) => return self.on_violation(&violation.to_string()).map(|_| None),
+        };
+        let verdict = match tag {
+            b'S' if is_whole => self.on_parameter(batch, body, is_own, verdict),
+            b'C' if !is_own => {
+                self.on_complete(body, serial);
+                verdict
+            }
+            b'E' => self.on_error(batch, body, serial, verdict),
+            b'Z' => {
+                if !is_own {
+                    self.on_ready(batch)?;
+                }
+                verdict
+            }
+            b'I' | b's' => {
+                self.pool.stats.queries.increment();
+                verdict
+            }
+            _ => verdict,
+        };
+        Ok(Some(verdict))
+    }
+
+    /// An error for the client: in our words, if it answers something that we made it refuse.
+    fn on_error(
+        &mut self,
+        batch: &mut Batch<'_>,
+        body: &[u8],
+        serial: u64,
+        verdict: Verdict,
+    ) -> Verdict {
+        if let Link::Linked(linked) = &mut self.link
+            && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
+        {
+            self.undo();
+        }
+        let Link::Linked(linked) = &mut self.link else { return verdict };
+        linked.replacements.retain(|replacement| replacement.serial >= serial);
+        let at = linked.replacements.iter().position(|r| r.serial == serial);
+        let Some(replacement) = at.map(|at| linked.replacements.remove(at)) else {
+            return verdict;
+        };
+        if ErrorFields::parse(body).sqlstate != Some(replacement.when) {
+            return verdict;
+        }
+        batch.gather();
+        error_response::put(batch.out, Severity::Error, &replacement.message);
+        Verdict::Swallow
+    }
+
+    /// A statement is done.
+    fn on_complete(&mut self, body: &[u8], serial: u64) {
+        self.pool.stats.queries.increment();
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        match state_of_tag(backend::command_tag(body)) {
+            TagState::None
+            | TagState::Set
+            | TagState::Deallocate
+            | TagState::Unlisten
+            | TagState::DiscardTemp => {}
+            TagState::Reset => linked.reset_seen = true,
+            TagState::DiscardAll => {
+                linked.reset_seen = true;
+                server.statements.deallocated_all(serial);
+                self.prepared.deallocated_all(server.id(), serial);
+            }
+            TagState::DeallocateAll => {
+                server.statements.deallocated_all(serial);
+                self.prepared.deallocated_all(server.id(), serial);
+            }
+            TagState::Prepare
+            | TagState::Listen
+            | TagState::Load
+            | TagState::Do => server.is_dirty = true,
+            // A cursor that outlives its transaction is known by its text.
+            TagState::DeclareCursor => {}
+        }
+    }
+
+    /// A parameter has a new value: the session's, unless a RESET put it back to the server's.
+    fn on_parameter(
+        &mut self,
+        batch: &mut Batch<'_>,
+        body: &[u8],
+        is_own: bool,
+        verdict: Verdict,
+    ) -> Verdict {
+        let Link::Linked(linked) = &mut self.link else { return verdict };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return verdict };
+        server.note_parameter(body);
+        let Some((name, value)) = backend::parameter_status(body) else { return verdict };
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            return verdict;
+        };
+        if !is_reported(name) {
+            return verdict;
+        }
+        if is_own {
+            // The server spells it in its own way (pitfall P44): the client learns it once.
+            if self.settings.value(name).is_none_or(|wanted| wanted == value) {
+                return verdict;
+            }
+            Arc::make_mut(&mut self.settings).set(name, value);
+            Arc::make_mut(&mut server.applied).set(name, value);
+            return Verdict::Forward;
+        }
+        if linked.reset_seen && server.base.value(name) == Some(value) {
+            if let Some(wanted) = self.startup.value(name).filter(|wanted| *wanted != value) {
+                Arc::make_mut(&mut self.settings).set(name, wanted);
+                batch.gather();
+                backend::put_parameter_status(batch.out, name.as_bytes(), wanted.as_bytes());
+                return Verdict::Swallow;
+            }
+            Arc::make_mut(&mut self.settings).remove(name);
+            return verdict;
+        }
+        Arc::make_mut(&mut self.settings).set(name, value);
+        Arc::make_mut(&mut server.applied).set(name, value);
+        if name == "application_name" {
+            self.registered.record.set_application_name(value);
+            server.record.set_application_name(value);
+        }
+        verdict
+    }
+
+    /// The end of a request. The server goes back if the exchange is over.
+    fn on_ready(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return Ok(()) };
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(()) };
+        linked.in_flight = super::serve::InFlight::default();
+        linked.cancel_sent = None;
+        let tx = server.exchange.tx();
+        if std::mem::take(&mut linked.reset_seen) {
+            // Which of what we had put on it is still there, only the server knows.
+            server.applied_is_unknown = true;
+        }
+        if tx == TxStatus::Idle {
+            self.pool.stats.transactions.increment();
+        } else if self.rules.pool_mode == PoolMode::Statement {
+            return self.refuse_block(batch);
+        }
+        if !server.exchange.is_settled() {
+            return Ok(());
+        }
+        linked.replacements.clear();
+        let now = Instant::now();
+        linked.quiet_since = now;
+        if tx == TxStatus::Idle {
+            let took = now.saturating_duration_since(linked.since);
+            self.pool.stats.transaction_duration.observe(took);
+            self.pool.stats.transaction_micros.add(micros(took));
+            linked.since = now;
+            linked.is_done = !is_session_mode;
+        }
+        self.observe_request(now);
+        Ok(())
+    }
+
+    fn observe_request(&mut self, now: Instant) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(since) = linked.request_since.take() else { return };
+        let took = now.saturating_duration_since(since);
+        self.pool.stats.query_duration.observe(took);
+        self.pool.stats.query_micros.add(micros(took));
+        if !self.context.slow.wants(took) {
+            return;
+        }
+        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        let record = &self.registered.record;
+        self.context.slow.record(&Answered {
+            duration: took,
+            domain: &record.domain,
+            user: &record.user,
+            application_name: &record.application_name(),
+            client_id: record.id,
+            text: &String::from_utf8_lossy(&server.statement_text),
+        });
+    }
+
+    /// A block was opened where none may be: its server is closed, which undoes it.
+    fn refuse_block(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
+        let message = ClientMessage::new(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "transaction blocks not allowed in statement pooling mode",
+        )
+        .hint("Use pool_mode = \"transaction\" for this domain or user.");
+        batch.gather();
+        self.put_error(batch.out, Fault::Client, &message, None);
+        backend::put_ready(batch.out, TxStatus::Idle);
+        // The server's own ReadyForQuery is not passed on: nothing of it is left to take.
+        batch.at = batch.data.len();
+        batch.pass_from = batch.at;
+        self.close_server(CloseReason::Refused);
+        Ok(())
+    }
+
+    /// The client's settings could not be put on a server: its statement must not run under others.
+    fn on_settings_refused(&mut self, message: &ClientMessage) -> Result<Option<Verdict>, End> {
+        self.close_server(CloseReason::Refused);
+        Err(End::Fatal { fault: Fault::Client, message: message.clone() })
+    }
+
+    fn on_violation(&mut self, what: &str) -> Result<bool, End> {
+        tracing::error!(client = self.record().id, domain = %self.record().domain, what,
+            "the server broke the protocol");
+        self.close_server(CloseReason::Protocol);
+        let message = ClientMessage::new(
+            sqlstate::PROTOCOL_VIOLATION,
+            "the server broke the protocol, and the connection is closed",
+        )
+        .detail(what);
+        Err(End::Fatal { fault: Fault::Server, message })
+    }
+}
+
+impl Linked {
+    const fn rest_verdict(&self) -> Verdict {
+        if self.server_rest_forward { Verdict::Forward } else { Verdict::Swallow }
+    }
+
+    /// Rows belong to the request that is being answered.
+    fn row_verdict(&self) -> Verdict {
+        match self.checkout.peek().and_then(|server: &Server| server.exchange.head()) {
+            Some(Request::Simple(verdict)) => verdict,
+            _ => Verdict::Forward,
+        }
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

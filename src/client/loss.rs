@@ -1,0 +1,170 @@
+//! A server lost under a client: what the client is told, and how the session goes on.
+
+use std::task::Context as TaskContext;
+
+use super::from_client::{Batch, Frame, Next};
+use super::serve::{End, Link, Linked, Session};
+use super::stand_in::{Message, StandIn};
+use crate::error::{ClientMessage, Fault};
+use crate::sql::{Traits, classify};
+use crate::telemetry::counters::CloseReason;
+use crate::telemetry::snapshot::ClientState;
+use crate::wire::backend::TxStatus;
+use crate::wire::error_response::{self, Severity};
+use crate::wire::{frontend, sqlstate};
+
+/// What was under way when the server was lost.
+#[derive(Debug, Clone, Copy)]
+struct UnderWay {
+    tx: TxStatus,
+    /// `ReadyForQuery` messages that the client is owed.
+    owed: usize,
+    /// Anything at all is owed, or half said.
+    is_settled: bool,
+    may_commit: bool,
+}
+
+impl Session {
+    /// The server is gone. Ends the link, and tells the client what that means for it.
+    pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else {
+            return Ok(());
+        };
+        let Linked { checkout, last_words, server_rest, server_rest_forward, in_flight, .. } =
+            *linked;
+        let Some(server) = checkout.peek() else { return Ok(()) };
+        let under_way = UnderWay {
+            tx: server.exchange.tx(),
+            owed: server.exchange.owed_ready(),
+            is_settled: server.exchange.is_settled(),
+            may_commit: in_flight.may_commit,
+        };
+        let is_cut = (server_rest > 0 && server_rest_forward) || self.client_rest > 0;
+        tracing::warn!(client = self.record().id, domain = %self.record().domain,
+            host = %self.pool.host.addr, pid = server.record.key.process_id,
+            words = last_words.as_ref().map_or("", |words| &words.message),
+            "a server was lost under a client");
+        self.record().set_link(None);
+        self.record().set_state(ClientState::Idle);
+        checkout.close(CloseReason::Lost);
+        self.pool.purge_dead();
+        if is_cut {
+            return Err(End::Cut("the server was lost in the middle of a message"));
+        }
+        if self.is_session_mode() {
+            // The session's state is gone with its server.
+            let message = last_words.unwrap_or_else(|| lost_message(under_way, None));
+            return Err(End::Fatal { fault: Fault::Server, message });
+        }
+        self.tell_loss(under_way, last_words.as_ref(), cx)
+    }
+
+    /// Goes on after a loss: by what was under way.
+    fn tell_loss(
+        &mut self,
+        under_way: UnderWay,
+        words: Option<&ClientMessage>,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<(), End> {
+        let message = lost_message(under_way, words);
+        let in_block = under_way.tx != TxStatus::Idle && !under_way.may_commit;
+        let mut out = Vec::new();
+        if under_way.is_settled {
+            if in_block {
+                // An unasked error would be taken for the answer to the next request (P91).
+                error_response::put(&mut out, Severity::Warning, &message);
+                self.link = Link::StandIn(Box::new(StandIn::failed_block(Some(message), false)));
+            }
+            return if out.is_empty() { Ok(()) } else { self.send_to_client(&out, cx) };
+        }
+        let status = if in_block { TxStatus::Failed } else { TxStatus::Idle };
+        for _ in 0..under_way.owed {
+            self.put_error(&mut out, Fault::Server, &message, Some(status));
+        }
+        let skipping = under_way.owed == 0;
+        if skipping {
+            self.put_error(&mut out, Fault::Server, &message, None);
+        }
+        if in_block {
+            self.link = Link::StandIn(Box::new(StandIn::failed_block(None, skipping)));
+        } else if skipping {
+            self.link = Link::StandIn(Box::new(StandIn::skipping()));
+        }
+        self.send_to_client(&out, cx)?;
+        self.take_inbox(cx)
+    }
+
+    /// A frame of a client whose server we stand in for.
+    pub(super) fn on_frame_stand_in(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<Next, End> {
+        let tag = frame.head.tag;
+        if tag == b'X' {
+            return Err(End::ClientLeft);
+        }
+        if !frame.is_whole() && !matches!(tag, b'd' | b'Q') {
+            return Ok(Next::Hold);
+        }
+        let message = match tag {
+            b'Q' => Message::Query(classify(frontend::query_text(frame.body))),
+            b'F' => Message::FunctionCall,
+            b'S' => Message::Sync,
+            b'P' => Message::Parse(frontend::parse(frame.body).map(|parse| classify(parse.text))),
+            b'B' => Message::Bind(self.traits_of(frame.body)),
+            b'D' => Message::Describe,
+            b'E' => Message::Execute,
+            b'C' => Message::Close,
+            _ => Message::Ignored,
+        };
+        let mut out = Vec::new();
+        if let Link::StandIn(stand_in) = &mut self.link {
+            stand_in.answer(message, &mut out);
+            if stand_in.is_over() {
+                self.link = Link::Free;
+            }
+        }
+        self.client_rest = frame.head.len - frame.available;
+        batch.swallow(frame.available);
+        if !out.is_empty() {
+            self.send_to_client(&out, cx)?;
+        }
+        Ok(Next::Go)
+    }
+
+    /// What the statement of a Bind does. One that was parsed here, where nothing can be prepared,
+    /// can only be one that ends the block.
+    fn traits_of(&self, body: &[u8]) -> Option<Traits> {
+        let bind = frontend::bind(body)?;
+        match self.prepared.find(bind.statement) {
+            Some(statement) => Some(statement.traits()),
+            None => Some(classify(b"ROLLBACK")),
+        }
+    }
+}
+
+/// What a client is told whose server is gone.
+fn lost_message(under_way: UnderWay, words: Option<&ClientMessage>) -> ClientMessage {
+    let message = if under_way.may_commit {
+        ClientMessage::new(
+            sqlstate::OUTCOME_UNKNOWN,
+            "the server connection was lost; whether the statement took effect is unknown",
+        )
+        .hint("Look before doing it again.")
+    } else {
+        ClientMessage::new(
+            sqlstate::CONNECTION_FAILURE,
+            "the server connection was lost; the transaction is rolled back",
+        )
+    };
+    match words {
+        Some(words) => message.detail(format!(
+            "The server said: {} ({})",
+            words.message,
+            words.sqlstate.as_str()
+        )),
+        None => message,
+    }
+}

@@ -1,0 +1,426 @@
+//! Prepared statements of a session whose servers change: the client's names, and what goes to the
+//! server in their place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::from_client::{Batch, Frame, Next, malformed, note_traits};
+use super::serve::{End, InFlight, Link, Replacement, Session};
+use crate::error::ClientMessage;
+use crate::pool::core::ServerId;
+use crate::server::Server;
+use crate::server::exchange::{MadeUp, Request, Undone, Verdict};
+use crate::server::statements::{Statement, Undo, Unnamed, is_reserved};
+use crate::state::settings::Settings;
+use crate::telemetry::counters::{PoolStats, StatementOutcome};
+use crate::wire::frontend::{self, Target};
+use crate::wire::sqlstate;
+
+/// The statements of a client.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// Made when the first one is prepared: most clients never do.
+    named: Option<Box<Names>>,
+    pub(super) unnamed: Option<Arc<Statement>>,
+    /// The settings that `unnamed` was parsed under.
+    unnamed_under: Option<Arc<Settings>>,
+}
+
+type Names = HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>;
+
+#[derive(Debug)]
+struct Named {
+    statement: Arc<Statement>,
+    /// Where and when its Parse was sent: a DEALLOCATE ALL takes only what came before it.
+    server: ServerId,
+    serial: u64,
+}
+
+impl Prepared {
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.as_ref()?.get(name).map(|named| &named.statement)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.named.as_ref().map_or(0, |named| named.len())
+    }
+
+    fn insert(&mut self, name: Box<[u8]>, named: Named) {
+        self.named.get_or_insert_default().insert(name, named);
+    }
+
+    fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        self.named.as_mut()?.remove(name).map(|named| named.statement)
+    }
+
+    /// `server` has done a DEALLOCATE ALL or DISCARD ALL as the request with this serial number.
+    pub(super) fn deallocated_all(&mut self, server: ServerId, serial: u64) {
+        if let Some(named) = &mut self.named {
+            named.retain(|_, named| named.server == server && named.serial > serial);
+        }
+    }
+}
+
+/// What a statement frame is dealt with by: the parts of a linked session, borrowed apart.
+struct Desk<'a> {
+    prepared: &'a mut Prepared,
+    server: &'a mut Server,
+    in_flight: &'a mut InFlight,
+    replacements: &'a mut Vec<Replacement>,
+    stats: &'a PoolStats,
+    /// Statements that a server may have.
+    most: usize,
+}
+
+impl Session {
+    /// A Parse, Bind, Describe or Close.
+    pub(super) fn on_statement_frame(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+    ) -> Result<Next, End> {
+        let tag = frame.head.tag;
+        match tag {
+            b'P' => self.on_parse(batch, frame)?,
+            b'B' => self.on_bind(batch, frame)?,
+            _ => self.on_named(batch, frame)?,
+        }
+        if let Link::Linked(linked) = &mut self.link
+            && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
+        {
+            self.undo();
+        }
+        let count = self.prepared.len();
+        self.record().prepared_statements.store(count, Relaxed);
+        Ok(Next::Go)
+    }
+
+    fn desk(&mut self) -> Option<Desk<'_>> {
+        let Link::Linked(linked) = &mut self.link else { return None };
+        Some(Desk {
+            prepared: &mut self.prepared,
+            server: linked.checkout.server.as_deref_mut()?,
+            in_flight: &mut linked.in_flight,
+            replacements: &mut linked.replacements,
+            stats: &self.pool.stats,
+            most: self.rules.prepared_statements,
+        })
+    }
+
+    fn on_parse(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<(), End> {
+        let parse = frontend::parse(frame.body).ok_or_else(|| malformed(b'P'))?;
+        let settings = Arc::clone(&self.settings);
+        let context = Arc::clone(&self.context);
+        let Some(mut desk) = self.desk() else { return Ok(()) };
+        desk.stats.client_parses.increment();
+        desk.server.note_text(parse.text);
+        if parse.name.is_empty() {
+            desk.parse_unnamed(&parse, &settings, |put| context.store.private(parse.rest, put));
+            batch.pass(frame.available);
+            return Ok(());
+        }
+        batch.swallow(frame.available);
+        if let Some(existing) = desk.prepared.find(parse.name).map(Arc::clone) {
+            desk.parse_again(batch, &parse, &existing);
+            return Ok(());
+        }
+        let max = context.config.listen.max_statements_per_client;
+        if desk.prepared.len() >= max {
+            desk.refuse_parse(batch, max);
+            return Ok(());
+        }
+        let statement = context.store.statement(parse.rest, |out| settings.put_parse_context(out));
+        desk.parse_named(batch, parse.name, statement);
+        Ok(())
+    }
+
+    fn on_bind(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<(), End> {
+        let bind = frontend::bind(frame.body).ok_or_else(|| malformed(b'B'))?;
+        let Some(mut desk) = self.desk() else { return Ok(()) };
+        desk.stats.binds.increment();
+        let name = desk.provide(batch, bind.statement);
+        desk.server.exchange.on_request(Request::Bind, None);
+        let rest = frame.head.len - frame.available;
+        match name {
+            Name::AsItIs => batch.pass(frame.available),
+            Name::Is(name) => {
+                let tail = frame.head.len - crate::wire::frame::HEAD - bind.names_len;
+                batch.gather();
+                frontend::put_bind_names(batch.out, bind.portal, name.as_bytes(), tail);
+                let body = frame.body.get(bind.names_len..).unwrap_or_default();
+                batch.out.extend_from_slice(body);
+                batch.swallow(frame.available);
+            }
+        }
+        self.client_rest = rest;
+        Ok(())
+    }
+
+    /// A Describe or a Close.
+    fn on_named(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<(), End> {
+        let tag = frame.head.tag;
+        let named = frontend::named(frame.body).ok_or_else(|| malformed(tag))?;
+        let Some(mut desk) = self.desk() else { return Ok(()) };
+        match (tag, named.target) {
+            (b'D', Target::Statement) => {
+                let name = desk.provide(batch, named.name);
+                desk.server.exchange.on_request(Request::Describe, None);
+                match name {
+                    Name::AsItIs => batch.pass(frame.available),
+                    Name::Is(name) => {
+                        batch.swallow(frame.available);
+                        frontend::put_describe_statement(batch.out, name.as_bytes());
+                    }
+                }
+            }
+            (b'D', Target::Portal) => {
+                desk.server.exchange.on_request(Request::Describe, None);
+                batch.pass(frame.available);
+            }
+            (_, Target::Statement) if !named.name.is_empty() => {
+                // Others may use it: on the server it stays until it is the least recently used.
+                let undo = desk.prepared.remove(named.name).map(|statement| Undo::Close {
+                    name: named.name.into(),
+                    statement,
+                });
+                let made_up = Request::MadeUp(MadeUp::CloseComplete);
+                desk.server.exchange.on_request(made_up, undo);
+                batch.swallow(frame.available);
+            }
+            (_, target) => {
+                if target == Target::Statement {
+                    desk.prepared.unnamed = None;
+                    desk.server.statements.unnamed = Unnamed::None;
+                }
+                desk.server.exchange.on_request(Request::Close(Verdict::Forward), None);
+                batch.pass(frame.available);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what was noted of messages that came to nothing.
+    pub(super) fn undo(&mut self) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        let undone: Vec<_> = server.exchange.take_undone().collect();
+        for undone in undone {
+            take_back(&mut self.prepared, server, undone);
+        }
+    }
+}
+
+/// What a statement is called on the server.
+enum Name {
+    /// As the client calls it, which includes the unnamed one.
+    AsItIs,
+    Is(Box<str>),
+}
+
+impl Desk<'_> {
+    fn parse_unnamed(
+        &mut self,
+        parse: &frontend::Parse<'_>,
+        settings: &Arc<Settings>,
+        make: impl FnOnce(&Settings) -> Arc<Statement>,
+    ) {
+        let same_settings =
+            self.prepared.unnamed_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, settings));
+        let old = self.prepared.unnamed.take();
+        let statement = match &old {
+            Some(old) if same_settings && old.rest() == parse.rest => Arc::clone(old),
+            _ => make(settings),
+        };
+        self.stats.server_parses.increment();
+        note_traits(self.in_flight, self.server, statement.traits());
+        let server = std::mem::replace(
+            &mut self.server.statements.unnamed,
+            Unnamed::Known(Arc::clone(&statement)),
+        );
+        self.prepared.unnamed = Some(statement);
+        self.prepared.unnamed_under = Some(Arc::clone(settings));
+        let undo = Undo::Unnamed { client: old, server };
+        self.server.exchange.on_request(Request::Parse(Verdict::Forward), Some(undo));
+    }
+
+    fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: Arc<Statement>) {
+        note_traits(self.in_flight, self.server, statement.traits());
+        let has = self.server.statements.touch(&statement);
+        let may_make_up = has && self.server.exchange.may_make_up();
+        let serial = self.server.exchange.next_serial();
+        self.prepared.insert(
+            name.into(),
+            Named { statement: Arc::clone(&statement), server: self.server.id(), serial },
+        );
+        let undo =
+            Undo::Parse { name: name.into(), statement: Arc::clone(&statement), sent: !may_make_up };
+        if may_make_up {
+            self.stats.statements.increment(StatementOutcome::Hit as usize);
+            self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
+            return;
+        }
+        if has {
+            // Only the server knows whether it would take it now (pitfall P54): prepared anew.
+            self.close_on_server(batch, &statement, None);
+        }
+        self.make_room(batch);
+        self.put_parse(batch, &statement, Request::Parse(Verdict::Forward), undo);
+    }
+
+    /// A Parse under a name that is taken: the server is made to refuse it as it would have.
+    fn parse_again(
+        &mut self,
+        batch: &mut Batch<'_>,
+        parse: &frontend::Parse<'_>,
+        existing: &Arc<Statement>,
+    ) {
+        self.ensure(batch, existing);
+        let name = String::from_utf8_lossy(parse.name);
+        self.replacements.push(Replacement {
+            serial: self.server.exchange.next_serial(),
+            when: sqlstate::DUPLICATE_STATEMENT,
+            message: ClientMessage::new(
+                sqlstate::DUPLICATE_STATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            ),
+        });
+        frontend::put_parse(batch.out, existing.name().as_bytes(), parse.rest);
+        self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+    }
+
+    /// A Parse beyond the client's bound: the server is made to fail, and our words replace its.
+    fn refuse_parse(&mut self, batch: &mut Batch<'_>, max: usize) {
+        self.replacements.push(Replacement {
+            serial: self.server.exchange.next_serial(),
+            when: sqlstate::SYNTAX_ERROR,
+            message: ClientMessage::new(
+                sqlstate::CONFIGURATION_LIMIT,
+                format!("a client may have at most {max} prepared statements"),
+            )
+            .hint("Raise listen.max_statements_per_client, or close statements that are done."),
+        });
+        frontend::put_parse(batch.out, b"", b"max_statements_per_client\0\0\0");
+        self.server.statements.unnamed = Unnamed::None;
+        self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+    }
+
+    /// Makes sure that the server has the statement that the client calls `name`, and says what it
+    /// is called there.
+    fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Name {
+        if name.is_empty() {
+            self.provide_unnamed(batch);
+            return Name::AsItIs;
+        }
+        if let Some(statement) = self.prepared.find(name).map(Arc::clone) {
+            self.server.note_text(statement.text());
+            note_traits(self.in_flight, self.server, statement.traits());
+            self.ensure(batch, &statement);
+            return Name::Is(statement.name().into());
+        }
+        if is_reserved(name) {
+            // Another client's statement may be called so on the server.
+            return Name::Is(format!("unknown {}", String::from_utf8_lossy(name)).into());
+        }
+        Name::AsItIs
+    }
+
+    /// The server's unnamed statement may be another session's (pitfall P48).
+    fn provide_unnamed(&mut self, batch: &mut Batch<'_>) {
+        match self.prepared.unnamed.clone() {
+            Some(statement) => {
+                self.server.note_text(statement.text());
+                note_traits(self.in_flight, self.server, statement.traits());
+                if self.server.statements.unnamed.is(&statement) {
+                    return;
+                }
+                let server = std::mem::replace(
+                    &mut self.server.statements.unnamed,
+                    Unnamed::Known(Arc::clone(&statement)),
+                );
+                batch.gather();
+                frontend::put_parse(batch.out, b"", statement.rest());
+                self.stats.server_parses.increment();
+                let undo = Undo::Unnamed { client: Some(statement), server };
+                self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
+            }
+            None => {
+                if matches!(self.server.statements.unnamed, Unnamed::None) {
+                    return;
+                }
+                self.server.statements.unnamed = Unnamed::None;
+                batch.gather();
+                frontend::put_close_statement(batch.out, b"");
+                self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+            }
+        }
+    }
+
+    /// Prepares a statement on the server unless it is there.
+    fn ensure(&mut self, batch: &mut Batch<'_>, statement: &Arc<Statement>) {
+        if self.server.statements.touch(statement) {
+            self.stats.statements.increment(StatementOutcome::Hit as usize);
+            return;
+        }
+        batch.gather();
+        self.make_room(batch);
+        let undo = Undo::Reparse { statement: Arc::clone(statement) };
+        self.put_parse(batch, statement, Request::Parse(Verdict::Swallow), undo);
+    }
+
+    fn put_parse(
+        &mut self,
+        batch: &mut Batch<'_>,
+        statement: &Arc<Statement>,
+        request: Request,
+        undo: Undo,
+    ) {
+        self.stats.statements.increment(StatementOutcome::Miss as usize);
+        self.stats.server_parses.increment();
+        let serial = self.server.exchange.next_serial();
+        self.server.statements.insert(Arc::clone(statement), serial);
+        frontend::put_parse(batch.out, statement.name().as_bytes(), statement.rest());
+        self.server.exchange.on_request(request, Some(undo));
+        let count = self.server.statements.len();
+        self.server.record.prepared_statements.store(count, Relaxed);
+    }
+
+    /// Closes the least recently used statements until one more fits.
+    fn make_room(&mut self, batch: &mut Batch<'_>) {
+        while let Some(old) = self.server.statements.evict(self.most.saturating_sub(1)) {
+            self.stats.statements.increment(StatementOutcome::Evicted as usize);
+            let undo = Undo::Evict { statement: Arc::clone(&old) };
+            self.close_on_server(batch, &old, Some(undo));
+        }
+    }
+
+    fn close_on_server(&mut self, batch: &mut Batch<'_>, statement: &Statement, undo: Option<Undo>) {
+        frontend::put_close_statement(batch.out, statement.name().as_bytes());
+        self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
+    }
+}
+
+fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Undone<Undo>) {
+    let Undone { failed, undo } = undone;
+    match undo {
+        Undo::Parse { name, statement, sent } => {
+            if prepared.find(&name).is_some_and(|found| Arc::ptr_eq(found, &statement)) {
+                prepared.remove(&name);
+            }
+            if sent {
+                server.statements.remove(&statement);
+            }
+        }
+        Undo::Reparse { statement } => server.statements.remove(&statement),
+        Undo::Unnamed { client, server: before } => {
+            // A Parse that failed has dropped the old unnamed statement; a skipped one has not.
+            server.statements.unnamed = if failed { Unnamed::None } else { before };
+            prepared.unnamed = if failed { None } else { client };
+        }
+        Undo::Close { name, statement } => {
+            let named = Named { statement, server: server.id(), serial: 0 };
+            prepared.insert(name, named);
+        }
+        Undo::Evict { statement } => server.statements.insert(statement, 0),
+    }
+}

@@ -1,0 +1,193 @@
+//! What others may see of a session, and how they reach it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use crate::server::record::{CancelUnderWay, Cancels, ServerRecord};
+use crate::telemetry::snapshot::{ClientState, Peer};
+
+/// A session as `SHOW CLIENTS`, cancel requests and the drain see it.
+#[derive(Debug)]
+pub struct ClientRecord {
+    pub id: u64,
+    pub key: ClientKey,
+    pub domain: Arc<str>,
+    pub user: Arc<str>,
+    pub peer: Peer,
+    pub local: Peer,
+    pub connected: SystemTime,
+    began: Instant,
+    state: AtomicU8,
+    /// Microseconds from `began` to the newest request.
+    requested: AtomicU64,
+    pub prepared_statements: AtomicUsize,
+    application_name: Mutex<Arc<str>>,
+    link: Mutex<Option<Arc<ServerRecord>>>,
+    pub bell: Bell,
+}
+
+/// What a cancel request for this session must carry. The secret is ours alone.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientKey {
+    pub process_id: i32,
+    pub secret: [u8; 4],
+}
+
+impl fmt::Debug for ClientKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientKey({})", self.process_id)
+    }
+}
+
+/// Who a session is, as known at the end of its login.
+#[derive(Debug)]
+pub struct Identity {
+    pub id: u64,
+    pub key: ClientKey,
+    pub domain: Arc<str>,
+    pub user: Arc<str>,
+    pub peer: Peer,
+    pub local: Peer,
+    pub application_name: Arc<str>,
+}
+
+impl ClientRecord {
+    pub fn new(identity: Identity) -> Self {
+        Self {
+            id: identity.id,
+            key: identity.key,
+            domain: identity.domain,
+            user: identity.user,
+            peer: identity.peer,
+            local: identity.local,
+            connected: SystemTime::now(),
+            began: Instant::now(),
+            state: AtomicU8::new(1),
+            requested: AtomicU64::new(0),
+            prepared_statements: AtomicUsize::new(0),
+            application_name: Mutex::new(identity.application_name),
+            link: Mutex::default(),
+            bell: Bell::default(),
+        }
+    }
+
+    pub fn set_state(&self, state: ClientState) {
+        let index = STATES.iter().position(|known| *known == state).unwrap_or_default();
+        self.state.store(u8::try_from(index).unwrap_or_default(), Relaxed);
+    }
+
+    pub fn state(&self) -> ClientState {
+        let index = usize::from(self.state.load(Relaxed));
+        STATES.get(index).copied().unwrap_or(ClientState::Idle)
+    }
+
+    /// Notes that a request began.
+    pub fn set_requested(&self, now: Instant) {
+        let micros = now.saturating_duration_since(self.began).as_micros();
+        self.requested.store(u64::try_from(micros).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// When the newest request began.
+    pub fn requested(&self) -> SystemTime {
+        self.connected + Duration::from_micros(self.requested.load(Relaxed))
+    }
+
+    /// For how long it has waited for a server, if it does.
+    pub fn wait(&self) -> Duration {
+        match self.state() {
+            ClientState::Waiting => self.requested().elapsed().unwrap_or_default(),
+            ClientState::Login | ClientState::Idle | ClientState::Active => Duration::ZERO,
+        }
+    }
+
+    pub fn set_link(&self, server: Option<Arc<ServerRecord>>) {
+        *self.held_link() = server;
+    }
+
+    pub fn link(&self) -> Option<Arc<ServerRecord>> {
+        self.held_link().clone()
+    }
+
+    /// Begins a cancel of what the session does. From here until its end the server stays the
+    /// session's, or goes to nobody: the link cannot end while it is looked at.
+    pub fn begin_cancel(&self) -> Option<(Arc<ServerRecord>, CancelUnderWay)> {
+        let link = self.held_link();
+        let record = link.as_ref()?;
+        Some((Arc::clone(record), Cancels::begin(record)))
+    }
+
+    fn held_link(&self) -> MutexGuard<'_, Option<Arc<ServerRecord>>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn set_application_name(&self, name: &str) {
+        *self.application_name.lock().unwrap_or_else(PoisonError::into_inner) = name.into();
+    }
+
+    pub fn application_name(&self) -> Arc<str> {
+        Arc::clone(&self.application_name.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+const STATES: [ClientState; 4] =
+    [ClientState::Login, ClientState::Idle, ClientState::Waiting, ClientState::Active];
+
+/// What a session is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    /// End at the next transaction boundary.
+    Drain,
+    /// End now.
+    Stop,
+    /// Its waiting statement was cancelled.
+    Cancel,
+}
+
+/// How a session is told: a byte of flags, and its task's waker. An idle session pays a few bytes.
+#[derive(Debug, Default)]
+pub struct Bell {
+    rung: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Bell {
+    const fn flag(ring: Ring) -> u8 {
+        match ring {
+            Ring::Drain => 1,
+            Ring::Stop => 2,
+            Ring::Cancel => 4,
+        }
+    }
+
+    /// Tells the session, whose task is woken.
+    pub fn ring(&self, ring: Ring) {
+        self.rung.fetch_or(Self::flag(ring), std::sync::atomic::Ordering::AcqRel);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Says which task to wake. A task keeps its waker for life: once is enough.
+    pub fn listen(&self, waker: &Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+
+    pub fn has_rung(&self) -> bool {
+        self.rung.load(Relaxed) != 0
+    }
+
+    pub fn is_rung(&self, ring: Ring) -> bool {
+        self.rung.load(Relaxed) & Self::flag(ring) != 0
+    }
+
+    /// Takes a ring back that has been answered.
+    pub fn silence(&self, ring: Ring) {
+        self.rung.fetch_and(!Self::flag(ring), Relaxed);
+    }
+}

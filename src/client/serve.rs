@@ -1,0 +1,559 @@
+//! Serving a session that is logged in: one task that moves bytes both ways.
+//!
+//! Every poll does what can be done without waiting, in this order: what is left to send to the
+//! client, the wait for a server, what the server sends, what the client sends. It is over when
+//! nothing moved. Both directions go on independently of each other: an unfinished write in one never
+//! stops reading in the other.
+
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::context::Context;
+use super::login::SessionStart;
+use super::prepared::Prepared;
+use super::record::{ClientRecord, Ring};
+use super::registry::Registered;
+use super::stand_in::StandIn;
+use crate::config::{PoolMode, PoolSettings};
+use crate::error::{ClientFacing, ClientMessage, Fault, SqlState};
+use crate::net::buffer::{HOLD_LEN, with_scratch};
+use crate::net::stream::Stream;
+use crate::pool::checkout::{Asked, Wait};
+use crate::pool::core::{Home, ServerId};
+use crate::pool::waiter::Waiter;
+use crate::pool::{Checkout, CheckoutError, Pool};
+use crate::runtime::alarm::Alarm;
+use crate::runtime::worker::current_home;
+use crate::sql::Traits;
+use crate::state::settings::Settings;
+use crate::telemetry::counters::CloseReason;
+use crate::telemetry::snapshot::ClientState;
+use crate::wire::backend::{self, TxStatus};
+use crate::wire::error_response::{self, Severity};
+use crate::wire::sqlstate;
+
+/// A session at work.
+pub(super) struct Session {
+    pub(super) context: Arc<Context>,
+    pub(super) registered: Registered,
+    pub(super) stream: Stream,
+    pub(super) home: Home,
+    /// What the client sent and nobody has taken yet.
+    pub(super) inbox: Vec<u8>,
+    /// What the client's socket has not taken yet.
+    pub(super) outbox: Vec<u8>,
+    /// Bytes still to come of a client's frame whose front has gone to the server.
+    pub(super) client_rest: usize,
+    pub(super) pool: Arc<Pool>,
+    pub(super) rules: PoolSettings,
+    pub(super) idle_timeout: Option<Duration>,
+    /// What the client asked for at startup, and what it has now.
+    pub(super) startup: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) prepared: Prepared,
+    pub(super) link: Link,
+    waiter: Option<Arc<Waiter>>,
+    last: Option<ServerId>,
+    pub(super) alarm: Alarm,
+    /// When the client last had nothing open; only kept if it may not idle for ever.
+    pub(super) idle_since: Instant,
+}
+
+/// The session's association with a server.
+pub(super) enum Link {
+    /// None, and none is wanted.
+    Free,
+    Waiting(Box<Waiting>),
+    /// An idle server was found that has to be proved alive first.
+    Proving { proof: Proof, since: Instant },
+    Linked(Box<Linked>),
+    /// The server is gone in the middle of something, and we answer in its place.
+    StandIn(Box<StandIn>),
+}
+
+type Proof = std::pin::Pin<Box<dyn Future<Output = Option<Checkout>> + Send>>;
+
+/// In the queue for a server.
+pub(super) struct Waiting {
+    wait: Wait,
+    pub(super) since: Instant,
+    pub(super) was_told: bool,
+}
+
+/// Linked to a server.
+pub(super) struct Linked {
+    pub(super) checkout: Checkout,
+    pub(super) since: Instant,
+    /// When the request under way began; `None` while nothing is owed.
+    pub(super) request_since: Option<Instant>,
+    /// When the exchange was last settled in the middle of a block, or held open by a Flush.
+    pub(super) quiet_since: Instant,
+    /// Bytes still to come of a server's frame whose front was taken, and whether they go on.
+    pub(super) server_rest: usize,
+    pub(super) server_rest_forward: bool,
+    /// What the requests since the last ReadyForQuery may do.
+    pub(super) in_flight: InFlight,
+    /// A RESET or DISCARD ALL was seen since the last ReadyForQuery.
+    pub(super) reset_seen: bool,
+    /// Errors of the server that the client gets in words of ours.
+    pub(super) replacements: Vec<Replacement>,
+    /// The server's FATAL, after which it closes.
+    pub(super) last_words: Option<ClientMessage>,
+    /// A write failed: whatever the server still had to say is read, then it is lost.
+    pub(super) is_broken: bool,
+    pub(super) cancel_sent: Option<Instant>,
+    /// The exchange is over, and the server goes back once the client has its answer.
+    pub(super) is_done: bool,
+}
+
+/// What the requests in flight may do, should the server be lost.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct InFlight {
+    pub(super) may_commit: bool,
+}
+
+impl InFlight {
+    /// Adds a request that was sent while the server's transaction status was `tx`.
+    pub(super) fn add(&mut self, traits: Traits, tx: TxStatus) {
+        self.may_commit |= match tx {
+            TxStatus::Idle => traits.may_write() || traits.several_statements(),
+            TxStatus::Block => traits.ends_block() || traits.several_statements(),
+            TxStatus::Failed => false,
+        };
+    }
+}
+
+/// The error of one request, put into other words.
+pub(super) struct Replacement {
+    /// Serial number of the request in the exchange.
+    pub(super) serial: u64,
+    /// The error that is replaced; any other is passed on as it is.
+    pub(super) when: SqlState,
+    pub(super) message: ClientMessage,
+}
+
+/// Why a session is over.
+#[derive(Debug)]
+pub(super) enum End {
+    /// The client said goodbye or closed the connection.
+    ClientLeft,
+    Io(io::Error),
+    /// The client is told, and its connection closed.
+    Fatal { fault: Fault, message: ClientMessage },
+    /// A frame of the answer has been forwarded in part: nothing can be said any more.
+    Cut(&'static str),
+}
+
+/// Serves the session to its end.
+pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<Context>) {
+    let mut session = Session::new(stream, *start, context);
+    let record = Arc::clone(&session.registered.record);
+    tracing::info!(client = record.id, domain = %record.domain, user = %record.user,
+        peer = ?record.peer, "client logged in");
+    session.pool.clients.fetch_add(1, Relaxed);
+    let end = poll_fn(|cx| session.poll(cx)).await;
+    session.pool.clients.fetch_sub(1, Relaxed);
+    session.finish(&end);
+}
+
+impl Session {
+    fn new(stream: Stream, start: SessionStart, context: Arc<Context>) -> Self {
+        let now = Instant::now();
+        let mut session = Self {
+            context,
+            registered: start.registered,
+            stream,
+            home: current_home(),
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            client_rest: 0,
+            pool: start.pool,
+            rules: start.rules,
+            idle_timeout: start.idle_timeout,
+            startup: Arc::clone(&start.settings),
+            settings: start.settings,
+            prepared: Prepared::default(),
+            link: Link::Free,
+            waiter: None,
+            last: None,
+            alarm: Alarm::default(),
+            idle_since: now,
+        };
+        if let Some(checkout) = start.checkout {
+            session.become_linked(checkout, now);
+        }
+        session
+    }
+
+    pub(super) fn record(&self) -> &Arc<ClientRecord> {
+        &self.registered.record
+    }
+
+    fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+        self.record().bell.listen(cx.waker());
+        loop {
+            match self.step(cx) {
+                Err(end) => return Poll::Ready(end),
+                Ok(true) => {}
+                Ok(false) => {
+                    self.set_alarm();
+                    if self.alarm.poll(cx).is_pending() {
+                        self.alarm.release();
+                        return Poll::Pending;
+                    }
+                    if let Err(end) = self.on_alarm() {
+                        return Poll::Ready(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what can be done without waiting; true if something was.
+    fn step(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        if self.record().bell.has_rung() {
+            self.on_bell()?;
+        }
+        let mut moved = self.flush_client(cx)?;
+        moved |= self.poll_link(cx)?;
+        moved |= self.poll_server(cx)?;
+        moved |= self.poll_client(cx)?;
+        Ok(moved)
+    }
+
+    fn on_bell(&mut self) -> Result<(), End> {
+        let bell = &self.record().bell;
+        let is_at_boundary = matches!(self.link, Link::Free | Link::Waiting(_))
+            || matches!(&self.link, Link::Linked(linked) if linked.is_at_boundary());
+        if bell.is_rung(Ring::Stop) || (bell.is_rung(Ring::Drain) && is_at_boundary) {
+            let message =
+                ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
+            return Err(End::Fatal { fault: Fault::Proxy, message });
+        }
+        if bell.is_rung(Ring::Cancel) {
+            bell.silence(Ring::Cancel);
+            if matches!(self.link, Link::Waiting(_) | Link::Proving { .. }) {
+                let message = ClientMessage::new(
+                    sqlstate::QUERY_CANCELED,
+                    "canceling statement due to user request",
+                );
+                self.answer_without_server(&message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what is left over for the client.
+    fn flush_client(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        flush(&mut self.stream, &mut self.outbox, cx).map_err(End::Io)
+    }
+
+    /// Sends `bytes` to the client, behind what is left over.
+    pub(super) fn send_to_client(
+        &mut self,
+        bytes: &[u8],
+        cx: &mut TaskContext<'_>,
+    ) -> Result<(), End> {
+        self.pool.stats.bytes_sent.add(bytes.len() as u64);
+        send(&mut self.stream, &mut self.outbox, bytes, cx).map_err(End::Io)
+    }
+
+    /// Goes on with a wait for a server.
+    fn poll_link(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        match &mut self.link {
+            Link::Free | Link::Linked(_) | Link::StandIn(_) => return Ok(false),
+            Link::Waiting(waiting) => {
+                let Poll::Ready(outcome) = waiting.wait.poll(cx) else { return Ok(false) };
+                let since = waiting.since;
+                match outcome {
+                    Ok(checkout) => self.on_lent(checkout, since),
+                    Err(error) => self.on_checkout_error(&error),
+                }
+            }
+            Link::Proving { proof, since } => {
+                let Poll::Ready(proved) = proof.as_mut().poll(cx) else { return Ok(false) };
+                let since = *since;
+                match proved {
+                    Some(checkout) => self.on_lent(checkout, since),
+                    None => {
+                        self.link = Link::Free;
+                        self.ask_for_server(since);
+                    }
+                }
+            }
+        }
+        self.take_inbox(cx)?;
+        Ok(true)
+    }
+
+    fn on_lent(&mut self, checkout: Checkout, since: Instant) {
+        let now = Instant::now();
+        let waited = now.saturating_duration_since(since);
+        self.pool.stats.checkout_wait.observe(waited);
+        self.pool.stats.wait_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
+        self.become_linked(checkout, now);
+    }
+
+    fn become_linked(&mut self, mut checkout: Checkout, now: Instant) {
+        self.pool.stats.checkouts.increment();
+        if let Some(server) = checkout.server() {
+            let record = &server.record;
+            record.set_state(crate::telemetry::snapshot::ServerState::Active);
+            record.set_link(self.registered.record.id, now);
+            self.registered.record.set_link(Some(Arc::clone(record)));
+            self.last = Some(server.id());
+        }
+        self.record().set_state(ClientState::Active);
+        self.link = Link::Linked(Box::new(Linked {
+            checkout,
+            since: now,
+            request_since: None,
+            quiet_since: now,
+            server_rest: 0,
+            server_rest_forward: true,
+            in_flight: InFlight::default(),
+            reset_seen: false,
+            replacements: Vec::new(),
+            last_words: None,
+            is_broken: false,
+            cancel_sent: None,
+            is_done: false,
+        }));
+    }
+
+    /// Asks the pool for a server; true if the session is linked at once.
+    pub(super) fn ask_for_server(&mut self, since: Instant) -> bool {
+        let waiter = self.waiter.get_or_insert_default();
+        match self.pool.ask(self.home, self.last, waiter, since) {
+            Ok(Asked::Lent(checkout)) => {
+                self.pool.stats.checkout_wait.observe(Duration::ZERO);
+                self.record().set_requested(since);
+                self.become_linked(checkout, since);
+                return true;
+            }
+            Ok(Asked::Stale(checkout)) => {
+                let pool = Arc::clone(&self.pool);
+                let proof = Box::pin(async move { pool.prove(checkout).await });
+                self.link = Link::Proving { proof, since };
+            }
+            Ok(Asked::Wait(wait)) => {
+                self.link = Link::Waiting(Box::new(Waiting { wait, since, was_told: false }));
+            }
+            Err(error) => {
+                self.on_checkout_error(&error);
+                return false;
+            }
+        }
+        self.record().set_requested(since);
+        self.record().set_state(ClientState::Waiting);
+        false
+    }
+
+    pub(super) fn on_checkout_error(&mut self, error: &CheckoutError) {
+        let message = error.client_message();
+        tracing::warn!(client = self.record().id, domain = %self.record().domain, %error,
+            "no server for a client");
+        self.context.process.errors.increment(message.sqlstate.class(), error.fault());
+        self.answer_without_server(&message);
+    }
+
+    /// Ends a wait with an error for the request that it was for. The rest of the request is taken
+    /// up to its end by a stand-in.
+    pub(super) fn answer_without_server(&mut self, message: &ClientMessage) {
+        self.record().set_state(ClientState::Idle);
+        self.link = Link::StandIn(Box::new(StandIn::refusing(message.clone())));
+    }
+
+    /// Gives the server back after the exchange.
+    pub(super) fn unlink(&mut self) {
+        let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else { return };
+        let now = Instant::now();
+        self.registered.record.set_link(None);
+        self.registered.record.set_state(ClientState::Idle);
+        self.idle_since = now;
+        linked.checkout.checkin(now);
+    }
+
+    /// Reads what the client sends.
+    fn poll_client(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        if !self.may_read_client() {
+            return Ok(false);
+        }
+        with_scratch(|scratch| {
+            let n = match self.stream.poll_read(cx, &mut scratch.input) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(0)) => return Err(End::ClientLeft),
+                Poll::Ready(Ok(n)) => n,
+                Poll::Ready(Err(error)) => return Err(End::Io(error)),
+            };
+            let read = scratch.input.get(..n).unwrap_or_default();
+            self.pool.stats.bytes_received.add(n as u64);
+            if self.inbox.is_empty() {
+                let taken = self.take_from_client(read, &mut scratch.output, cx)?;
+                self.inbox.extend_from_slice(read.get(taken..).unwrap_or_default());
+                return Ok(true);
+            }
+            self.inbox.extend_from_slice(read);
+            let inbox = std::mem::take(&mut self.inbox);
+            let taken = self.take_from_client(&inbox, &mut scratch.output, cx)?;
+            self.keep(inbox, taken);
+            Ok(true)
+        })
+    }
+
+    /// Takes what is waiting in the inbox.
+    pub(super) fn take_inbox(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        if self.inbox.is_empty() {
+            return Ok(());
+        }
+        let inbox = std::mem::take(&mut self.inbox);
+        with_scratch(|scratch| {
+            let taken = self.take_from_client(&inbox, &mut scratch.output, cx)?;
+            self.keep(inbox, taken);
+            Ok(())
+        })
+    }
+
+    fn keep(&mut self, mut inbox: Vec<u8>, taken: usize) {
+        if taken < inbox.len() {
+            inbox.drain(..taken);
+            self.inbox = inbox;
+        }
+    }
+
+    /// Whether there is room for more from the client.
+    fn may_read_client(&mut self) -> bool {
+        match &mut self.link {
+            Link::Free | Link::StandIn(_) => self.outbox.len() < HOLD_LEN,
+            // Its end must be noticed, and little more.
+            Link::Waiting(_) | Link::Proving { .. } => self.inbox.len() < HOLD_LEN,
+            Link::Linked(linked) => {
+                !linked.is_broken
+                    && linked.checkout.server().is_some_and(|server| {
+                        server.outbox.is_empty() && server.exchange.depth() < DEPTH_MAX
+                    })
+            }
+        }
+    }
+
+    /// Tells the log, and the client if it can still hear it.
+    fn finish(mut self, end: &End) {
+        let id = self.record().id;
+        let link = std::mem::replace(&mut self.link, Link::Free);
+        self.registered.record.set_link(None);
+        match end {
+            End::ClientLeft => tracing::info!(client = id, "client left"),
+            End::Io(error) => tracing::info!(client = id, %error, "client lost"),
+            End::Cut(why) => tracing::warn!(client = id, why, "client closed"),
+            End::Fatal { fault, message } => {
+                self.context.process.errors.increment(message.sqlstate.class(), *fault);
+                tracing::info!(client = id, sqlstate = message.sqlstate.as_str(),
+                    message = message.message, "client closed");
+                let mut out = std::mem::take(&mut self.outbox);
+                error_response::put(&mut out, Severity::Fatal, message);
+                self.stream.try_write_last(&out);
+            }
+        }
+        if let Link::Linked(linked) = link {
+            // Whatever is under way on it is the end of it; a server at rest is only given back.
+            linked.checkout.checkin(Instant::now());
+        }
+    }
+
+    /// Appends an error and, if the client waits for it, the end of the exchange.
+    pub(super) fn put_error(
+        &self,
+        out: &mut Vec<u8>,
+        fault: Fault,
+        message: &ClientMessage,
+        ready: Option<TxStatus>,
+    ) {
+        self.context.process.errors.increment(message.sqlstate.class(), fault);
+        error_response::put(out, Severity::Error, message);
+        if let Some(status) = ready {
+            backend::put_ready(out, status);
+        }
+    }
+
+    pub(super) fn is_session_mode(&self) -> bool {
+        self.rules.pool_mode == PoolMode::Session
+    }
+
+    /// True if statements are renamed and shared between servers.
+    pub(super) fn shares_statements(&self) -> bool {
+        !self.is_session_mode() && self.rules.prepared_statements > 0
+    }
+
+    /// Closes the server that the session is linked to, and nothing else.
+    pub(super) fn close_server(&mut self, reason: CloseReason) {
+        if let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) {
+            self.registered.record.set_link(None);
+            linked.checkout.close(reason);
+        }
+    }
+}
+
+impl Linked {
+    /// No request is under way, and no block is open.
+    fn is_at_boundary(&self) -> bool {
+        // A server is looked at through the checkout, which lends it mutably.
+        self.request_since.is_none() && !self.is_in_block()
+    }
+
+    fn is_in_block(&self) -> bool {
+        self.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle)
+    }
+}
+
+/// Requests that a client may have unanswered before it is read no further.
+const DEPTH_MAX: usize = 10_000;
+
+/// Sends what is left over in `outbox`; true if something went.
+pub(super) fn flush(
+    stream: &mut Stream,
+    outbox: &mut Vec<u8>,
+    cx: &mut TaskContext<'_>,
+) -> io::Result<bool> {
+    let mut sent = 0;
+    while sent < outbox.len() {
+        let rest = outbox.get(sent..).unwrap_or_default();
+        match stream.poll_write(cx, rest) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => sent += n,
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+    if sent == outbox.len() {
+        *outbox = Vec::new();
+    } else {
+        outbox.drain(..sent);
+    }
+    Ok(sent > 0)
+}
+
+/// Sends `bytes` behind what is left over in `outbox`, and leaves there what the socket does not
+/// take.
+pub(super) fn send(
+    stream: &mut Stream,
+    outbox: &mut Vec<u8>,
+    mut bytes: &[u8],
+    cx: &mut TaskContext<'_>,
+) -> io::Result<()> {
+    while outbox.is_empty() && !bytes.is_empty() {
+        match stream.poll_write(cx, bytes) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => bytes = bytes.get(n..).unwrap_or_default(),
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+    outbox.extend_from_slice(bytes);
+    Ok(())
+}

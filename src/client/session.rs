@@ -1,0 +1,150 @@
+//! One client from accept to close: greet → log in → serve.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::context::Context;
+use super::greet::{GreetError, Wish, greet};
+use super::login::{LoggedIn, LoginError, log_in};
+use super::registry::Registry;
+use super::{cancel, console};
+use crate::error::{ClientFacing, ClientMessage, Fault};
+use crate::net::stream::Stream;
+use crate::runtime::worker::WorkerShare;
+use crate::wire::error_response::{self, Severity};
+use crate::wire::sqlstate;
+
+/// A client's socket with what it occupies.
+#[derive(Debug)]
+pub struct Accepted {
+    pub stream: Stream,
+    pub share: WorkerShare,
+    /// A place among those that have not logged in.
+    pub unauthenticated: OwnedSemaphorePermit,
+}
+
+/// Serves a client.
+pub async fn run(accepted: Accepted, context: Arc<Context>) {
+    let Accepted { mut stream, share, unauthenticated } = accepted;
+    let connected = Counted::new(&context.registry);
+    let deadline = Instant::now() + context.config.listen.login_timeout;
+    // The future of a login is large, and gone before the session is served.
+    let begun = Box::pin(timeout_at(deadline, begin(&mut stream, &context, deadline))).await;
+    drop(unauthenticated);
+    let logged_in = match begun {
+        Ok(logged_in) => logged_in,
+        Err(_elapsed) => {
+            refuse(&stream, &context, &login_timeout());
+            None
+        }
+    };
+    match logged_in {
+        None => {}
+        Some(LoggedIn::Console(seat)) => {
+            connected.logged_in();
+            Box::pin(console::run(stream, seat)).await;
+        }
+        Some(LoggedIn::Session(login)) => {
+            connected.logged_in();
+            context.process.login_duration.observe(login.begun.elapsed());
+            super::serve::run(stream, login, Arc::clone(&context)).await;
+        }
+    }
+    drop(share);
+}
+
+/// Greets the client and logs it in; `None` if there is no session to serve.
+async fn begin(
+    stream: &mut Stream,
+    context: &Arc<Context>,
+    deadline: Instant,
+) -> Option<LoggedIn> {
+    let wish = match greet(stream).await {
+        Ok(wish) => wish,
+        Err(error) => {
+            on_greet_error(stream, context, &error);
+            return None;
+        }
+    };
+    match wish {
+        Wish::Nothing => None,
+        Wish::Cancel { process_id, secret } => {
+            cancel::forward(context, process_id, &secret).await;
+            None
+        }
+        Wish::Login(request) => match log_in(stream, request, context, deadline).await {
+            Ok(logged_in) => Some(logged_in),
+            Err(error) => {
+                on_login_error(stream, context, &error);
+                None
+            }
+        },
+    }
+}
+
+fn on_greet_error(stream: &Stream, context: &Context, error: &GreetError) {
+    let code = match error {
+        GreetError::Startup(_) | GreetError::DataBehindRequest | GreetError::TooManyRequests => {
+            sqlstate::PROTOCOL_VIOLATION
+        }
+        GreetError::Truncated | GreetError::Io(_) => {
+            tracing::debug!(peer = ?stream.peer(), %error, "client left before it logged in");
+            return;
+        }
+    };
+    tracing::info!(peer = ?stream.peer(), %error, "client refused");
+    refuse(stream, context, &ClientMessage::new(code, error.to_string()));
+}
+
+fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
+    context.process.login_failures.increment();
+    match error.fault() {
+        Fault::Client => tracing::info!(peer = ?stream.peer(), %error, "login refused"),
+        Fault::Server | Fault::Proxy => {
+            tracing::warn!(peer = ?stream.peer(), %error, "login failed");
+        }
+    }
+    let message = error.client_message();
+    context.process.errors.increment(message.sqlstate.class(), error.fault());
+    refuse(stream, context, &message);
+}
+
+fn refuse(stream: &Stream, _context: &Context, message: &ClientMessage) {
+    let mut out = Vec::new();
+    error_response::put(&mut out, Severity::Fatal, message);
+    stream.try_write_last(&out);
+}
+
+fn login_timeout() -> ClientMessage {
+    ClientMessage::new(sqlstate::CONNECTION_FAILURE, "login_timeout: the login took too long")
+}
+
+/// A socket in the registry's counts, first among those that log in.
+struct Counted {
+    registry: Arc<Registry>,
+    is_in_login: std::sync::atomic::AtomicBool,
+}
+
+impl Counted {
+    fn new(registry: &Arc<Registry>) -> Self {
+        registry.connected.fetch_add(1, Relaxed);
+        registry.in_login.fetch_add(1, Relaxed);
+        Self { registry: Arc::clone(registry), is_in_login: true.into() }
+    }
+
+    fn logged_in(&self) {
+        if self.is_in_login.swap(false, Relaxed) {
+            self.registry.in_login.fetch_sub(1, Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.logged_in();
+        self.registry.connected.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,219 @@
+//! Answering in the place of a server: after one was lost in the middle of something, or where none
+//! could be had. Pure.
+//!
+//! The failed block that a lost server leaves behind is kept here: whatever ends it is answered with
+//! ROLLBACK, everything else is refused, as PostgreSQL does.
+
+use crate::error::ClientMessage;
+use crate::sql::Traits;
+use crate::wire::backend::{self, TxStatus};
+use crate::wire::error_response::{self, Severity};
+use crate::wire::frame;
+use crate::wire::sqlstate;
+
+/// What is answered in the place of a server.
+#[derive(Debug)]
+pub(super) struct StandIn {
+    /// The client is inside a block that has failed.
+    in_block: bool,
+    /// An error was reported in an extended segment: everything up to its Sync is ignored.
+    skipping: bool,
+    /// The error that the client has not been told yet: the answer to its next request.
+    pending: Option<ClientMessage>,
+}
+
+/// A message of the client, as far as it matters here.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Message {
+    /// Query: what its text does.
+    Query(Traits),
+    FunctionCall,
+    Sync,
+    /// Parse, or a Bind or Describe of a statement: what its text does, if it is known.
+    Parse(Option<Traits>),
+    Bind(Option<Traits>),
+    Describe,
+    Execute,
+    Close,
+    /// Flush and everything of a copy.
+    Ignored,
+}
+
+impl StandIn {
+    /// Answers the next request with `message`, outside of a block.
+    pub(super) const fn refusing(message: ClientMessage) -> Self {
+        Self { in_block: false, skipping: false, pending: Some(message) }
+    }
+
+    /// Keeps the failed block of a lost server. `pending`: what the client is still to be told.
+    /// `skipping`: it was told in the middle of an extended segment.
+    pub(super) const fn failed_block(pending: Option<ClientMessage>, skipping: bool) -> Self {
+        Self { in_block: true, skipping, pending }
+    }
+
+    /// Takes an extended segment, whose error was told, to its Sync.
+    pub(super) const fn skipping() -> Self {
+        Self { in_block: false, skipping: true, pending: None }
+    }
+
+    /// Nothing is left to answer for: a server may be asked for again.
+    pub(super) const fn is_over(&self) -> bool {
+        !self.in_block && !self.skipping && self.pending.is_none()
+    }
+
+    const fn status(&self) -> TxStatus {
+        if self.in_block { TxStatus::Failed } else { TxStatus::Idle }
+    }
+
+    /// Appends the answer to a message; the error that was told, if one was.
+    pub(super) fn answer(&mut self, message: Message, out: &mut Vec<u8>) {
+        match message {
+            Message::Sync => {
+                self.skipping = false;
+                backend::put_ready(out, self.status());
+            }
+            _ if self.skipping => {}
+            Message::Ignored => {}
+            Message::Query(traits) => {
+                if self.pending.is_none() && traits.ends_block() {
+                    self.roll_back(out);
+                } else {
+                    self.put_error(out);
+                }
+                backend::put_ready(out, self.status());
+            }
+            Message::FunctionCall => {
+                self.put_error(out);
+                backend::put_ready(out, self.status());
+            }
+            Message::Parse(traits) => self.answer_extended(traits, backend::PARSE_COMPLETE, out),
+            Message::Bind(traits) => self.answer_extended(traits, BIND_COMPLETE, out),
+            Message::Describe => self.answer_if_well(NO_DATA, out),
+            Message::Close => self.answer_if_well(backend::CLOSE_COMPLETE, out),
+            Message::Execute => {
+                if self.pending.is_some() {
+                    self.fail(out);
+                } else {
+                    self.roll_back(out);
+                }
+            }
+        }
+    }
+
+    fn answer_extended(&mut self, traits: Option<Traits>, complete: &[u8], out: &mut Vec<u8>) {
+        if traits.is_some_and(Traits::ends_block) {
+            self.answer_if_well(complete, out);
+        } else {
+            self.fail(out);
+        }
+    }
+
+    fn answer_if_well(&mut self, answer: &[u8], out: &mut Vec<u8>) {
+        if self.pending.is_some() {
+            self.fail(out);
+        } else {
+            out.extend_from_slice(answer);
+        }
+    }
+
+    fn fail(&mut self, out: &mut Vec<u8>) {
+        self.put_error(out);
+        self.skipping = true;
+    }
+
+    fn put_error(&mut self, out: &mut Vec<u8>) {
+        let message = self.pending.take().unwrap_or_else(|| {
+            ClientMessage::new(
+                sqlstate::IN_FAILED_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            )
+        });
+        error_response::put(out, Severity::Error, &message);
+    }
+
+    fn roll_back(&mut self, out: &mut Vec<u8>) {
+        self.in_block = false;
+        frame::put(out, b'C', |out| frame::put_text(out, b"ROLLBACK"));
+    }
+}
+
+const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+const NO_DATA: &[u8] = b"n\0\0\0\x04";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::classify;
+
+    fn tags(stand_in: &mut StandIn, messages: &[Message]) -> String {
+        let mut out = Vec::new();
+        for message in messages {
+            stand_in.answer(*message, &mut out);
+        }
+        let mut tags = String::new();
+        let mut rest = out.as_slice();
+        while let Ok(Some(head)) = frame::head(rest, usize::MAX) {
+            tags.push(char::from(head.tag));
+            if head.tag == b'Z' {
+                tags.push(char::from(rest[5]));
+            }
+            rest = &rest[head.len..];
+        }
+        tags
+    }
+
+    fn query(text: &str) -> Message {
+        Message::Query(classify(text.as_bytes()))
+    }
+
+    fn lost() -> ClientMessage {
+        ClientMessage::new(sqlstate::CONNECTION_FAILURE, "the server connection was lost")
+    }
+
+    #[test]
+    fn a_failed_block_is_left_by_rollback_or_commit_alone() {
+        let mut stand_in = StandIn::failed_block(None, false);
+        assert_eq!(tags(&mut stand_in, &[query("select 1")]), "EZE");
+        assert_eq!(tags(&mut stand_in, &[query("ROLLBACK TO a")]), "EZE");
+        assert!(!stand_in.is_over());
+        assert_eq!(tags(&mut stand_in, &[query("COMMIT")]), "CZI");
+        assert!(stand_in.is_over());
+    }
+
+    #[test]
+    fn what_is_pending_is_the_answer_to_the_next_request() {
+        let mut stand_in = StandIn::failed_block(Some(lost()), false);
+        assert_eq!(tags(&mut stand_in, &[query("COMMIT")]), "EZE");
+        assert_eq!(tags(&mut stand_in, &[query("ROLLBACK")]), "CZI");
+    }
+
+    #[test]
+    fn a_refused_request_ends_with_its_error() {
+        let mut simple = StandIn::refusing(lost());
+        assert_eq!(tags(&mut simple, &[query("select 1")]), "EZI");
+        assert!(simple.is_over());
+
+        let mut extended = StandIn::refusing(lost());
+        let select = Some(classify(b"select 1"));
+        let messages = [Message::Parse(select), Message::Bind(select), Message::Execute];
+        assert_eq!(tags(&mut extended, &messages), "E");
+        assert!(!extended.is_over());
+        assert_eq!(tags(&mut extended, &[Message::Sync]), "ZI");
+        assert!(extended.is_over());
+    }
+
+    #[test]
+    fn a_failed_block_is_left_in_the_extended_protocol_too() {
+        let mut stand_in = StandIn::failed_block(None, false);
+        let rollback = Some(classify(b"ROLLBACK"));
+        let messages = [
+            Message::Parse(rollback),
+            Message::Bind(rollback),
+            Message::Describe,
+            Message::Execute,
+            Message::Sync,
+        ];
+        assert_eq!(tags(&mut stand_in, &messages), "12nCZI");
+        assert!(stand_in.is_over());
+    }
+}

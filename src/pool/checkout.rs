@@ -1,0 +1,338 @@
+//! Lending a server: the guard, the wait, and what can go wrong.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::connector;
+use super::core::{Decision, Home, Place, ServerId, Ticket};
+use super::pool::Pool;
+use super::waiter::Waiter;
+use crate::error::{ClientFacing, ClientMessage, Fault};
+use crate::server::Server;
+use crate::server::connect::ConnectError;
+use crate::telemetry::counters::CloseReason;
+use crate::telemetry::snapshot::ServerState;
+use crate::wire::sqlstate;
+
+/// A server on loan. Dropping it checks the server in, or closes it if work is under way on it.
+#[derive(Debug)]
+#[must_use = "dropping a checkout returns the server at once"]
+pub struct Checkout {
+    /// `Some` until it is given back.
+    server: Option<Box<Server>>,
+    pool: Arc<Pool>,
+}
+
+impl Checkout {
+    fn new(pool: &Arc<Pool>, server: Box<Server>) -> Self {
+        Self { server: Some(server), pool: Arc::clone(pool) }
+    }
+
+    /// The server. `None` never happens to a caller: giving it back consumes the checkout.
+    pub fn server(&mut self) -> Option<&mut Server> {
+        self.server.as_deref_mut()
+    }
+
+    /// The server, to look at.
+    pub fn peek(&self) -> Option<&Server> {
+        self.server.as_deref()
+    }
+
+    pub fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// Gives the server back.
+    pub fn checkin(mut self, now: Instant) {
+        if let Some(server) = self.server.take() {
+            self.pool.checkin(server, now);
+        }
+    }
+
+    /// Closes the server.
+    pub fn close(mut self, reason: CloseReason) {
+        if let Some(server) = self.server.take() {
+            server.record.clear_link();
+            self.pool.close(server, Place::Lent, reason);
+        }
+    }
+}
+
+impl Drop for Checkout {
+    fn drop(&mut self) {
+        if let Some(server) = self.server.take() {
+            // A client that left in the middle must not hand its transaction to the next one.
+            self.pool.checkin(server, Instant::now());
+        }
+    }
+}
+
+/// A place in the queue. Dropping it leaves the queue; a server that came meanwhile goes back.
+#[derive(Debug)]
+pub struct Wait {
+    pool: Arc<Pool>,
+    waiter: Arc<Waiter>,
+    ticket: Ticket,
+    pub since: Instant,
+    is_over: bool,
+}
+
+/// What asking for a server leads to.
+#[derive(Debug)]
+pub enum Asked {
+    Lent(Checkout),
+    /// It has been idle for so long that it has to be proved alive first.
+    Stale(Checkout),
+    Wait(Wait),
+}
+
+/// Why there is no server.
+#[derive(Debug, Error)]
+pub enum CheckoutError {
+    #[error("no server of domain {domain:?} became free within {after:?}; {numbers}")]
+    Timeout { domain: Arc<str>, after: Duration, numbers: PoolNumbers },
+    #[error("{waiting} clients wait for a server of domain {domain:?} already (max_waiting)")]
+    QueueFull { domain: Arc<str>, waiting: usize },
+    #[error("no server of domain {domain:?}: {source}")]
+    Connect { domain: Arc<str>, host: String, source: Arc<ConnectError> },
+    #[error("pooler is shutting down")]
+    ShuttingDown,
+}
+
+/// The numbers of a pool at a moment, for an error's DETAIL.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolNumbers {
+    pub size: usize,
+    pub max_overflow: usize,
+    pub in_use: usize,
+    pub opening: usize,
+    pub waiting: usize,
+    /// Since when the server that has been lent for longest is lent.
+    pub longest: Duration,
+}
+
+impl std::fmt::Display for PoolNumbers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "size {}, max_overflow {}, in use {}, being opened {}, waiting {}, longest loan {}",
+            self.size,
+            self.max_overflow,
+            self.in_use,
+            self.opening,
+            self.waiting,
+            humantime::format_duration(Duration::from_millis(
+                u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX)
+            )),
+        )
+    }
+}
+
+impl ClientFacing for CheckoutError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Timeout { .. } | Self::QueueFull { .. } | Self::ShuttingDown => Fault::Proxy,
+            Self::Connect { .. } => Fault::Server,
+        }
+    }
+
+    fn client_message(&self) -> ClientMessage {
+        match self {
+            Self::Timeout { domain, after, numbers } => ClientMessage::new(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!(
+                    "query_wait_timeout: no server of domain \"{domain}\" (read_write) became \
+                     free within {}",
+                    humantime::format_duration(*after)
+                ),
+            )
+            .detail(numbers.to_string())
+            .hint(
+                "Raise pool.size or pool.max_overflow of the domain if PostgreSQL bears it, or end \
+                 transactions sooner. pool.timeout is the longest wait.",
+            ),
+            Self::QueueFull { domain, waiting } => ClientMessage::new(
+                sqlstate::TOO_MANY_CONNECTIONS,
+                format!("too many clients wait for a server of domain \"{domain}\" (max_waiting)"),
+            )
+            .detail(format!("{waiting} are waiting."))
+            .hint("Raise pool.max_waiting, or pool.size."),
+            Self::Connect { domain, host, source } => {
+                let mut message = source.client_message(domain);
+                let detail = message.detail.get_or_insert_default();
+                if !detail.is_empty() {
+                    detail.push('\n');
+                }
+                // Writing to a String cannot fail.
+                let _written = write!(detail, "host {host}");
+                message
+            }
+            Self::ShuttingDown => {
+                ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down")
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// Lends a server to the session with this `waiter`, or gives it a place in the queue. `last` is
+    /// the server that it had before.
+    pub fn ask(
+        self: &Arc<Self>,
+        home: Home,
+        last: Option<ServerId>,
+        waiter: &Arc<Waiter>,
+        now: Instant,
+    ) -> Result<Asked, CheckoutError> {
+        loop {
+            let mut core = self.core();
+            if core.is_closed() {
+                return Err(CheckoutError::ShuttingDown);
+            }
+            if core.total() == 0
+                && let Some(source) = self.refusal(now)
+            {
+                return Err(self.connect_error(source));
+            }
+            let decision = core.checkout(home, last, now, || Arc::clone(waiter));
+            let waiting = core.counts().waiting;
+            drop(core);
+            match decision {
+                Decision::Lend(mut server) => {
+                    if !server.is_alive() {
+                        self.on_dead(server);
+                        continue;
+                    }
+                    let settings = &self.settings;
+                    let is_stale = settings.pre_ping
+                        && now.saturating_duration_since(server.last_used) > settings.pre_ping_idle;
+                    let lent = Checkout::new(self, server);
+                    return Ok(if is_stale { Asked::Stale(lent) } else { Asked::Lent(lent) });
+                }
+                Decision::Wait { ticket, connect } => {
+                    if let Some(right) = connect {
+                        connector::start(Arc::clone(self), right);
+                    }
+                    return Ok(Asked::Wait(Wait {
+                        pool: Arc::clone(self),
+                        waiter: Arc::clone(waiter),
+                        ticket,
+                        since: now,
+                        is_over: false,
+                    }));
+                }
+                Decision::QueueFull => {
+                    return Err(CheckoutError::QueueFull {
+                        domain: Arc::clone(&self.domain),
+                        waiting,
+                    });
+                }
+            }
+        }
+    }
+
+    /// A server turned out to be dead: others that were idle may have gone with it (pitfall P33).
+    fn on_dead(self: &Arc<Self>, server: Box<Server>) {
+        self.close(server, Place::Lent, CloseReason::Lost);
+        self.purge_dead();
+    }
+
+    /// Closes idle servers whose end has been seen.
+    pub fn purge_dead(self: &Arc<Self>) {
+        let dead = self.core().take_idle_where(|server| !server.is_alive());
+        if !dead.is_empty() {
+            self.close_idle(dead, CloseReason::Lost);
+        }
+    }
+
+    /// Proves that a stale server is alive. `None`: it was not, and is closed.
+    ///
+    /// Cancel-safe in that a server whose proof was given up is closed.
+    pub async fn prove(self: &Arc<Self>, mut checkout: Checkout) -> Option<Checkout> {
+        let limit = self.settings.connect_timeout;
+        let server = checkout.server()?;
+        server.record.set_state(ServerState::Tested);
+        match server.command("", limit).await {
+            Ok(()) => {
+                server.record.set_state(ServerState::Active);
+                Some(checkout)
+            }
+            Err(error) => {
+                tracing::info!(domain = %self.domain, %error, "an idle server was found dead");
+                checkout.close(CloseReason::PrePing);
+                self.purge_dead();
+                None
+            }
+        }
+    }
+
+    fn connect_error(&self, source: Arc<ConnectError>) -> CheckoutError {
+        let domain = Arc::clone(&self.domain);
+        CheckoutError::Connect { domain, host: self.host.addr.to_string(), source }
+    }
+
+    /// What a client is told whose login found no server in time.
+    pub fn login_timeout_error(&self, after: Duration) -> CheckoutError {
+        match self.last_trouble() {
+            Some(source) => self.connect_error(source),
+            None => self.timeout_error(after),
+        }
+    }
+
+    /// What a waiter is told whose time is up: that the host cannot be reached, if that is why, or
+    /// that the pool is full (pitfall P85).
+    pub fn timeout_error(&self, after: Duration) -> CheckoutError {
+        let counts = self.core().counts();
+        if counts.lent + counts.idle + counts.aside == 0
+            && let Some(source) = self.last_trouble()
+        {
+            return self.connect_error(source);
+        }
+        let lent = self.records().into_iter().filter(|record| record.link().is_some());
+        let longest = lent.map(|r| r.requested().elapsed().unwrap_or_default()).max();
+        CheckoutError::Timeout {
+            domain: Arc::clone(&self.domain),
+            after,
+            numbers: PoolNumbers {
+                size: self.settings.size,
+                max_overflow: self.settings.max_overflow,
+                in_use: counts.lent,
+                opening: counts.opening,
+                waiting: counts.waiting,
+                longest: longest.unwrap_or_default(),
+            },
+        }
+    }
+}
+
+impl Wait {
+    /// Looks whether the wait is over, and registers the task to be woken.
+    pub fn poll(&mut self, cx: &Context<'_>) -> Poll<Result<Checkout, CheckoutError>> {
+        let Poll::Ready(outcome) = self.waiter.poll(cx) else { return Poll::Pending };
+        self.is_over = true;
+        Poll::Ready(match outcome {
+            Ok(server) => Ok(Checkout::new(&self.pool, server)),
+            Err(_) if self.pool.core().is_closed() => Err(CheckoutError::ShuttingDown),
+            Err(source) => Err(self.pool.connect_error(source)),
+        })
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if self.is_over {
+            return;
+        }
+        // Served already: the server is in the letter box, and belongs to the next in the queue.
+        if self.pool.core().give_up(self.ticket).is_none()
+            && let Some(outcome) = self.waiter.take()
+        {
+            self.pool.take_back(outcome);
+        }
+    }
+}

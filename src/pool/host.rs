@@ -1,0 +1,119 @@
+//! A host as those see it who open connections to it: how many at once, and how often.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::config::HostAddr;
+use crate::runtime::backoff::{Backoff, random};
+
+/// One host of the configuration, shared by all pools that have servers there.
+#[derive(Debug)]
+pub struct Host {
+    pub addr: HostAddr,
+    /// Connections being opened at once. Served in order of arrival.
+    pub gate: Semaphore,
+    trouble: Mutex<Trouble>,
+}
+
+/// What went wrong since something last worked.
+#[derive(Debug, Default)]
+struct Trouble {
+    backoff: Backoff,
+    next_attempt: Option<Instant>,
+    last: Option<(String, SystemTime)>,
+    since: Option<SystemTime>,
+}
+
+/// The last thing that went wrong at a host, with nothing having worked since.
+#[derive(Debug, Clone)]
+pub struct LastTrouble {
+    pub error: String,
+    pub since: SystemTime,
+}
+
+impl Host {
+    /// `connects`: how many connections may be in the making at once.
+    pub fn new(addr: HostAddr, connects: usize) -> Self {
+        Self { addr, gate: Semaphore::new(connects.max(1)), trouble: Mutex::default() }
+    }
+
+    /// Asks to try a connection. While the host is in trouble, one attempt at a time is let through
+    /// and the others are told when to ask again.
+    pub fn admit(&self, now: Instant) -> Result<(), Instant> {
+        let mut trouble = self.trouble();
+        let Some(next) = trouble.next_attempt else { return Ok(()) };
+        if now < next {
+            return Err(next);
+        }
+        trouble.next_attempt = Some(now + trouble.backoff.bound());
+        Ok(())
+    }
+
+    /// A connection was opened.
+    pub fn on_success(&self) {
+        *self.trouble() = Trouble::default();
+    }
+
+    /// A connection could not be opened, at `now`.
+    pub fn on_failure(&self, error: String, now: Instant) {
+        let mut trouble = self.trouble();
+        let wait = trouble.backoff.next(random());
+        trouble.next_attempt = Some(now + wait);
+        let at = SystemTime::now();
+        trouble.since.get_or_insert(at);
+        trouble.last = Some((error, at));
+    }
+
+    pub fn last_trouble(&self) -> Option<LastTrouble> {
+        let trouble = self.trouble();
+        let (error, at) = trouble.last.clone()?;
+        Some(LastTrouble { error, since: trouble.since.unwrap_or(at) })
+    }
+
+    fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LastTrouble {
+    /// For how long it has lasted.
+    pub fn age(&self) -> Duration {
+        self.since.elapsed().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host() -> Host {
+        Host::new(HostAddr::Tcp { host: "db".into(), port: 5432 }, 4)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_in_trouble_is_tried_once_in_each_interval() {
+        let host = host();
+        let start = Instant::now();
+        for _ in 0..4 {
+            host.on_failure("refused".into(), start);
+        }
+        let next = host.admit(start).unwrap_err();
+        assert!(next > start);
+
+        assert_eq!(host.admit(next), Ok(()));
+        assert!(host.admit(next).is_err());
+    }
+
+    #[test]
+    fn one_success_ends_the_trouble() {
+        let host = host();
+        host.on_failure("refused".into(), Instant::now());
+        assert!(host.last_trouble().is_some());
+        host.on_success();
+        assert!(host.last_trouble().is_none());
+        assert_eq!(host.admit(Instant::now()), Ok(()));
+    }
+}

@@ -1,0 +1,77 @@
+//! Periodic maintenance: what is too old or too long idle, what died unseen, what `min` lacks, and
+//! places under caps that others wait for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::core::Expired;
+use super::pool::{Commons, Pool};
+use crate::telemetry::counters::CloseReason;
+
+/// How often pools are looked after.
+const TICK: Duration = Duration::from_millis(500);
+
+/// Looks after the pools that `pools` lists, until the drain begins.
+pub async fn run(commons: Arc<Commons>, pools: impl Fn() -> Vec<Arc<Pool>>) {
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {
+                let now = Instant::now();
+                for pool in pools() {
+                    pool.maintain(now);
+                }
+            }
+            () = commons.relieve.notified() => {}
+            () = commons.drain.soft().cancelled() => return,
+        }
+        relieve(&commons, &pools());
+    }
+}
+
+/// Closes the longest-idle server under a cap that somebody waits for, as long as that helps.
+fn relieve(commons: &Commons, pools: &[Arc<Pool>]) {
+    while let Some((_, lacks)) = commons.caps.oldest_awaited() {
+        let under = |pool: &&Arc<Pool>| lacks.iter().any(|cap| pool.caps.contains(cap));
+        let spare = |pool: &Arc<Pool>| Some((pool.core().spare_since()?, Arc::clone(pool)));
+        let longest = pools.iter().filter(under).filter_map(spare).min_by_key(|(since, _)| *since);
+        let Some((_, pool)) = longest else { return };
+        let Some(server) = pool.core().take_longest_idle() else { return };
+        pool.close_idle(vec![server], CloseReason::TakenOver);
+    }
+}
+
+impl Pool {
+    fn maintain(self: &Arc<Self>, now: Instant) {
+        self.purge_dead();
+        self.expire(now);
+        self.open_if_wanted();
+    }
+
+    fn expire(self: &Arc<Self>, now: Instant) {
+        loop {
+            let linger = self.settings.overflow_linger;
+            let expired = self.core().take_expired(now, linger, self.settings.idle_timeout);
+            let Some((server, why)) = expired else { break };
+            let reason = match why {
+                Expired::Overflow => CloseReason::Overflow,
+                Expired::Idle => CloseReason::IdleTimeout,
+            };
+            self.close_idle(vec![server], reason);
+        }
+        let old = |expires: Option<Instant>| expires.is_some_and(|expires| now >= expires);
+        let mut left = 1;
+        let old = self.core().take_idle_where(|server| {
+            // One at a time: the others are replaced in the ticks to come (pitfall P35).
+            let take = left > 0 && old(server.expires);
+            left -= usize::from(take);
+            take
+        });
+        if !old.is_empty() {
+            self.close_idle(old, CloseReason::Recycle);
+        }
+    }
+}

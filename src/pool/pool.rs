@@ -1,0 +1,396 @@
+//! The servers of one domain, mode and server user: the shell around [`Core`].
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use hashlink::LruCache;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::caps::{Caps, Places};
+use super::connector;
+use super::core::{Core, Given, Home, Limits, Place, Right, ServerId};
+use super::host::Host;
+use super::ledger::CapId;
+use super::waiter::{Outcome, Waiter};
+use crate::config::PoolSettings;
+use crate::runtime::backoff::{Backoff, random};
+use crate::runtime::drain::Drain;
+use crate::server::Server;
+use crate::server::connect::{ConnectError, Target};
+use crate::server::parameters::Parameters;
+use crate::server::record::ServerRecord;
+use crate::server::reset::discard_all;
+use crate::state::settings::Settings;
+use crate::telemetry::counters::{CloseReason, PoolStats};
+use crate::telemetry::snapshot::{ServerCounts, ServerState};
+
+/// What all pools of a process share.
+#[derive(Debug)]
+pub struct Commons {
+    pub drain: Drain,
+    pub caps: Arc<Caps>,
+    /// Number of workers.
+    pub homes: usize,
+    /// Rung when a server became idle while someone waits for a place under a cap.
+    pub relieve: Notify,
+    next_server: AtomicU64,
+}
+
+impl Commons {
+    pub fn new(drain: Drain, homes: usize) -> Self {
+        Self {
+            drain,
+            caps: Arc::default(),
+            homes,
+            relieve: Notify::new(),
+            next_server: AtomicU64::new(1),
+        }
+    }
+
+    pub fn next_server_id(&self) -> ServerId {
+        ServerId(self.next_server.fetch_add(1, Relaxed))
+    }
+}
+
+/// A server as the pool's records have it.
+#[derive(Debug)]
+struct Known {
+    record: Arc<ServerRecord>,
+    /// Its places under shared caps, given back when it is gone.
+    _places: Option<Places>,
+}
+
+/// Why connecting is pointless for a while.
+#[derive(Debug)]
+struct Refusal {
+    error: Arc<ConnectError>,
+    until: Instant,
+    backoff: Backoff,
+}
+
+/// A pool.
+#[derive(Debug)]
+pub struct Pool {
+    pub domain: Arc<str>,
+    pub target: Target,
+    pub settings: PoolSettings,
+    pub host: Arc<Host>,
+    pub commons: Arc<Commons>,
+    /// The shared caps that its servers count under.
+    pub caps: Arc<[CapId]>,
+    pub stats: Arc<PoolStats>,
+    /// Clients that are logged in to it.
+    pub clients: AtomicUsize,
+    core: Mutex<Core<Box<Server>, Arc<Waiter>>>,
+    servers: Mutex<HashMap<ServerId, Known>>,
+    /// What its servers report, for the greeting of clients.
+    welcome: ArcSwapOption<Parameters>,
+    refusal: Mutex<Option<Refusal>>,
+    /// The last error of a connection attempt, until one succeeds.
+    trouble: Mutex<Option<Arc<ConnectError>>>,
+    pub cancels_active: AtomicUsize,
+    /// Startup settings that a server has taken, and how it spells them.
+    checked: Mutex<LruCache<Settings, Arc<Settings>>>,
+}
+
+/// Sets of startup settings that are remembered as taken.
+const CHECKED_MOST: usize = 100;
+
+/// Another pool's waiter must be older by this than our own oldest before a busy server is given up
+/// for it: each such change costs a login.
+const YIELD_AFTER: Duration = Duration::from_millis(100);
+
+/// How long a server may take to discard a session's state.
+const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Pool {
+    pub fn new(
+        domain: Arc<str>,
+        target: Target,
+        settings: PoolSettings,
+        host: Arc<Host>,
+        commons: Arc<Commons>,
+        caps: Arc<[CapId]>,
+    ) -> Self {
+        let limits = Limits {
+            size: settings.size,
+            min: settings.min,
+            max_overflow: settings.max_overflow,
+            max_waiting: settings.max_waiting,
+        };
+        Self {
+            domain,
+            target,
+            settings,
+            host,
+            caps,
+            stats: Arc::default(),
+            clients: AtomicUsize::new(0),
+            core: Mutex::new(Core::new(limits, commons.homes)),
+            servers: Mutex::default(),
+            welcome: ArcSwapOption::empty(),
+            refusal: Mutex::default(),
+            trouble: Mutex::default(),
+            cancels_active: AtomicUsize::new(0),
+            checked: Mutex::new(LruCache::new(CHECKED_MOST)),
+            commons,
+        }
+    }
+
+    pub(super) fn core(&self) -> MutexGuard<'_, Core<Box<Server>, Arc<Waiter>>> {
+        // Nothing inside may panic, and a count that is off by one is better than no pool at all.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What its servers report; `None` before the first one was opened.
+    pub fn welcome(&self) -> Option<Arc<Parameters>> {
+        self.welcome.load_full()
+    }
+
+    /// Startup settings as its servers spell them, if one has taken the same before.
+    pub fn checked_settings(&self, settings: &Settings) -> Option<Arc<Settings>> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.get(settings).map(Arc::clone)
+    }
+
+    /// Notes that a server has taken `settings`, which it spells as `spelled`.
+    pub fn note_checked_settings(&self, settings: &Settings, spelled: &Arc<Settings>) {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        checked.insert(settings.clone(), Arc::clone(spelled));
+    }
+
+    /// Takes back a server in whatever state it is. Where it may not be lent again as it is, it is
+    /// cleaned or closed first.
+    pub fn checkin(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
+        server.record.clear_link();
+        if !server.exchange.may_checkin() || !server.inbox.is_empty() || !server.outbox.is_empty() {
+            return self.close(server, Place::Lent, CloseReason::ClientLeft);
+        }
+        let is_old = server.expires.is_some_and(|expires| now >= expires);
+        if is_old || self.must_yield(now) {
+            let why = if is_old { CloseReason::Recycle } else { CloseReason::TakenOver };
+            return self.close(server, Place::Lent, why);
+        }
+        if server.is_dirty || server.record.cancels().are_under_way() {
+            self.core().put_aside();
+            let pool = Arc::clone(self);
+            return self.commons.drain.spawn(async move { pool.clean(server).await });
+        }
+        server.last_used = now;
+        self.give(server, Place::Lent, now);
+    }
+
+    /// Waits for cancels that may still hit it, discards state, and takes it back.
+    async fn clean(self: Arc<Self>, mut server: Box<Server>) {
+        server.record.set_state(ServerState::BeingCanceled);
+        server.record.cancels().wait().await;
+        if server.is_dirty {
+            server.record.set_state(ServerState::Used);
+            if let Err(error) = discard_all(&mut server, RESET_TIMEOUT).await {
+                tracing::warn!(domain = %self.domain, server = server.id().0, %error,
+                    "a server could not be reset and is closed");
+                return self.close(server, Place::Aside, CloseReason::ResetFailed);
+            }
+        }
+        let now = Instant::now();
+        server.last_used = now;
+        self.give(server, Place::Aside, now);
+    }
+
+    pub(super) fn give(self: &Arc<Self>, server: Box<Server>, place: Place, now: Instant) {
+        let (id, home) = (server.id(), server.home);
+        server.record.set_state(ServerState::Idle);
+        let given = self.core().checkin(place, id, home, server, now);
+        self.pass_on(given);
+    }
+
+    /// Takes in a server that was just opened.
+    pub(super) fn on_opened(
+        self: &Arc<Self>,
+        right: Right,
+        mut server: Box<Server>,
+        places: Option<Places>,
+    ) {
+        let now = Instant::now();
+        server.expires = self.settings.recycle.map(|age| {
+            // Spread over a tenth, so that servers opened together do not go together (P35).
+            now + age.mul_f64(1.0 - 0.1 * f64::from(random()) / f64::from(u32::MAX))
+        });
+        if self.welcome.load().as_deref() != Some(&*server.base) {
+            self.welcome.store(Some(Arc::clone(&server.base)));
+        }
+        *self.trouble() = None;
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let (id, home) = (server.id(), server.home);
+        let known = Known { record: Arc::clone(&server.record), _places: places };
+        self.servers().insert(id, known);
+        server.record.set_state(ServerState::Idle);
+        let mut core = self.core();
+        if core.is_closed() {
+            core.abandon(right);
+            drop(core);
+            server.say_goodbye();
+            self.servers().remove(&id);
+            return;
+        }
+        let given = core.opened(right, id, home, server, now);
+        drop(core);
+        self.pass_on(given);
+    }
+
+    fn pass_on(self: &Arc<Self>, given: Given<Box<Server>, Arc<Waiter>>) {
+        match given {
+            Given::HandTo(waiter, server) => {
+                server.record.set_state(ServerState::Active);
+                waiter.deliver(Ok(server));
+            }
+            Given::Idle if self.commons.caps.is_awaited() => self.commons.relieve.notify_one(),
+            Given::Idle => {}
+        }
+    }
+
+    /// Closes a server that was in `place`.
+    pub fn close(self: &Arc<Self>, server: Box<Server>, place: Place, reason: CloseReason) {
+        self.forget(&server, reason);
+        drop(server);
+        if let Some(right) = self.core().closed(place) {
+            connector::start(Arc::clone(self), right);
+        }
+    }
+
+    /// Closes servers that were taken out of the idle list.
+    pub(super) fn close_idle(self: &Arc<Self>, servers: Vec<Box<Server>>, reason: CloseReason) {
+        for server in servers {
+            self.forget(&server, reason);
+        }
+        self.open_if_wanted();
+    }
+
+    fn forget(&self, server: &Server, reason: CloseReason) {
+        server.say_goodbye();
+        server.record.set_state(ServerState::Closing);
+        self.stats.closes.increment(reason as usize);
+        tracing::debug!(domain = %self.domain, server = server.id().0,
+            pid = server.record.key.process_id, reason = reason.label(), "server closed");
+        self.servers().remove(&server.id());
+    }
+
+    /// Opens servers that waiters or `min` want.
+    pub fn open_if_wanted(self: &Arc<Self>) {
+        // Nobody waits behind a refusal; `min` alone is no reason to ask again so soon.
+        if self.refusal(Instant::now()).is_some() && self.core().counts().waiting == 0 {
+            return;
+        }
+        while let Some(right) = self.core().right_if_wanted() {
+            connector::start(Arc::clone(self), right);
+        }
+    }
+
+    /// True if a waiter of another pool, older than ours, lacks a place that a server here takes.
+    fn must_yield(&self, now: Instant) -> bool {
+        if self.caps.is_empty() || !self.commons.caps.is_awaited() {
+            return false;
+        }
+        let Some((since, lacks)) = self.commons.caps.oldest_awaited() else { return false };
+        if !lacks.iter().any(|cap| self.caps.contains(cap)) {
+            return false;
+        }
+        let core = self.core();
+        let ours = core.waiting_since().unwrap_or(now);
+        core.total() > self.settings.min && ours.saturating_duration_since(since) >= YIELD_AFTER
+    }
+
+    /// A connection attempt failed for good: everybody who waits is told.
+    pub(super) fn on_refused(&self, error: &Arc<ConnectError>, now: Instant) {
+        self.note_trouble(error);
+        {
+            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut backoff = refusal.take().map_or_else(Backoff::new, |old| old.backoff);
+            let until = now + backoff.next(random());
+            *refusal = Some(Refusal { error: Arc::clone(error), until, backoff });
+        }
+        self.fail_waiters(error);
+    }
+
+    /// Tells everybody who waits that there will be no server.
+    pub(super) fn fail_waiters(&self, error: &Arc<ConnectError>) {
+        let waiters = self.core().take_waiters();
+        for waiter in waiters {
+            waiter.deliver(Err(Arc::clone(error)));
+        }
+    }
+
+    pub(super) fn note_trouble(&self, error: &Arc<ConnectError>) {
+        *self.trouble() = Some(Arc::clone(error));
+    }
+
+    /// The last error of a connection attempt, with none having succeeded since.
+    pub fn last_trouble(&self) -> Option<Arc<ConnectError>> {
+        self.trouble().clone()
+    }
+
+    /// Why a server cannot be had, as long as it is pointless to ask again.
+    pub(super) fn refusal(&self, now: Instant) -> Option<Arc<ConnectError>> {
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
+        refusal.as_ref().filter(|r| now < r.until).map(|r| Arc::clone(&r.error))
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Arc<ConnectError>>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn servers(&self) -> MutexGuard<'_, HashMap<ServerId, Known>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a waiter's outcome back that nobody will look at.
+    pub(super) fn take_back(self: &Arc<Self>, outcome: Outcome) {
+        if let Ok(server) = outcome {
+            self.checkin(server, Instant::now());
+        }
+    }
+
+    /// Closes what is idle, refuses waiters, and opens nothing more.
+    pub fn shut_down(self: &Arc<Self>) {
+        let (servers, waiters) = self.core().close();
+        for server in servers {
+            self.forget(&server, CloseReason::Shutdown);
+        }
+        let error = Arc::new(ConnectError::Closed);
+        for waiter in waiters {
+            waiter.deliver(Err(Arc::clone(&error)));
+        }
+    }
+
+    /// The records of its servers.
+    pub fn records(&self) -> Vec<Arc<ServerRecord>> {
+        self.servers().values().map(|known| Arc::clone(&known.record)).collect()
+    }
+
+    /// Servers by place, waiters, and how long the oldest has waited.
+    pub fn counts(&self) -> (ServerCounts, usize, Duration) {
+        let mut by_state = ServerCounts::default();
+        for known in self.servers().values() {
+            match known.record.state() {
+                ServerState::Used => by_state.used += 1,
+                ServerState::Tested => by_state.tested += 1,
+                ServerState::BeingCanceled => by_state.being_canceled += 1,
+                ServerState::Login
+                | ServerState::Idle
+                | ServerState::Active
+                | ServerState::Closing => {}
+            }
+        }
+        let core = self.core();
+        let counts = core.counts();
+        by_state.login = counts.opening;
+        by_state.idle = counts.idle;
+        by_state.active = counts.lent.saturating_sub(by_state.tested);
+        let oldest = core.waiting_since().map(|since| since.elapsed()).unwrap_or_default();
+        (by_state, counts.waiting, oldest)
+    }
+}

@@ -1,0 +1,61 @@
+//! Where a waiter finds the server that it has been handed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use crate::server::Server;
+use crate::server::connect::ConnectError;
+
+/// What a waiter gets: a server, which is counted as lent, or why there is none.
+pub type Outcome = Result<Box<Server>, Arc<ConnectError>>;
+
+/// A session's letter box. It is used for one wait after the other.
+#[derive(Debug, Default)]
+pub struct Waiter {
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    outcome: Option<Outcome>,
+    waker: Option<Waker>,
+}
+
+impl Waiter {
+    /// Puts `outcome` in and wakes the session.
+    pub fn deliver(&self, outcome: Outcome) {
+        let waker = {
+            let mut held = self.held();
+            held.outcome = Some(outcome);
+            held.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes what was delivered, or registers the task to be woken when it is.
+    pub fn poll(&self, cx: &Context<'_>) -> Poll<Outcome> {
+        let mut held = self.held();
+        if let Some(outcome) = held.outcome.take() {
+            return Poll::Ready(outcome);
+        }
+        match &mut held.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none @ None => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    /// Takes what was delivered to someone who no longer waits.
+    pub fn take(&self) -> Option<Outcome> {
+        let mut held = self.held();
+        held.waker = None;
+        held.outcome.take()
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        // Held for a move of two options: nothing can panic in between.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,236 @@
+//! Opening a connection to `PostgreSQL` and logging in.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::{Instant, timeout};
+
+use super::exchange::Exchange;
+use super::parameters::Parameters;
+use super::record::{BackendKey, ServerRecord};
+use super::server::{CommandError, Server};
+use super::statements::Statements;
+use crate::auth::{Answer, ServerAuthError, ServerLogin, ServerSecret};
+use crate::config::HostAddr;
+use crate::error::ClientMessage;
+use crate::net::stream::Stream;
+use crate::pool::core::{Home, ServerId};
+use crate::state::settings::Settings;
+use crate::wire::error_response::ErrorFields;
+use crate::wire::{backend, frame, frontend, sqlstate};
+
+/// Where to connect, and as whom.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub host: HostAddr,
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    pub secret: ServerSecret,
+    /// Startup parameters beside user and database.
+    pub options: Vec<(String, String)>,
+    /// Run on each new server; empty: nothing.
+    pub connect_query: String,
+    pub connect_timeout: Duration,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    #[error("{source}")]
+    Io {
+        #[from]
+        source: io::Error,
+    },
+    #[error("no connection within {after:?}")]
+    Timeout { after: Duration },
+    #[error("the server closed the connection during login")]
+    Closed,
+    #[error("{} ({})", .message.message, .message.sqlstate.as_str())]
+    Refused { message: ClientMessage },
+    #[error(transparent)]
+    Auth(#[from] ServerAuthError),
+    #[error("the server broke the protocol during login: {problem}")]
+    Protocol { problem: &'static str },
+    #[error("connect_query failed: {source}")]
+    ConnectQuery { source: CommandError },
+}
+
+impl ConnectError {
+    /// True if trying again cannot help before somebody changes something: a wrong password, a
+    /// database that is not there. What a full or starting server says passes (pitfalls P20, P34).
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
+            Self::Auth(_) | Self::ConnectQuery { .. } => true,
+            Self::Refused { message } => !matches!(message.sqlstate.class(), "08" | "53" | "57"),
+        }
+    }
+
+    /// What a client is told: the server's own words if it gave any.
+    pub fn client_message(&self, domain: &str) -> ClientMessage {
+        match self {
+            Self::Refused { message } => message.clone(),
+            Self::Auth(_) => ClientMessage::new(
+                sqlstate::UNABLE_TO_CONNECT,
+                format!("pgweir cannot log in to the server of domain \"{domain}\""),
+            )
+            .detail(self.to_string())
+            .hint("\"pgweir check\" says which secrets a server can be logged in to with."),
+            Self::Io { .. }
+            | Self::Timeout { .. }
+            | Self::Closed
+            | Self::Protocol { .. }
+            | Self::ConnectQuery { .. } => ClientMessage::new(
+                sqlstate::UNABLE_TO_CONNECT,
+                format!("no primary of domain \"{domain}\" is available"),
+            )
+            .detail(self.to_string()),
+        }
+    }
+}
+
+/// The longest message that a server may send during its login, in bytes.
+const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
+
+/// Connects and logs in within `target.connect_timeout`.
+///
+/// Cancel-safe: dropping the future closes the connection.
+pub async fn connect(target: &Target, id: ServerId, home: Home) -> Result<Server, ConnectError> {
+    let after = target.connect_timeout;
+    timeout(after, connect_and_log_in(target, id, home))
+        .await
+        .map_err(|_elapsed| ConnectError::Timeout { after })?
+}
+
+async fn connect_and_log_in(
+    target: &Target,
+    id: ServerId,
+    home: Home,
+) -> Result<Server, ConnectError> {
+    let mut stream = Stream::connect(&target.host).await?;
+    let mut out = Vec::with_capacity(256);
+    let fixed = [("user", &*target.user), ("database", &*target.database)];
+    let options = target.options.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+    frontend::put_startup(&mut out, fixed.into_iter().chain(options));
+    stream.write_all(&out).await?;
+
+    let mut login = Login {
+        auth: ServerLogin::new(&*target.user, target.secret.clone()),
+        is_authenticated: false,
+        parameters: Parameters::default(),
+        key: None,
+    };
+    let mut messages = Messages::default();
+    loop {
+        let (tag, body) = messages.next(&mut stream).await?;
+        match login.on_message(tag, &body)? {
+            LoginStep::Read => {}
+            LoginStep::Send(bytes) => stream.write_all(&bytes).await?,
+            LoginStep::Ready => break,
+        }
+    }
+    let mut server = login.into_server(target, id, home, stream);
+    server.inbox = messages.buf;
+    if !target.connect_query.is_empty() {
+        let run = server.command(&target.connect_query, target.connect_timeout).await;
+        run.map_err(|source| ConnectError::ConnectQuery { source })?;
+    }
+    Ok(server)
+}
+
+struct Login {
+    auth: ServerLogin,
+    is_authenticated: bool,
+    parameters: Parameters,
+    key: Option<BackendKey>,
+}
+
+enum LoginStep {
+    Read,
+    Send(Vec<u8>),
+    Ready,
+}
+
+impl Login {
+    fn on_message(&mut self, tag: u8, body: &[u8]) -> Result<LoginStep, ConnectError> {
+        let broken = |problem| Err(ConnectError::Protocol { problem });
+        match tag {
+            b'E' => Err(ConnectError::Refused { message: ErrorFields::parse(body).to_message() }),
+            b'R' if !self.is_authenticated => match self.auth.on_authentication(body)? {
+                Answer::Nothing => Ok(LoginStep::Read),
+                Answer::Send(bytes) => Ok(LoginStep::Send(bytes)),
+                Answer::Done => {
+                    self.is_authenticated = true;
+                    Ok(LoginStep::Read)
+                }
+            },
+            b'N' | b'v' => Ok(LoginStep::Read),
+            _ if !self.is_authenticated => broken("a message before authentication was over"),
+            b'S' => {
+                if let Some((name, value)) = backend::parameter_status(body) {
+                    let text = |bytes| String::from_utf8_lossy(bytes);
+                    self.parameters.note(&text(name), &text(value));
+                }
+                Ok(LoginStep::Read)
+            }
+            b'K' => {
+                let Some((process_id, secret)) = backend::backend_key(body) else {
+                    return broken("a malformed BackendKeyData");
+                };
+                self.key = Some(BackendKey { process_id, secret: secret.into() });
+                Ok(LoginStep::Read)
+            }
+            b'Z' => Ok(LoginStep::Ready),
+            _ => broken("a message that has no place in a login"),
+        }
+    }
+
+    fn into_server(self, target: &Target, id: ServerId, home: Home, stream: Stream) -> Server {
+        // A server without a key cannot be cancelled, and is fine otherwise.
+        let key = self.key.unwrap_or(BackendKey { process_id: 0, secret: [0; 4].into() });
+        let record =
+            ServerRecord::new(id, target.host.clone(), key, stream.peer(), stream.local());
+        Server {
+            record: Arc::new(record),
+            home,
+            stream,
+            exchange: Exchange::default(),
+            statements: Statements::default(),
+            base: Arc::new(self.parameters.clone()),
+            parameters: self.parameters,
+            applied: Arc::new(Settings::default()),
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            is_dirty: false,
+            statement_text: Vec::new(),
+            expires: None,
+            last_used: Instant::now(),
+        }
+    }
+}
+
+/// Reads whole messages during login.
+#[derive(Default)]
+struct Messages {
+    buf: Vec<u8>,
+}
+
+impl Messages {
+    async fn next(&mut self, stream: &mut Stream) -> Result<(u8, Vec<u8>), ConnectError> {
+        let mut chunk = [0; 1024];
+        loop {
+            let head = frame::head(&self.buf, LOGIN_MESSAGE_MAX)
+                .map_err(|_error| ConnectError::Protocol { problem: "an impossible length" })?;
+            if let Some(head) = head.filter(|head| self.buf.len() >= head.len) {
+                let frame: Vec<u8> = self.buf.drain(..head.len).collect();
+                return Ok((head.tag, frame.get(frame::HEAD..).unwrap_or_default().to_vec()));
+            }
+            match stream.read(&mut chunk).await? {
+                0 => return Err(ConnectError::Closed),
+                n => self.buf.extend_from_slice(chunk.get(..n).unwrap_or_default()),
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! A server: its socket, what it owes, and what is on it.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::time::{Instant, timeout_at};
+
+use super::exchange::{Exchange, Request, Verdict, Violation};
+use super::parameters::Parameters;
+use super::record::ServerRecord;
+use super::statements::{Statements, Undo};
+use crate::error::ClientMessage;
+use crate::net::stream::Stream;
+use crate::pool::core::{Home, ServerId};
+use crate::state::settings::Settings;
+use crate::wire::backend::{self, TxStatus};
+use crate::wire::error_response::ErrorFields;
+use crate::wire::{frame, frontend};
+
+/// A connection to PostgreSQL that is logged in.
+#[derive(Debug)]
+pub struct Server {
+    pub record: Arc<ServerRecord>,
+    /// The worker that polls its socket.
+    pub home: Home,
+    pub stream: Stream,
+    pub exchange: Exchange<Undo>,
+    pub statements: Statements,
+    /// What it reports.
+    pub parameters: Parameters,
+    /// What it reported when it was opened: where RESET ALL goes back to.
+    pub base: Arc<Parameters>,
+    /// What was put on it for the last client.
+    pub applied: Arc<Settings>,
+    /// The front of a message that has not arrived whole.
+    pub inbox: Vec<u8>,
+    /// What the socket has not taken yet.
+    pub outbox: Vec<u8>,
+    /// It was seen to carry state that is not its next client's business.
+    pub is_dirty: bool,
+    /// The statement under way, masked and cut if it is logged.
+    pub statement_text: Vec<u8>,
+    /// When it is too old to be lent again.
+    pub expires: Option<Instant>,
+    pub last_used: Instant,
+}
+
+/// A command of ours came to nothing.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    #[error("the server closed the connection")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("no answer within {after:?}")]
+    Timeout { after: Duration },
+    #[error("{}", .message.message)]
+    Refused { message: ClientMessage },
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    #[error("the server sent a malformed message")]
+    Malformed,
+    #[error("the server ended up inside a transaction block")]
+    InBlock,
+}
+
+/// How much of a server's answer to a command of ours is read at once.
+const COMMAND_READ: usize = 4096;
+/// The longest message that such an answer may hold.
+const COMMAND_MESSAGE_MAX: usize = 1 << 20;
+
+impl Server {
+    pub fn id(&self) -> ServerId {
+        self.record.id
+    }
+
+    /// Runs `sql` on behalf of nobody but ourselves, and waits for its end.
+    ///
+    /// Not cancel-safe: a server whose command was given up must be closed.
+    pub async fn command(&mut self, sql: &str, after: Duration) -> Result<(), CommandError> {
+        let deadline = Instant::now() + after;
+        let run = async {
+            let mut out = Vec::with_capacity(sql.len() + 6);
+            frontend::put_query(&mut out, sql.as_bytes());
+            self.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+            self.stream.write_all(&out).await?;
+            self.read_command_answer().await
+        };
+        timeout_at(deadline, run).await.map_err(|_elapsed| CommandError::Timeout { after })?
+    }
+
+    async fn read_command_answer(&mut self) -> Result<(), CommandError> {
+        let mut buf = vec![0; COMMAND_READ];
+        let mut refused = None;
+        loop {
+            while let Some(head) = frame::head(&self.inbox, COMMAND_MESSAGE_MAX)
+                .map_err(|_error| CommandError::Malformed)?
+            {
+                if self.inbox.len() < head.len {
+                    break;
+                }
+                let frame: Vec<u8> = self.inbox.drain(..head.len).collect();
+                let body = frame.get(frame::HEAD..).unwrap_or_default();
+                self.on_command_answer(head.tag, body, &mut refused)?;
+            }
+            if self.exchange.is_settled() {
+                self.inbox = Vec::new();
+                return match (refused, self.exchange.tx()) {
+                    (Some(message), _) => Err(CommandError::Refused { message }),
+                    (None, TxStatus::Idle) => Ok(()),
+                    (None, TxStatus::Block | TxStatus::Failed) => Err(CommandError::InBlock),
+                };
+            }
+            match self.stream.read(&mut buf).await? {
+                0 => {
+                    return Err(refused.map_or(CommandError::Closed, |message| {
+                        CommandError::Refused { message }
+                    }));
+                }
+                n => self.inbox.extend_from_slice(buf.get(..n).unwrap_or_default()),
+            }
+        }
+    }
+
+    fn on_command_answer(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        refused: &mut Option<ClientMessage>,
+    ) -> Result<(), CommandError> {
+        match tag {
+            b'S' => self.note_parameter(body),
+            b'E' if refused.is_none() => *refused = Some(ErrorFields::parse(body).to_message()),
+            _ => {}
+        }
+        let ready = body.first().copied().and_then(TxStatus::from_byte);
+        self.exchange.on_answer(tag, ready)?;
+        Ok(())
+    }
+
+    /// Notes a `ParameterStatus`.
+    pub fn note_parameter(&mut self, body: &[u8]) {
+        let Some((name, value)) = backend::parameter_status(body) else { return };
+        if let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) {
+            self.parameters.note(name, value);
+        }
+    }
+
+    /// Looks whether an idle server is still there, without a system call unless something has
+    /// arrived. Asynchronous messages are taken in; anything else makes it useless (pitfall P30).
+    pub fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut buf = [0; 1024];
+        loop {
+            match self.stream.poll_read(&mut cx, &mut buf) {
+                Poll::Pending => return self.inbox.is_empty(),
+                Poll::Ready(Err(_) | Ok(0)) => return false,
+                Poll::Ready(Ok(n)) => {
+                    self.inbox.extend_from_slice(buf.get(..n).unwrap_or_default());
+                    if !self.take_asynchronous() {
+                        return false;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes asynchronous messages off the inbox; false if something else is there.
+    fn take_asynchronous(&mut self) -> bool {
+        loop {
+            let head = match frame::head(&self.inbox, COMMAND_MESSAGE_MAX) {
+                Ok(Some(head)) if self.inbox.len() >= head.len => head,
+                Ok(_) => break,
+                Err(_) => return false,
+            };
+            let frame: Vec<u8> = self.inbox.drain(..head.len).collect();
+            match head.tag {
+                b'N' | b'A' => {}
+                b'S' => self.note_parameter(frame.get(frame::HEAD..).unwrap_or_default()),
+                _ => return false,
+            }
+        }
+        if self.inbox.is_empty() {
+            self.inbox = Vec::new();
+        }
+        true
+    }
+
+    /// Tells the server goodbye. The socket is closed when the server is dropped.
+    pub fn say_goodbye(&self) {
+        let mut out = Vec::new();
+        frontend::put_terminate(&mut out);
+        self.stream.try_write_last(&out);
+    }
+}

@@ -1,0 +1,269 @@
+//! Prepared statements: their texts, kept once for the process, and which of them a server has.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use hashlink::LinkedHashMap;
+
+use crate::sql::classify::{Traits, classify, literal_clock};
+
+/// A statement as a client prepared it.
+#[derive(Debug)]
+pub struct Statement {
+    id: u64,
+    /// What it is called on every server.
+    name: Box<str>,
+    /// Everything that makes it this statement: the settings that Parse depends on, then `rest`.
+    identity: Box<[u8]>,
+    /// Where `rest` begins in `identity`.
+    rest_at: usize,
+    traits: Traits,
+}
+
+impl Statement {
+    /// What it is called on servers. No client can reach this name: see [`is_reserved`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Text, terminator and parameter types, as they stand in a Parse message.
+    pub fn rest(&self) -> &[u8] {
+        self.identity.get(self.rest_at..).unwrap_or_default()
+    }
+
+    /// The text alone.
+    pub fn text(&self) -> &[u8] {
+        let rest = self.rest();
+        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
+        rest.get(..end).unwrap_or(rest)
+    }
+
+    pub const fn traits(&self) -> Traits {
+        self.traits
+    }
+}
+
+/// True for names that statements have on servers and that clients therefore may not use there.
+pub fn is_reserved(name: &[u8]) -> bool {
+    name.starts_with(PREFIX.as_bytes())
+}
+
+const PREFIX: &str = "pgweir_";
+
+/// The statements of a process. Sessions hold them; one that nobody holds is forgotten.
+#[derive(Debug, Default)]
+pub struct Store {
+    statements: Mutex<Known>,
+    next: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_identity: hashlink::LruCache<Box<[u8]>, Weak<Statement>>,
+}
+
+/// Texts that can be recognised at once. One that is pushed out is only prepared once more.
+const MOST_KNOWN: usize = 100_000;
+
+impl Store {
+    pub fn new() -> Self {
+        let by_identity = hashlink::LruCache::new(MOST_KNOWN);
+        Self { statements: Mutex::new(Known { by_identity }), next: AtomicU64::new(1) }
+    }
+
+    /// The statement of `rest` (text, terminator, types) under the settings that `put_context`
+    /// appends. The same statement for all who ask with the same, but for texts that mean something
+    /// else each time (pitfall P68).
+    pub fn statement(
+        &self,
+        rest: &[u8],
+        put_context: impl FnOnce(&mut Vec<u8>),
+    ) -> Arc<Statement> {
+        let mut identity = Vec::with_capacity(rest.len() + 128);
+        put_context(&mut identity);
+        let rest_at = identity.len();
+        identity.extend_from_slice(rest);
+
+        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
+        let text = rest.get(..end).unwrap_or(rest);
+        if literal_clock(text) {
+            return Arc::new(self.new_statement(identity, rest_at, classify(text)));
+        }
+        // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
+        let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(statement) = known.by_identity.get(identity.as_slice()).and_then(Weak::upgrade)
+        {
+            return statement;
+        }
+        let statement = Arc::new(self.new_statement(identity, rest_at, classify(text)));
+        known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
+        statement
+    }
+
+    fn new_statement(&self, identity: Vec<u8>, rest_at: usize, traits: Traits) -> Statement {
+        let id = self.next.fetch_add(1, Relaxed);
+        let name = format!("{PREFIX}{id}").into();
+        Statement { id, name, identity: identity.into(), rest_at, traits }
+    }
+
+    /// Statements that somebody holds or held lately.
+    pub fn len(&self) -> usize {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner).by_identity.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The statements that one server has, as far as what was sent to it succeeds.
+#[derive(Debug, Default)]
+pub struct Statements {
+    /// The least recently used first.
+    named: LinkedHashMap<u64, Prepared, foldhash::fast::RandomState>,
+    /// The unnamed statement, if it is known whose it is.
+    pub unnamed: Unnamed,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    statement: Arc<Statement>,
+    /// Serial number of its Parse in the exchange.
+    serial: u64,
+}
+
+/// What a server's unnamed statement is.
+#[derive(Debug, Clone, Default)]
+pub enum Unnamed {
+    #[default]
+    None,
+    Known(Arc<Statement>),
+}
+
+impl Unnamed {
+    pub fn is(&self, statement: &Arc<Statement>) -> bool {
+        match self {
+            Self::None => false,
+            Self::Known(known) => Arc::ptr_eq(known, statement),
+        }
+    }
+}
+
+impl Statements {
+    /// True if the server has it; it is then the most recently used.
+    pub fn touch(&mut self, statement: &Statement) -> bool {
+        self.named.to_back(&statement.id).is_some()
+    }
+
+    /// Notes a Parse that is being sent.
+    pub fn insert(&mut self, statement: Arc<Statement>, serial: u64) {
+        self.named.insert(statement.id, Prepared { statement, serial });
+    }
+
+    pub fn remove(&mut self, statement: &Statement) {
+        self.named.remove(&statement.id);
+    }
+
+    /// Takes out the least recently used if there are more than `most`.
+    pub fn evict(&mut self, most: usize) -> Option<Arc<Statement>> {
+        if self.named.len() <= most {
+            return None;
+        }
+        self.named.pop_front().map(|(_, prepared)| prepared.statement)
+    }
+
+    /// `DEALLOCATE ALL` or `DISCARD ALL` was done by the request with this serial number: only what
+    /// was prepared behind it is left.
+    pub fn deallocated_all(&mut self, serial: u64) {
+        self.named.retain(|_, prepared| prepared.serial > serial);
+    }
+
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+}
+
+/// How to take back what was noted when a message was sent, if it comes to nothing.
+#[derive(Debug)]
+pub enum Undo {
+    /// A Parse under a client's name. `sent`: it went to the server, which did not have it.
+    Parse { name: Box<[u8]>, statement: Arc<Statement>, sent: bool },
+    /// A Parse of ours, in front of a Bind or a Describe.
+    Reparse { statement: Arc<Statement> },
+    /// A Parse of the unnamed statement: what the client's and the server's was before.
+    Unnamed { client: Option<Arc<Statement>>, server: Unnamed },
+    /// A Close under a client's name: the statement was still its.
+    Close { name: Box<[u8]>, statement: Arc<Statement> },
+    /// A Close of ours, to make room.
+    Evict { statement: Arc<Statement> },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(store: &Store, text: &str) -> Arc<Statement> {
+        store.statement(format!("{text}\0\0\0").as_bytes(), |_| {})
+    }
+
+    #[test]
+    fn the_same_text_types_and_settings_are_one_statement() {
+        let store = Store::new();
+        let one = statement(&store, "select 1");
+        assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
+        let other = store.statement(b"select 1\0\0\0", |out| out.extend_from_slice(b"TimeZone=x\0"));
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert_eq!(other.rest(), b"select 1\0\0\0");
+        assert_eq!(other.text(), b"select 1");
+    }
+
+    /// P49: the same text with other parameter types is another statement.
+    #[test]
+    fn types_are_part_of_the_identity() {
+        let store = Store::new();
+        let one = store.statement(b"select $1\0\0\x01\0\0\0\x17", |_| {});
+        let other = store.statement(b"select $1\0\0\x01\0\0\0\x19", |_| {});
+        assert_ne!(one.name(), other.name());
+    }
+
+    /// P68: a literal clock is read when the statement is parsed.
+    #[test]
+    fn a_text_with_a_literal_clock_is_never_shared() {
+        let store = Store::new();
+        let text = "select 'now'::timestamptz";
+        assert!(!Arc::ptr_eq(&statement(&store, text), &statement(&store, text)));
+    }
+
+    #[test]
+    fn the_least_recently_used_is_evicted() {
+        let store = Store::new();
+        let mut statements = Statements::default();
+        let (a, b) = (statement(&store, "select 1"), statement(&store, "select 2"));
+        statements.insert(Arc::clone(&a), 0);
+        statements.insert(Arc::clone(&b), 1);
+        assert!(statements.touch(&a));
+
+        assert!(statements.evict(1).is_some_and(|gone| Arc::ptr_eq(&gone, &b)));
+        assert!(statements.evict(1).is_none());
+        assert!(!statements.touch(&b));
+    }
+
+    /// P51: what was prepared behind a DEALLOCATE ALL in the same pipeline stays.
+    #[test]
+    fn deallocate_all_spares_what_came_behind_it() {
+        let store = Store::new();
+        let mut statements = Statements::default();
+        let (a, b) = (statement(&store, "select 1"), statement(&store, "select 2"));
+        statements.insert(Arc::clone(&a), 3);
+        statements.insert(Arc::clone(&b), 5);
+
+        statements.deallocated_all(4);
+
+        assert!(!statements.touch(&a));
+        assert!(statements.touch(&b));
+    }
+}

@@ -1,0 +1,227 @@
+//! Settings that a client asked for, against those that a server has.
+//!
+//! A client's settings are its startup parameters, and whatever PostgreSQL reports with
+//! `ParameterStatus` that it changed later. A server's are those that were last put on it for a
+//! client; everything else on it is as its own startup left it.
+
+use std::hash::{BuildHasher, Hash};
+
+/// Parameters that PostgreSQL reports and that a client may set: these follow the session.
+pub const REPORTED: [&str; 6] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+/// Settings on which the meaning of a text depends when it is parsed: literals are folded then.
+const PARSE_DEPENDS_ON: [&str; 7] = [
+    "client_encoding",
+    "DateStyle",
+    "IntervalStyle",
+    "role",
+    "search_path",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+/// Names and values, ordered by name, each name once in whatever case.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    entries: Vec<(Box<str>, Box<str>)>,
+    /// Of all entries: two that differ are told apart without looking further, as a rule.
+    hash: u64,
+}
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.entries == other.entries
+    }
+}
+
+impl Eq for Settings {}
+
+impl Hash for Settings {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+impl Settings {
+    /// Settings from pairs, later ones over earlier ones.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut settings = Self::default();
+        for (name, value) in pairs {
+            settings.set(name, value);
+        }
+        settings
+    }
+
+    /// Sets one.
+    pub fn set(&mut self, name: &str, value: &str) {
+        match self.find(name) {
+            Ok(at) => {
+                if let Some((_, old)) = self.entries.get_mut(at) {
+                    *old = value.into();
+                }
+            }
+            Err(at) => self.entries.insert(at, (spelling(name).into(), value.into())),
+        }
+        self.rehash();
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, name: &str) {
+        if let Ok(at) = self.find(name) {
+            self.entries.remove(at);
+            self.rehash();
+        }
+    }
+
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let at = self.find(name).ok()?;
+        self.entries.get(at).map(|(_, value)| &**value)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.entries.iter().map(|(name, value)| (&**name, &**value))
+    }
+
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(other, _)| compare(other, name))
+    }
+
+    fn rehash(&mut self) {
+        self.hash = foldhash::fast::FixedState::default().hash_one(&self.entries);
+    }
+
+    /// Statement text that turns a server with settings `self` into one with `wanted`; `None` if
+    /// there is nothing to do. A setting that is not wanted goes back to its value at startup.
+    ///
+    /// `set_config` takes a value as a startup packet does: a list such as `search_path` is not
+    /// taken for one name (pitfall P44).
+    pub fn change_to(&self, wanted: &Self) -> Option<String> {
+        if self == wanted {
+            return None;
+        }
+        let mut calls = Vec::new();
+        for (name, _) in self.iter().filter(|(name, _)| wanted.value(name).is_none()) {
+            calls.push(format!("pg_catalog.set_config({}, NULL, false)", quote(name)));
+        }
+        for (name, value) in wanted.iter().filter(|(n, v)| self.value(n) != Some(*v)) {
+            calls.push(format!(
+                "pg_catalog.set_config({}, {}, false)",
+                quote(name),
+                quote(value)
+            ));
+        }
+        (!calls.is_empty()).then(|| format!("SELECT {}", calls.join(", ")))
+    }
+
+    /// Appends those that decide what a statement text means when it is parsed.
+    pub fn put_parse_context(&self, out: &mut Vec<u8>) {
+        for name in PARSE_DEPENDS_ON {
+            if let Some(value) = self.value(name) {
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                out.extend_from_slice(value.as_bytes());
+                out.push(0);
+            }
+        }
+        out.push(0);
+    }
+}
+
+/// A reported parameter in PostgreSQL's own spelling; any other in lower case.
+fn spelling(name: &str) -> String {
+    REPORTED
+        .iter()
+        .find(|known| known.eq_ignore_ascii_case(name))
+        .map_or_else(|| name.to_ascii_lowercase(), |known| (*known).to_owned())
+}
+
+fn compare(a: &str, b: &str) -> std::cmp::Ordering {
+    let lower = |s: &str| s.bytes().map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
+    a.len().cmp(&b.len()).then_with(|| lower(a).cmp(&lower(b)))
+}
+
+/// True if PostgreSQL reports this parameter and a client may set it.
+pub fn is_reported(name: &str) -> bool {
+    REPORTED.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// A string literal that is read alike under either setting of `standard_conforming_strings`.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 3);
+    let has_backslash = text.contains('\\');
+    out.push_str(if has_backslash { " E'" } else { "'" });
+    for c in text.chars() {
+        match c {
+            '\'' => out.push_str("''"),
+            '\\' => out.push_str("\\\\"),
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_are_the_same_in_any_case() {
+        let settings = Settings::new([("datestyle", "ISO"), ("DATESTYLE", "German")]);
+        assert_eq!(settings.iter().collect::<Vec<_>>(), [("DateStyle", "German")]);
+    }
+
+    /// P44: quotes, backslashes and lists reach the server as they are.
+    #[test]
+    fn values_are_quoted_for_either_kind_of_string() {
+        let server = Settings::default();
+        let wanted = Settings::new([("search_path", r#""a,b", c's\"#)]);
+        assert_eq!(
+            server.change_to(&wanted).as_deref(),
+            Some(r#"SELECT pg_catalog.set_config('search_path',  E'"a,b", c''s\\', false)"#)
+        );
+    }
+
+    #[test]
+    fn what_another_client_had_set_is_reset() {
+        let server = Settings::new([("work_mem", "1MB"), ("TimeZone", "UTC")]);
+        let wanted = Settings::new([("TimeZone", "UTC")]);
+        assert_eq!(
+            server.change_to(&wanted).as_deref(),
+            Some("SELECT pg_catalog.set_config('work_mem', NULL, false)")
+        );
+        assert_eq!(wanted.change_to(&wanted.clone()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn equal_content_is_equal_in_any_order(
+            mut pairs in prop::collection::btree_map("[a-z]{1,5}", ".{0,5}", 0..6)
+                .prop_map(|map| map.into_iter().collect::<Vec<_>>()),
+            swap: prop::sample::Index,
+        ) {
+            let build = |pairs: &[(String, String)]| {
+                Settings::new(pairs.iter().map(|(n, v)| (n.as_str(), v.as_str())))
+            };
+            let one = build(&pairs);
+            if !pairs.is_empty() {
+                let at = swap.index(pairs.len());
+                pairs.rotate_left(at);
+            }
+            prop_assert_eq!(one, build(&pairs));
+        }
+    }
+}
