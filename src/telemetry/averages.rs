@@ -45,6 +45,11 @@ impl Averages {
     pub fn databases(&self) -> BTreeMap<Arc<str>, Totals> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).averages.clone()
     }
+
+    /// Over all databases.
+    pub fn whole(&self) -> Totals {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).whole
+    }
 }
 
 /// The numbers of `SHOW STATS`, of one pool or of several. Times are in microseconds.
@@ -90,6 +95,10 @@ impl Totals {
             *sum = sum.plus(&Self::new(&pool.stats));
         }
         databases
+    }
+
+    pub fn sum<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        all.into_iter().fold(Self::default(), |sum, one| sum.plus(one))
     }
 
     #[must_use]
@@ -170,13 +179,15 @@ struct Sampler {
     /// and must not make those of its database's other pools shrink.
     pools: HashMap<PoolKey, Totals>,
     averages: BTreeMap<Arc<str>, Totals>,
+    /// Of all databases together: times cannot be added up from averages.
+    whole: Totals,
 }
 
 type PoolKey = (Arc<str>, Arc<str>, &'static str, Arc<str>, Arc<str>);
 
 impl Sampler {
     fn new(now: Instant) -> Self {
-        Self { at: now, pools: HashMap::new(), averages: BTreeMap::new() }
+        Self { at: now, pools: HashMap::new(), averages: BTreeMap::new(), whole: Totals::default() }
     }
 
     fn sample(&mut self, pools: &[PoolSnapshot], now: Instant) {
@@ -197,6 +208,7 @@ impl Sampler {
             newer.insert(key, totals);
         }
         let period = now.saturating_duration_since(self.at);
+        self.whole = Totals::sum(done.values()).averaged(period);
         self.averages = done.into_iter().map(|(name, d)| (name, d.averaged(period))).collect();
         self.pools = newer;
         self.at = now;
