@@ -184,7 +184,7 @@ impl StatementOutcome {
 
 /// Errors by SQLSTATE class and fault. A class that is not in [`ErrorStats::CLASSES`] counts as `other`.
 #[derive(Debug)]
-pub struct ErrorStats([[Counter; 3]; ErrorStats::CLASSES.len()]);
+pub struct ErrorStats([[Counter; 3]; Self::CLASSES.len()]);
 
 impl ErrorStats {
     pub const CLASSES: [&'static str; 17] = [
@@ -201,7 +201,8 @@ impl ErrorStats {
         }
     }
 
-    /// `(class, fault, count)` of those that are not zero.
+    /// `(class, fault, count)` of every class and fault, zeros included: a counter that appears with
+    /// its first error has no increase to alert on.
     pub fn values(&self) -> impl Iterator<Item = (&'static str, Fault, u64)> + '_ {
         self.0.iter().zip(Self::CLASSES).flat_map(|(row, class)| {
             row.iter().zip(Self::FAULTS).map(move |(c, fault)| (class, fault, c.value()))
@@ -219,7 +220,7 @@ impl Default for ErrorStats {
 #[derive(Debug, Default)]
 pub struct Histogram {
     /// One for each bound, and the last for what is longer than all of them. Not cumulative.
-    buckets: [Counter; Histogram::BOUNDS_MICROS.len() + 1],
+    buckets: [Counter; Self::BOUNDS_MICROS.len() + 1],
     sum_micros: Counter,
 }
 

@@ -71,6 +71,22 @@ impl PoolSnapshot {
     pub fn overflow(&self) -> usize {
         self.servers.total().saturating_sub(self.size)
     }
+
+    /// Most servers that it may open.
+    pub fn limit(&self) -> usize {
+        self.size.saturating_add(self.max_overflow)
+    }
+
+    /// Servers lent, or held back after a cancel request for the client that had them.
+    pub fn checked_out(&self) -> usize {
+        self.servers.active + self.servers.being_canceled
+    }
+
+    /// What the console calls its database: the domain, and under the catch-all the database that
+    /// clients named.
+    pub fn shown_database(&self) -> &Arc<str> {
+        if &*self.domain == "*" { &self.database } else { &self.domain }
+    }
 }
 
 /// Servers of a pool by the place that they are in.

@@ -1,0 +1,470 @@
+//! Every metric: one table, from which `/metrics` and `docs/METRICS.md` are made.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::{Registry, TextEncoder, proto};
+
+use super::counters::{CloseReason, StatementOutcome};
+use super::resources::Resources;
+use super::sample::Kind::{Counter, Gauge, Histogram};
+use super::sample::Read::{Pools, Process, Seed};
+use super::sample::{Group, Metric, Samples, Scrape, number, seconds};
+use super::snapshot::{Observe, PoolSnapshot};
+
+/// The table. `/metrics` lists it by name, `docs/METRICS.md` in this order.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "pgweir_clients",
+        kind: Gauge,
+        help: "Clients by state: active (linked to a server), idle, waiting for a server; those \
+               that are still logging in (login) belong to no pool.",
+        labels: &["domain", "mode", "user", "state"],
+        read: Process(clients),
+    },
+    Metric {
+        name: "pgweir_servers",
+        kind: Gauge,
+        help: "Servers by state: active (lent), idle, used (being cleaned), tested (being proved \
+               alive), login (being opened), being_canceled (held back until a cancel request is \
+               through), closing.",
+        labels: &["domain", "mode", "user", "host", "state"],
+        read: Pools(servers),
+    },
+    Metric {
+        name: "pgweir_pool_size",
+        kind: Gauge,
+        help: "Servers that may stay open: pool.size.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| out.push(&[], pools.count(|pool| pool.size))),
+    },
+    Metric {
+        name: "pgweir_pool_overflow",
+        kind: Gauge,
+        help: "Servers open beyond pool.size.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| out.push(&[], pools.count(PoolSnapshot::overflow))),
+    },
+    Metric {
+        name: "pgweir_pool_limit",
+        kind: Gauge,
+        help: "Most servers that the pool may open: pool.size and pool.max_overflow.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| out.push(&[], pools.count(PoolSnapshot::limit))),
+    },
+    Metric {
+        name: "pgweir_pool_utilization",
+        kind: Gauge,
+        help: "Servers that are lent, as a share of pgweir_pool_limit (0 to 1).",
+        labels: &["domain", "mode", "user"],
+        read: Pools(utilization),
+    },
+    Metric {
+        name: "pgweir_clients_waiting",
+        kind: Gauge,
+        help: "Clients queued for a server.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| out.push(&[], pools.count(|pool| pool.clients_waiting))),
+    },
+    Metric {
+        name: "pgweir_oldest_wait_seconds",
+        kind: Gauge,
+        help: "How long the oldest of the waiting clients has been waiting.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(oldest_wait),
+    },
+    Metric {
+        name: "pgweir_queries_total",
+        kind: Counter,
+        help: "Statements answered: simple queries and Executes.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| out.push(&[], pools.total(|pool| pool.stats.queries.value()))),
+    },
+    Metric {
+        name: "pgweir_transactions_total",
+        kind: Counter,
+        help: "Transactions ended, those of single statements included.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| {
+            out.push(&[], pools.total(|pool| pool.stats.transactions.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_bytes_total",
+        kind: Counter,
+        help: "Bytes received from clients and sent to clients.",
+        labels: &["domain", "mode", "user", "direction"],
+        read: Pools(|pools, out| {
+            out.push(&["received"], pools.total(|pool| pool.stats.bytes_received.value()));
+            out.push(&["sent"], pools.total(|pool| pool.stats.bytes_sent.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_errors_total",
+        kind: Counter,
+        help: "Errors sent to clients, by class of SQLSTATE and by whose fault it was.",
+        labels: &["sqlstate_class", "fault"],
+        read: Process(errors),
+    },
+    Metric {
+        name: "pgweir_server_connects_total",
+        kind: Counter,
+        help: "Servers opened (ok), and attempts that came to nothing (failed).",
+        labels: &["domain", "mode", "user", "host", "result"],
+        read: Pools(|pools, out| {
+            out.push(&["ok"], pools.total(|pool| pool.stats.connects_ok.value()));
+            out.push(&["failed"], pools.total(|pool| pool.stats.connects_failed.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_server_closes_total",
+        kind: Counter,
+        help: "Servers closed, by reason.",
+        labels: &["domain", "mode", "user", "host", "reason"],
+        read: Pools(closes),
+    },
+    Metric {
+        name: "pgweir_retries_total",
+        kind: Counter,
+        help: "Attempts to open a server that followed a failed one.",
+        labels: &["domain", "mode", "user", "host", "reason"],
+        read: Pools(|pools, out| {
+            out.push(&["connect"], pools.total(|pool| pool.stats.retries.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_prepared_statements_total",
+        kind: Counter,
+        help: "Prepared statements wanted on a server: already there (hit), prepared for it \
+               (miss); and those closed to make room (evicted).",
+        labels: &["domain", "mode", "user", "outcome"],
+        read: Pools(prepared_statements),
+    },
+    Metric {
+        name: "pgweir_clients_accepted_total",
+        kind: Counter,
+        help: "Connections accepted from clients.",
+        labels: &[],
+        read: Process(|scrape, out| {
+            out.push(&[], number(scrape.process.stats.accepted.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_login_failures_total",
+        kind: Counter,
+        help: "Clients that did not get through their login.",
+        labels: &[],
+        read: Process(|scrape, out| {
+            out.push(&[], number(scrape.process.stats.login_failures.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_cancels_total",
+        kind: Counter,
+        help: "Cancel requests received.",
+        labels: &[],
+        read: Process(|scrape, out| {
+            out.push(&[], number(scrape.process.stats.cancels.value()));
+        }),
+    },
+    Metric {
+        name: "pgweir_query_duration_seconds",
+        kind: Histogram,
+        help: "From a statement's arrival to the end of its answer.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| {
+            out.push(&[], pools.distribution(|pool| &pool.stats.query_duration));
+        }),
+    },
+    Metric {
+        name: "pgweir_transaction_duration_seconds",
+        kind: Histogram,
+        help: "From the beginning of a transaction to its end.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| {
+            out.push(&[], pools.distribution(|pool| &pool.stats.transaction_duration));
+        }),
+    },
+    Metric {
+        name: "pgweir_checkout_wait_seconds",
+        kind: Histogram,
+        help: "How long clients waited for a server.",
+        labels: &["domain", "mode", "user"],
+        read: Pools(|pools, out| {
+            out.push(&[], pools.distribution(|pool| &pool.stats.checkout_wait));
+        }),
+    },
+    Metric {
+        name: "pgweir_server_connect_seconds",
+        kind: Histogram,
+        help: "How long it took to open a server, its login included.",
+        labels: &["domain", "mode", "user", "host"],
+        read: Pools(|pools, out| {
+            out.push(&[], pools.distribution(|pool| &pool.stats.server_connect));
+        }),
+    },
+    Metric {
+        name: "pgweir_login_seconds",
+        kind: Histogram,
+        help: "How long clients took to log in.",
+        labels: &[],
+        read: Process(|scrape, out| {
+            out.push(&[], &scrape.process.stats.login_duration);
+        }),
+    },
+    Metric {
+        name: "pgweir_draining",
+        kind: Gauge,
+        help: "1 once pgweir has begun to shut down.",
+        labels: &[],
+        read: Process(|scrape, out| {
+            out.push(&[], number(u64::from(scrape.process.draining)));
+        }),
+    },
+    Metric {
+        name: "pgweir_build_info",
+        kind: Gauge,
+        help: "Always 1; the label tells the version.",
+        labels: &["version"],
+        read: Process(|_, out| out.push(&[env!("CARGO_PKG_VERSION")], 1.0)),
+    },
+    Metric {
+        name: "process_start_time_seconds",
+        kind: Gauge,
+        help: "When the process started, in seconds since 1970.",
+        labels: &[],
+        read: Process(start_time),
+    },
+    Metric {
+        name: "process_cpu_seconds_total",
+        kind: Counter,
+        help: "User and system time of all threads.",
+        labels: &[],
+        read: Process(|scrape, out| resource(scrape, out, |used| Some(used.cpu_seconds))),
+    },
+    Metric {
+        name: "process_resident_memory_bytes",
+        kind: Gauge,
+        help: "Resident memory.",
+        labels: &[],
+        read: Process(|scrape, out| {
+            resource(scrape, out, |used| Some(number(used.resident_bytes)));
+        }),
+    },
+    Metric {
+        name: "process_virtual_memory_bytes",
+        kind: Gauge,
+        help: "Virtual memory.",
+        labels: &[],
+        read: Process(|scrape, out| resource(scrape, out, |used| Some(number(used.virtual_bytes)))),
+    },
+    Metric {
+        name: "process_open_fds",
+        kind: Gauge,
+        help: "Open file descriptors.",
+        labels: &[],
+        read: Process(|scrape, out| resource(scrape, out, |used| Some(number(used.open_fds)))),
+    },
+    Metric {
+        name: "process_max_fds",
+        kind: Gauge,
+        help: "Most file descriptors that may be open; absent if unlimited.",
+        labels: &[],
+        read: Process(|scrape, out| resource(scrape, out, |used| used.max_fds.map(number))),
+    },
+    Metric {
+        name: "process_threads",
+        kind: Gauge,
+        help: "Threads of the process.",
+        labels: &[],
+        read: Process(|scrape, out| resource(scrape, out, |used| Some(number(used.threads)))),
+    },
+    Metric {
+        name: "db_pool_connections_total",
+        kind: Gauge,
+        help: "Servers open, over all pools. Only with http.seed_metrics.",
+        labels: &[],
+        read: Seed(|scrape, out| out.push(&[], scrape.all().count(|pool| pool.servers.total()))),
+    },
+    Metric {
+        name: "db_pool_connections_active",
+        kind: Gauge,
+        help: "Servers lent, over all pools. Only with http.seed_metrics.",
+        labels: &[],
+        read: Seed(|scrape, out| out.push(&[], scrape.all().count(PoolSnapshot::checked_out))),
+    },
+    Metric {
+        name: "db_query_duration_seconds",
+        kind: Histogram,
+        help: "pgweir_query_duration_seconds over all pools. Only with http.seed_metrics.",
+        labels: &[],
+        read: Seed(|scrape, out| {
+            out.push(&[], scrape.all().distribution(|pool| &pool.stats.query_duration));
+        }),
+    },
+];
+
+/// Writes `/metrics`.
+pub struct Metrics {
+    registry: Registry,
+}
+
+impl Metrics {
+    /// Metrics of what `observe` sees.
+    ///
+    /// # Errors
+    /// If the table is not acceptable to the `prometheus` crate, which a test rules out.
+    pub fn new(observe: Arc<dyn Observe>) -> Result<Self, prometheus::Error> {
+        let describe = |metric: &Metric| {
+            let labels = metric.labels.iter().map(|label| (*label).to_owned()).collect();
+            Desc::new(metric.name.into(), metric.help.into(), labels, std::iter::empty().collect())
+        };
+        let descs = METRICS.iter().map(describe).collect::<Result<_, _>>()?;
+        let registry = Registry::new();
+        registry.register(Box::new(Table { observe, descs }))?;
+        Ok(Self { registry })
+    }
+
+    /// The state of this moment in Prometheus' text format, version 0.0.4.
+    ///
+    /// # Errors
+    /// If a sample does not fit its metric, which a test rules out.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+/// `docs/METRICS.md`, from the table.
+pub fn document() -> String {
+    let mut text = String::from(DOCUMENT_HEAD);
+    for metric in METRICS {
+        let kind = match metric.kind {
+            Counter => "counter",
+            Gauge => "gauge",
+            Histogram => "histogram",
+        };
+        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>();
+        let Metric { name, help, .. } = metric;
+        let row = [&format!("`{name}`"), kind, &labels.join(", "), help].join(" | ");
+        text.extend(["| ", &row, " |\n"]);
+    }
+    text
+}
+
+/// The whole table as one collector, so that all of a scrape is from one moment.
+struct Table {
+    observe: Arc<dyn Observe>,
+    descs: Vec<Desc>,
+}
+
+impl Collector for Table {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descs.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<proto::MetricFamily> {
+        let scrape = Scrape {
+            process: self.observe.process(),
+            pools: self.observe.pools(),
+            resources: Resources::read(),
+        };
+        let seed_metrics = self.observe.config().http.seed_metrics;
+        METRICS.iter().map(|metric| metric.family(&scrape, seed_metrics)).collect()
+    }
+}
+
+fn clients(scrape: &Scrape, out: &mut Samples) {
+    for pools in scrape.groups(CLIENT_LABELS) {
+        let mut push = |state, count| {
+            let mut labels = pools.labels.clone();
+            labels.push(state);
+            out.push(&labels, count);
+        };
+        push("active", pools.count(|pool| pool.clients_active));
+        push("idle", pools.count(|pool| pool.clients_idle));
+        push("waiting", pools.count(|pool| pool.clients_waiting));
+    }
+    // Whoever has not logged in yet has no pool; an empty label is an absent one to Prometheus.
+    out.push(&["", "", "", "login"], number(scrape.process.clients_login as u64));
+}
+
+fn servers(pools: &Group<'_>, out: &mut Samples) {
+    out.push(&["active"], pools.count(|pool| pool.servers.active));
+    out.push(&["idle"], pools.count(|pool| pool.servers.idle));
+    out.push(&["used"], pools.count(|pool| pool.servers.used));
+    out.push(&["tested"], pools.count(|pool| pool.servers.tested));
+    out.push(&["login"], pools.count(|pool| pool.servers.login));
+    out.push(&["being_canceled"], pools.count(|pool| pool.servers.being_canceled));
+    out.push(&["closing"], pools.count(|pool| pool.servers.closing));
+}
+
+fn utilization(pools: &Group<'_>, out: &mut Samples) {
+    let limit = pools.count(PoolSnapshot::limit).max(1.0);
+    out.push(&[], pools.count(PoolSnapshot::checked_out) / limit);
+}
+
+fn oldest_wait(pools: &Group<'_>, out: &mut Samples) {
+    let oldest = pools.pools.iter().map(|pool| pool.oldest_wait).max().unwrap_or_default();
+    out.push(&[], seconds(oldest));
+}
+
+fn errors(scrape: &Scrape, out: &mut Samples) {
+    for (class, fault, count) in scrape.process.stats.errors.values() {
+        out.push(&[class, fault.label()], number(count));
+    }
+}
+
+fn closes(pools: &Group<'_>, out: &mut Samples) {
+    for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+        let count = |pool: &PoolSnapshot| pool.stats.closes.values().nth(index).unwrap_or(0);
+        out.push(&[reason.label()], pools.total(count));
+    }
+}
+
+fn prepared_statements(pools: &Group<'_>, out: &mut Samples) {
+    for (index, outcome) in StatementOutcome::ALL.into_iter().enumerate() {
+        let count = |pool: &PoolSnapshot| pool.stats.statements.values().nth(index).unwrap_or(0);
+        out.push(&[outcome.label()], pools.total(count));
+    }
+}
+
+fn start_time(scrape: &Scrape, out: &mut Samples) {
+    if let Ok(since_1970) = scrape.process.started.duration_since(UNIX_EPOCH) {
+        out.push(&[], since_1970.as_secs_f64());
+    }
+}
+
+/// A number of the process; no sample where it is not known.
+fn resource(scrape: &Scrape, out: &mut Samples, read: fn(&Resources) -> Option<f64>) {
+    if let Some(number) = scrape.resources.as_ref().and_then(read) {
+        out.push(&[], number);
+    }
+}
+
+/// `domain`, `mode` and `user`.
+const CLIENT_LABELS: usize = 3;
+
+const DOCUMENT_HEAD: &str = "\
+# Metrics
+
+`GET /metrics` on `http.address` answers in Prometheus' text format. This page is made from the table
+in `src/telemetry/metrics.rs`; `PGWEIR_BLESS=1 cargo test metrics_document` writes it anew.
+
+Metrics with `domain`, `mode` and `user` have one line for each pool: `user` is the user that its
+servers are logged in as. Pools of the catch-all domain `*` are added up over the databases that
+clients named. Durations are in seconds; the buckets of every histogram reach from 50 µs to 60 s.
+
+| name | kind | labels | what it says |
+|---|---|---|---|
+";
+
+#[cfg(test)]
+mod tests;
