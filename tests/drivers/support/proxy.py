@@ -291,7 +291,6 @@ auth_file = {self.folder}/users.txt
 pool_mode = {pool['pool_mode']}
 default_pool_size = {pool['size']}
 max_client_conn = {config.get('listen', {}).get('max_clients', 1000)}
-max_prepared_statements = 200
 query_wait_timeout = {pool['timeout'].rstrip('ms')}
 """)
         write_users(self.folder / "users.txt", config.get("user_secrets", USERS))
