@@ -40,7 +40,7 @@ lint:
 bench:
 	@tests/setup.sh --bench
 	cargo build --release
-	benches/compare/run.sh
+	benches/compare/run
 
 image-test:
 	docker/image-test.sh
