@@ -39,7 +39,8 @@ ensure_postgresql() {
             /etc/postgresql-common/createcluster.conf
     fi
     apt_install postgresql
-    has_postgresql || give_up "initdb, postgres, psql and pgbench are still missing; set PG_BIN to their folder"
+    has_postgresql \
+        || give_up "initdb, postgres, psql or pgbench is still missing; set PG_BIN to their folder"
 }
 
 # The same order as the tests: $PG_BIN, PATH, Debian's folders.

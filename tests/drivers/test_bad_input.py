@@ -1,4 +1,4 @@
-"""What strangers, broken clients and broken servers send: refused, bounded, and nobody's problem."""
+"""What strangers, broken clients and servers send: refused, bounded, nobody's problem."""
 
 from __future__ import annotations
 

@@ -220,9 +220,11 @@ def test_statement_timeout_reaches_the_server_as_an_option(start):
 
 
 def test_server_options_and_connect_query_are_in_force_on_every_server(start):
-    proxy = start(domains={"main": {
-        "server_options": {"work_mem": "64MB"}, "connect_query": "SET maintenance_work_mem = '48MB'",
-    }}, pool={"size": 1})
+    domain = {
+        "server_options": {"work_mem": "64MB"},
+        "connect_query": "SET maintenance_work_mem = '48MB'",
+    }
+    proxy = start(domains={"main": domain}, pool={"size": 1})
 
     assert proxy.ask("SHOW work_mem") == "64MB"
     assert proxy.ask("SHOW maintenance_work_mem") == "48MB"

@@ -184,7 +184,9 @@ def test_two_pipelines_on_one_server_do_not_mix(start):
         )
         async with conn:
             async with conn.pipeline():
-                cursors = [await conn.execute("SELECT %s || %s::text", (name, i)) for i in range(50)]
+                cursors = [
+                    await conn.execute("SELECT %s || %s::text", (name, i)) for i in range(50)
+                ]
             return [(await cursor.fetchone())[0] for cursor in cursors]
 
     async def all_clients():

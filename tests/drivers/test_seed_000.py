@@ -38,30 +38,36 @@ TABLES = {
                                  ('2025-01-02', 'GOOGL', 1, 1, 1, 1, 1),
                                  ('2025-01-02', 'MSFT', 1, 1, 1, 1, 1);
     """,
-    "markets_internals": "CREATE TABLE market_breadth (n int); INSERT INTO market_breadth VALUES (2)",
-    "Plurality": "CREATE TABLE rs_industry_groups (n int); INSERT INTO rs_industry_groups VALUES (3)",
+    "markets_internals": "CREATE TABLE market_breadth AS SELECT 2 AS n",
+    "Plurality": "CREATE TABLE rs_industry_groups AS SELECT 3 AS n",
 }
 
 LOGIN = {"user": SUPERUSER[0], "password": SUPERUSER[1]}
 
 
+@pytest.fixture(scope="module")
+def databases(postgres):
+    """The seed's three databases, made once: their names are the seed's own."""
+    for name in TABLES:
+        postgres.create_database(name, owner=SUPERUSER[0])
+    yield
+    for name in TABLES:
+        postgres.drop_database(name)
+
+
 @pytest.fixture
-def three(start, postgres):
+def three(start, postgres, databases):
     """pgweir with the seed's three domains before the seed's three databases."""
     for name, tables in TABLES.items():
-        postgres.create_database(name, owner=SUPERUSER[0])
         conn = postgres.connect(name)
+        conn.cursor().execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         conn.cursor().execute(tables)
         conn.close()
-    proxy = start(
+    return start(
         database="markets_technicals",
         pool={"size": 10, "max_overflow": 20, "timeout": "30s"},
         domains={domain: {"database": name, **LOGIN} for domain, name in DOMAINS.items()},
     )
-    yield proxy
-    # FORCE: the proxy is stopped after this, and keeps idle servers until then.
-    for name in TABLES:
-        postgres.drop_database(name)
 
 
 @pytest.fixture
@@ -115,7 +121,7 @@ def test_a_domain_may_be_named_by_its_own_name_too(three):
 # 2. Transactions
 
 
-def old_transaction(three, data, day):
+def old_transaction(three, data, date):
     conn = psycopg2.connect(
         database="markets_technicals",
         user="postgres",
@@ -128,9 +134,9 @@ def old_transaction(three, data, day):
     try:
         cursor.execute("BEGIN")
         cursor.execute("INSERT INTO usstockseod VALUES (%s, %s, %s)", data)
-        cursor.execute("UPDATE metadata SET last_update = %s", (day,))
+        cursor.execute("UPDATE metadata SET last_update = %s", (date,))
         conn.commit()
-    except Exception:
+    except Exception as e:
         conn.rollback()
         raise
     finally:
@@ -332,8 +338,11 @@ def update_ticker_data(three, ticker, data):
                 )
 
         conn.commit()
-    except Exception:
+        print(f"Updated {ticker}")
+
+    except Exception as e:
         conn.rollback()
+        print(f"Error updating {ticker}: {e}")
         raise
     finally:
         cursor.close()

@@ -1,4 +1,4 @@
-"""The fourth seed, numbered 003: asyncpg with its statement cache on, its patterns and its benchmark table.
+"""The fourth seed, numbered 003: asyncpg with its statement cache on, and its benchmark.
 
 `docs/SEEDS.md` lists what had to change, each of which a direct connection needs too.
 """

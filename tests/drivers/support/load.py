@@ -12,7 +12,7 @@ from typing import Callable
 
 
 def in_threads(work: Callable[[int], object], calls: int, threads: int) -> list:
-    """Runs `work(0) … work(calls - 1)` on so many threads; raises what the first of them raises."""
+    """Runs `work(0) … work(calls - 1)` on so many threads; raises what one of them raises."""
     with ThreadPoolExecutor(max_workers=threads) as executor:
         return list(executor.map(work, range(calls)))
 

@@ -54,7 +54,7 @@ CREATE ROLE {APP_MD5[0]} LOGIN PASSWORD '{APP_MD5[1]}';
 
 
 def program(name: str) -> str:
-    """The path of one of PostgreSQL's programs: $PG_BIN, PATH, then Debian's folders, newest first."""
+    """Where one of PostgreSQL's programs is: $PG_BIN, PATH, Debian's folders, newest first."""
     if folder := os.environ.get("PG_BIN"):
         return str(Path(folder) / name)
     if found := shutil.which(name):

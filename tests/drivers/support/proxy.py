@@ -72,7 +72,8 @@ class Proxy:
     def url(self, scheme: str = "postgresql", **changes) -> str:
         """A connection URL for SQLAlchemy or asyncpg."""
         p = self.params(connect_timeout=None, **changes)
-        query = {k: v for k, v in p.items() if k not in ("host", "port", "dbname", "user", "password")}
+        address = ("host", "port", "dbname", "user", "password")
+        query = {key: value for key, value in p.items() if key not in address}
         tail = "?" + urlencode(query) if query else ""
         login = f"{quote(p['user'])}:{quote(p['password'])}"
         return f"{scheme}://{login}@{p['host']}:{p['port']}/{quote(p['dbname'])}{tail}"

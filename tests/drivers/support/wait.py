@@ -13,7 +13,7 @@ DEADLINE = 10.0
 
 
 def wait_until(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
-    """Polls `condition` until it is truthy and returns its value; fails with `what` after `deadline`."""
+    """Polls `condition` until it is truthy and returns that; fails with `what` in the end."""
     end = time.monotonic() + deadline
     while True:
         value = condition()
