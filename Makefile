@@ -1,0 +1,46 @@
+# What a person types. `make test` and `make demo` install what is missing.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all drivers lint bench image-test
+
+help:
+	@echo "make demo        a throwaway PostgreSQL, pgweir before it, and a sample load"
+	@echo "make test        unit, integration and driver tests"
+	@echo "make test-all    test, and what takes too long for every run"
+	@echo "make drivers     the driver tests alone; ARGS='-k asyncpg' picks some"
+	@echo "make lint        formatting and clippy"
+	@echo "make bench       pgweir against pgbouncer and haproxy"
+	@echo "make image-test  build the container image and run it once"
+
+setup:
+	@tests/setup.sh
+
+demo:
+	@tests/setup.sh --demo
+	cargo run --release -- demo
+
+test: setup
+	cargo nextest run
+	@$(MAKE) --no-print-directory drivers
+
+drivers: setup
+	cargo build
+	.venv/bin/pytest tests/drivers --quiet $(ARGS)
+
+# Adds: each property test with 20 times the cases, the driver tests three times over (a race
+# shows in one run of many), and the container image.
+test-all: test
+	PROPTEST_CASES=5000 cargo nextest run --no-fail-fast
+	for round in 1 2 3; do .venv/bin/pytest tests/drivers --quiet || exit 1; done
+	@$(MAKE) --no-print-directory image-test
+
+lint:
+	cargo fmt --check
+	cargo clippy --all-targets --all-features -- -D warnings
+
+bench:
+	@tests/setup.sh --bench
+	cargo build --release
+	benches/compare/run
+
+image-test:
+	docker/image-test.sh

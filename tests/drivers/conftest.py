@@ -1,0 +1,104 @@
+"""Fixtures: one PostgreSQL per run, a database and a proxy of its own for each test."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from contextlib import ExitStack
+
+import pytest
+
+from support.postgres import Postgres
+from support.proxy import TARGETS, Proxy
+
+DEFAULT_TIMEOUT = 60.0
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--target", choices=sorted(TARGETS), default="pgweir",
+        help="what to test: pgweir, or a stand-in that shows that the tests themselves are right",
+    )
+
+
+def pytest_configure(config) -> None:
+    config.addinivalue_line(
+        "markers", "targets(*names): what this test may run against besides pgweir; bare: nothing"
+    )
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Leaves out what a stand-in cannot do. Against pgweir everything runs."""
+    target = config.getoption("--target")
+    if target == "pgweir":
+        return
+    for item in items:
+        marker = item.get_closest_marker("targets")
+        if marker and target not in marker.args:
+            item.add_marker(pytest.mark.skip(reason=f"{target} does not claim this"))
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The cluster of the run. Tests that stop a server take `own_postgres`."""
+    cluster = Postgres()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def own_postgres():
+    """A cluster that a test may break."""
+    cluster = Postgres()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def database(postgres):
+    """A fresh database, owned by `app`."""
+    name = f"test_{next(_numbers)}"
+    postgres.create_database(name)
+    yield name
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def observer(postgres, database):
+    """A superuser's direct connection to the test's database, in autocommit."""
+    conn = postgres.connect(database)
+    yield conn.cursor()
+    conn.close()
+
+
+@pytest.fixture
+def start(request, postgres, database):
+    """Starts proxies with a configuration of the test's; stops and judges them at its end.
+
+    A watchdog kills them shortly before the test's time is over: a driver that waits inside libpq
+    cannot be interrupted, but a closed connection wakes it.
+    """
+    marker = request.node.get_closest_marker("timeout")
+    allowed = marker.args[0] if marker else DEFAULT_TIMEOUT
+    started: list[Proxy] = []
+    ends = ExitStack()
+    watchdog = threading.Timer(allowed * 0.8, lambda: [proxy.kill() for proxy in started])
+    watchdog.daemon = True
+    watchdog.start()
+
+    def start_proxy(postgres=postgres, database=database, **config) -> Proxy:
+        proxy = TARGETS[request.config.getoption("--target")](postgres, database, **config)
+        started.append(proxy)
+        ends.callback(proxy.finish)
+        return proxy
+
+    with ends:
+        yield start_proxy
+        watchdog.cancel()
+
+
+@pytest.fixture
+def proxy(start) -> Proxy:
+    """A proxy with the defaults: transaction mode, four servers, no overflow."""
+    return start()

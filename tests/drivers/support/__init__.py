@@ -1,0 +1,1 @@
+"""What the driver tests stand on: a real PostgreSQL, a proxy, raw bytes, bounded waits."""

@@ -1,0 +1,254 @@
+"""asyncpg through a pool in transaction mode, with its statement cache on as it is by default."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+import asyncpg
+import pytest
+
+from support.load import run_async
+
+pytestmark = pytest.mark.targets("direct")
+
+
+def on_connection(proxy, body, **how):
+    """Runs `body(connection)` on a connection of its own."""
+    async def run():
+        conn = await asyncpg.connect(**proxy.asyncpg_params(), **how)
+        try:
+            return await body(conn)
+        finally:
+            await conn.close(timeout=5)
+
+    return run_async(run())
+
+
+def on_two(proxy, body, **how):
+    """Runs `body(alice, bob)` on two connections."""
+    async def run():
+        alice = await asyncpg.connect(**proxy.asyncpg_params(), **how)
+        bob = await asyncpg.connect(**proxy.asyncpg_params(), **how)
+        try:
+            return await body(alice, bob)
+        finally:
+            await alice.close(timeout=5)
+            await bob.close(timeout=5)
+
+    return run_async(run())
+
+
+def test_fetch_fetchrow_fetchval_and_execute_work_with_the_statement_cache(proxy):
+    async def body(conn):
+        await conn.execute("CREATE TABLE t (id int, name text)")
+        await conn.execute("INSERT INTO t SELECT n, 'row ' || n FROM generate_series(1, 5) n")
+        for _ in range(3):
+            assert len(await conn.fetch("SELECT * FROM t WHERE id > $1", 2)) == 3
+            assert dict(await conn.fetchrow("SELECT * FROM t WHERE id = $1", 1)) == {
+                "id": 1, "name": "row 1",
+            }
+            assert await conn.fetchval("SELECT count(*) FROM t") == 5
+            assert await conn.execute("UPDATE t SET name = $1 WHERE id = $2", "x", 1) == "UPDATE 1"
+            assert await conn.execute("UPDATE t SET name = 'row 1' WHERE id = 1") == "UPDATE 1"
+
+    on_connection(proxy, body)
+
+
+def test_two_connections_over_one_server_share_a_statement(start):
+    async def body(alice, bob):
+        for i in range(10):
+            assert await alice.fetchval("SELECT $1::int + 1", i) == i + 1
+            assert await bob.fetchval("SELECT $1::int + 1", -i) == 1 - i
+
+    on_two(start(pool={"size": 1}), body)
+
+
+def test_two_connections_over_one_server_keep_different_statements_apart(start):
+    async def body(alice, bob):
+        # Both call their first statement __asyncpg_stmt_1__.
+        for i in range(10):
+            assert await alice.fetchval("SELECT $1::int + 1", i) == i + 1
+            assert await bob.fetchval("SELECT $1::text || '!'", str(i)) == f"{i}!"
+
+    on_two(start(pool={"size": 1}), body)
+
+
+def test_unnamed_statements_of_two_connections_do_not_mix(start):
+    async def body(alice, bob):
+        for i in range(10):
+            one, two = await asyncio.gather(
+                alice.fetchval("SELECT $1::int + 1", i),
+                bob.fetchval("SELECT $1::text || '!'", str(i)),
+            )
+            assert (one, two) == (i + 1, f"{i}!")
+
+    on_two(start(pool={"size": 1}), body, statement_cache_size=0)
+
+
+def test_statements_prepared_by_hand_outlive_other_clients_work(start):
+    async def body(alice, bob):
+        of_alice = await alice.prepare("SELECT $1::int * 2")
+        of_bob = await bob.prepare("SELECT $1::int * 3")
+        for i in range(5):
+            assert await of_alice.fetchval(i) == 2 * i
+            assert await of_bob.fetchval(i) == 3 * i
+
+    on_two(start(pool={"size": 1}), body)
+
+
+def test_more_statements_than_the_cache_holds_all_work(start):
+    async def body(conn):
+        for _ in range(2):
+            for n in range(30):
+                assert await conn.fetchval(f"SELECT $1::int + {n}", n) == 2 * n
+
+    proxy = start(pool={"size": 1, "prepared_statements": 10})
+    on_connection(proxy, body, statement_cache_size=7)
+
+
+def test_a_column_added_by_another_client_does_not_break_a_cached_statement(start):
+    async def body(alice, bob):
+        await alice.execute("CREATE TABLE t (a int); INSERT INTO t VALUES (1)")
+        assert dict(await alice.fetchrow("SELECT * FROM t WHERE a = $1", 1)) == {"a": 1}
+        assert dict(await bob.fetchrow("SELECT * FROM t WHERE a = $1", 1)) == {"a": 1}
+
+        await bob.execute("ALTER TABLE t ADD COLUMN b int DEFAULT 2")
+
+        for conn in (alice, bob, alice):
+            assert dict(await conn.fetchrow("SELECT * FROM t WHERE a = $1", 1)) == {"a": 1, "b": 2}
+
+    on_two(start(pool={"size": 1}), body)
+
+
+def test_an_error_in_a_statement_leaves_the_connection_usable(proxy):
+    async def body(conn):
+        for _ in range(10):
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await conn.fetchval("SELECT 1 / $1::int", 0)
+            with pytest.raises(asyncpg.UndefinedTableError):
+                await conn.fetch("SELECT * FROM no_such_table WHERE id = $1", 1)
+            assert await conn.fetchval("SELECT 1 / $1::int", 1) == 1
+
+    on_connection(proxy, body)
+
+
+def test_enums_arrays_and_composites_are_introspected_and_decoded(proxy):
+    async def body(conn):
+        await conn.execute("CREATE TYPE mood AS ENUM ('sad', 'happy')")
+        await conn.execute("CREATE TYPE pair AS (a int, b mood)")
+        assert await conn.fetchval("SELECT ARRAY['sad', $1]::mood[]", "happy") == ["sad", "happy"]
+        assert tuple(await conn.fetchval("SELECT ROW(1, 'sad')::pair")) == (1, "sad")
+
+    on_connection(proxy, body)
+
+
+def test_a_pool_serves_100_concurrent_queries(start):
+    proxy = start(pool={"size": 3})
+
+    async def run():
+        params = proxy.asyncpg_params()
+        async with asyncpg.create_pool(**params, min_size=5, max_size=20) as pool:
+            return await asyncio.gather(
+                *(pool.fetchval("SELECT $1::int FROM pg_sleep(0.001)", i) for i in range(100))
+            )
+
+    assert run_async(run()) == list(range(100))
+
+
+def test_an_executemany_of_1000_rows_arrives_whole_or_not_at_all(proxy):
+    async def body(conn):
+        await conn.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")
+        insert = "INSERT INTO t VALUES ($1, $2)"
+        await conn.executemany(insert, [(i, f"row {i}") for i in range(1000)])
+        with pytest.raises(asyncpg.UniqueViolationError):
+            await conn.executemany(insert, [(i, "again") for i in range(2000, 999, -1)] + [(1, "")])
+        assert await conn.fetchval("SELECT count(*) FROM t") == 1000
+
+    on_connection(proxy, body)
+
+
+def test_nested_transactions_commit_and_roll_back_as_asked(proxy):
+    async def body(conn):
+        await conn.execute("CREATE TABLE t (id int)")
+        async with conn.transaction():
+            await conn.execute("INSERT INTO t VALUES ($1)", 1)
+            with pytest.raises(RuntimeError):
+                async with conn.transaction():
+                    await conn.execute("INSERT INTO t VALUES ($1)", 2)
+                    raise RuntimeError("changed my mind")
+        with pytest.raises(RuntimeError):
+            async with conn.transaction(isolation="serializable"):
+                await conn.execute("INSERT INTO t VALUES ($1)", 3)
+                raise RuntimeError("changed my mind")
+        assert await conn.fetch("SELECT id FROM t") == [(1,)]
+
+    on_connection(proxy, body)
+
+
+def test_a_cursor_walks_through_all_rows_in_a_transaction(proxy):
+    async def body(conn):
+        async with conn.transaction():
+            rows = [r[0] async for r in conn.cursor("SELECT generate_series(1, $1::int)", 500)]
+        assert rows == list(range(1, 501))
+
+    on_connection(proxy, body)
+
+
+def test_copy_carries_records_in_and_text_out(proxy):
+    async def body(conn):
+        records = [(i, f"row {i}") for i in range(5000)]
+        await conn.execute("CREATE TABLE t (id int, name text)")
+        await conn.copy_records_to_table("t", records=records)
+        out = io.BytesIO()
+        await conn.copy_from_query("SELECT * FROM t ORDER BY id", output=out)
+        assert out.getvalue().decode() == "".join(f"{i}\t{name}\n" for i, name in records)
+
+    on_connection(proxy, body)
+
+
+def test_a_timeout_cancels_the_query_and_leaves_the_connection_usable(proxy):
+    async def body(conn):
+        for _ in range(5):
+            with pytest.raises(asyncio.TimeoutError):
+                await conn.fetchval("SELECT pg_sleep($1)", 30, timeout=0.1)
+            assert await conn.fetchval("SELECT $1::int", 7) == 7
+
+    on_connection(proxy, body)
+
+
+def test_a_cancelled_task_does_not_disturb_another_on_the_same_server(start):
+    proxy = start(pool={"size": 1})
+
+    async def body(alice, bob):
+        for i in range(10):
+            slow = asyncio.create_task(alice.fetchval("SELECT pg_sleep(30)"))
+            await asyncio.wait([slow], timeout=0.05)
+            slow.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await slow
+            assert await bob.fetchval("SELECT $1::int", i) == i
+            assert await alice.fetchval("SELECT $1::int", i) == i
+
+    on_two(proxy, body)
+
+
+def test_a_listener_in_session_mode_hears_what_another_connection_notifies(start):
+    async def body(alice, bob):
+        heard = asyncio.get_running_loop().create_future()
+        await alice.add_listener("news", lambda _c, _pid, _channel, text: heard.set_result(text))
+        await bob.execute("SELECT pg_notify('news', 'hello')")
+        assert await asyncio.wait_for(heard, 5) == "hello"
+
+    on_two(start(pool={"pool_mode": "session", "size": 2}), body)
+
+
+def test_server_settings_asked_for_at_connect_are_in_force(start):
+    async def body(conn):
+        assert await conn.fetchval("SHOW application_name") == "asyncpg test"
+        assert await conn.fetchval("SHOW TimeZone") == "Asia/Tokyo"
+
+    on_connection(
+        start(pool={"size": 1}), body,
+        server_settings={"application_name": "asyncpg test", "TimeZone": "Asia/Tokyo"},
+    )

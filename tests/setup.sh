@@ -1,0 +1,150 @@
+#!/usr/bin/env bash
+# Installs what the tests need and is missing; does nothing when everything is there.
+#
+#   tests/setup.sh           PostgreSQL's programs, the Python drivers in .venv, cargo-nextest
+#   tests/setup.sh --demo    PostgreSQL's programs alone
+#   tests/setup.sh --bench   the first, and Debian's pgbouncer and haproxy for `make bench`
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+main() {
+    check_rust
+    ensure_postgresql
+    if [ "${1:-}" = "--demo" ]; then
+        return
+    fi
+    ensure_venv
+    ensure_nextest
+    if [ "${1:-}" = "--bench" ]; then
+        ensure_peers
+    fi
+}
+
+check_rust() {
+    if ! command -v cargo > /dev/null; then
+        give_up "cargo is missing: install Rust 1.88 or newer (https://rustup.rs)"
+    fi
+}
+
+ensure_postgresql() {
+    if has_postgresql; then
+        return
+    fi
+    say "installing PostgreSQL's server programs"
+    may_install "postgresql"
+    # Debian would start a cluster of its own, which nobody here wants.
+    apt_install postgresql-common
+    if [ -f /etc/postgresql-common/createcluster.conf ]; then
+        as_root sed -i 's/^#\? *create_main_cluster *=.*/create_main_cluster = false/' \
+            /etc/postgresql-common/createcluster.conf
+    fi
+    apt_install postgresql
+    has_postgresql \
+        || give_up "initdb, postgres, psql or pgbench is still missing; set PG_BIN to their folder"
+}
+
+# The same order as the tests: $PG_BIN, PATH, Debian's folders.
+has_postgresql() {
+    local folder
+    for folder in "${PG_BIN:-}" $(path_of_initdb) /usr/lib/postgresql/*/bin; do
+        if [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] && [ -x "$folder/psql" ] \
+            && [ -x "$folder/pgbench" ]; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+path_of_initdb() {
+    local found
+    found=$(command -v initdb) && dirname "$found" || true
+}
+
+ensure_venv() {
+    local wanted=.venv/.installed pinned=tests/drivers/requirements.txt
+    if [ -x .venv/bin/pytest ] && cmp -s "$pinned" "$wanted"; then
+        return
+    fi
+    say "installing the Python drivers into .venv"
+    command -v python3 > /dev/null || { may_install "python3 python3-venv"; apt_install python3; }
+    # Debian's python3 comes without ensurepip, which venv needs.
+    if ! python3 -c 'import ensurepip' 2> /dev/null; then
+        may_install "python3-venv"
+        apt_install python3-venv
+    fi
+    python3 -m venv --clear .venv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$pinned"
+    cp "$pinned" "$wanted"
+}
+
+ensure_nextest() {
+    if cargo nextest --version > /dev/null 2>&1; then
+        return
+    fi
+    say "installing cargo-nextest (a few minutes)"
+    cargo install cargo-nextest --locked --quiet
+}
+
+ensure_peers() {
+    local missing=()
+    [ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)
+    [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+    if [ ${#missing[@]} -eq 0 ]; then
+        return
+    fi
+    say "installing ${missing[*]}"
+    may_install "${missing[*]}"
+    # No service of theirs may start: the benches run their own.
+    apt_install "${missing[@]}"
+}
+
+apt_install() {
+    if [ -z "${apt_updated:-}" ]; then
+        as_root apt-get update -qq
+        apt_updated=yes
+    fi
+    with_no_services apt-get install -y -qq --no-install-recommends "$@" > /dev/null
+}
+
+# Runs a command with a policy that keeps packages from starting their daemons.
+with_no_services() {
+    local policy=/usr/sbin/policy-rc.d code=0
+    if [ ! -e "$policy" ]; then
+        # Whatever happens, the machine must not keep a policy of ours.
+        trap "as_root rm -f $policy" EXIT
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" > /dev/null
+        as_root chmod 755 "$policy"
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive "$@" < /dev/null || code=$?
+    if [ -n "$(trap -p EXIT)" ]; then
+        as_root rm -f "$policy"
+        trap - EXIT
+    fi
+    return "$code"
+}
+
+may_install() {
+    command -v apt-get > /dev/null \
+        || give_up "this is not Debian or Ubuntu; install these yourself: $1"
+    [ "$(id -u)" -eq 0 ] || sudo -n true 2> /dev/null \
+        || give_up "no right to install; run: sudo apt-get install --no-install-recommends $1"
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    else
+        sudo -n "$@"
+    fi
+}
+
+say() {
+    echo "setup: $*"
+}
+
+give_up() {
+    echo "setup: $*" >&2
+    exit 1
+}
+
+main "$@"
