@@ -10,9 +10,9 @@ from pathlib import Path
 from process import Service, StartError, as_user, free_port
 
 DATABASE = "bench"
-USER = "app"  # logs in with SCRAM
+USER = "app"  # whom the poolers log in as, with SCRAM
 PASSWORD = "weir-bench"
-TRUSTED = "trusted"  # logs in without a password: memory.py's clients behind haproxy
+TRUSTED = "trusted"  # whom clients without a pooler log in as: trust, as poolers trust theirs
 
 SETTINGS = """
 listen_addresses = '127.0.0.1'
@@ -81,9 +81,9 @@ class Cluster:
         if self.service is not None:
             self.service.stop()
 
-    def environment(self):
-        """What libpq needs to log in as `app`."""
-        return {**os.environ, "PGUSER": USER, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE,
+    def environment(self, user):
+        """What libpq needs to log in as `user`."""
+        return {**os.environ, "PGUSER": user, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE,
                 "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
 
     def version(self):
@@ -102,14 +102,14 @@ class Cluster:
 
     def _create_users(self):
         for statement in (f"create role {USER} login password '{PASSWORD}'",
-                          f"create role {TRUSTED} login",
+                          f"create role {TRUSTED} login in role {USER}",
                           f"create database {DATABASE} owner {USER}"):
             self._run([self.bin / "psql", "-X", "-q", "-h", self.folder, "-p", self.port,
                        "-U", "postgres", "-d", "postgres", "-c", statement])
 
     def _fill(self, scale):
         self._run([self.bin / "pgbench", "-i", "-q", "-s", scale, "-h", "127.0.0.1",
-                   "-p", self.port, DATABASE], env=self.environment())
+                   "-p", self.port, DATABASE], env=self.environment(USER))
 
     def _run(self, argv, env=None):
         argv = [str(word) for word in argv]

@@ -213,7 +213,8 @@ def _run_once(options, cluster, scenario, target):
         script.write_text(scenario.script)
     seconds = options.seconds + WARM_UP_SECONDS
     command = scenario.command(cluster.bin / "pgbench", target, seconds, script, options.jobs)
-    return measure(command, cluster.environment(), target.service.pid, seconds)
+    environment = cluster.environment(target.client_user)
+    return measure(command, environment, target.service.pid, seconds)
 
 
 def _say_outcome(scenario, number, rounds, target, outcome):

@@ -93,7 +93,7 @@ def _weigh(proxy, count):
     with ExitStack() as opened:
         clients = []
         for _ in range(count):
-            clients.append(RawClient(proxy.port, proxy.memory_user))
+            clients.append(RawClient(proxy.port, proxy.client_user))
             opened.callback(clients[-1].close)
         idle = _settled_rss_kb(proxy.service.pid)
         for client in clients:

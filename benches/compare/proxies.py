@@ -77,6 +77,7 @@ class Direct:
 
     name = "direct"
     family = "direct"
+    client_user = TRUSTED
 
     def __init__(self, cluster):
         self.cluster = cluster
@@ -100,8 +101,9 @@ class Proxy:
     """A proxy process in front of the cluster. Subclasses say how it is configured."""
 
     family = ""
-    #: Who memory.py's clients log in as, and how many of them the cluster can bear.
-    memory_user = USER
+    #: Whom clients log in as, always without a password.
+    client_user = USER
+    #: How many clients memory.py may connect: the cluster has to bear their servers.
     memory_clients_max = CLIENTS_MAX
 
     def __init__(self, cluster, folder, user):
@@ -147,7 +149,7 @@ class Haproxy(Proxy):
     """TCP forwarding by one thread: every client has a server connection of its own."""
 
     family = "haproxy"
-    memory_user = TRUSTED
+    client_user = TRUSTED
     memory_clients_max = 300
 
     def _service(self):
