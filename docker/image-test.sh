@@ -30,8 +30,8 @@ main() {
 
     step "programs";        install_programs
     step "compose.yaml";    "$PYTHON" "$ROOT/docker/compose-check.py"
-    step "base images";     make_base_images
     step "vendored crates"; vendor_crates
+    step "base images";     make_base_images
     step "image";           build_image; check_image
     step "PostgreSQL";      start_postgresql
     step "the image, run";  start_pgweir; check_running
@@ -134,14 +134,22 @@ box() {
     buildah --root "$WORK/storage" --runroot "$WORK/run" --storage-driver vfs "$@"
 }
 
+# Fetches crates with this machine's cargo, so that the build inside needs no network at all.
+vendor_crates() {
+    mkdir -p "$CACHE"
+    cmp -s "$ROOT/Cargo.lock" "$CACHE/vendored.lock" && return
+    rm -rf "$CACHE/vendor"
+    cargo vendor --locked --quiet --manifest-path "$ROOT/Cargo.toml" "$CACHE/vendor" > /dev/null
+    cp "$ROOT/Cargo.lock" "$CACHE/vendored.lock"
+}
+
 # --- base images -------------------------------------------------------------------------------
 
 make_base_images() {
-    mkdir -p "$CACHE"
     make_rootfs slim
     make_rootfs build --include=gcc,libc6-dev,ca-certificates
     import "$RUN_IMAGE" "$CACHE/slim.tar"
-    import "$BUILD_IMAGE" "$CACHE/build.tar" with_toolchain
+    import "$BUILD_IMAGE" "$CACHE/build.tar" with_rust
 }
 
 # make_rootfs NAME [debootstrap option...]: leaves NAME.tar in the cache.
@@ -165,9 +173,11 @@ make_rootfs() {
 
 # The mirror that this machine's own packages come from.
 mirror() {
-    cat /etc/apt/sources.list /etc/apt/sources.list.d/*.{sources,list} 2> /dev/null \
-        | sed -nE 's/^(URIs:|deb( \[[^]]*\])?) *(https?:[^ ]+\/debian\/?)( .*)?$/\3/p' \
-        | grep . | head -n 1 || echo http://deb.debian.org/debian
+    local first
+    first=$(find /etc/apt/sources.list /etc/apt/sources.list.d -type f \
+            \( -name '*.list' -o -name '*.sources' \) -exec cat {} + 2> /dev/null \
+        | sed -nE 's/^(URIs:|deb( \[[^]]*\])?) *(https?:[^ ]+\/debian\/?)( .*)?$/\3/p' | sed -n 1p || true)
+    echo "${first:-http://deb.debian.org/debian}"
 }
 
 # import NAME TAR [COMMAND]: makes an image of a tar; the command may add to its container.
@@ -183,28 +193,16 @@ import() {
 
 readonly IMAGE_PATH=/usr/local/cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# What a build needs of the toolchain; its documentation is half of it.
-with_toolchain() {
+# The toolchain, without its documentation, which is half of it, and the vendored crates.
+with_rust() {
     local sysroot folder
     sysroot=$(rustc --print sysroot)
-    folder=$(box mount "$1")
-    mkdir -p "$folder/usr/local/cargo/bin" "$folder/usr/local/cargo/lib"
-    cp -a "$sysroot"/bin/{cargo,rustc} "$folder/usr/local/cargo/bin/"
-    cp -a "$sysroot"/lib/. "$folder/usr/local/cargo/lib/"
-    box config --env CARGO_HOME=/usr/local/cargo "$1"
-    box umount "$1" > /dev/null
-}
-
-# --- the image ---------------------------------------------------------------------------------
-
-# Fetches crates with this machine's cargo, so that the build inside needs no network at all.
-vendor_crates() {
-    if ! cmp -s "$ROOT/Cargo.lock" "$CACHE/vendored.lock"; then
-        rm -rf "$CACHE/vendor"
-        cargo vendor --locked --quiet --manifest-path "$ROOT/Cargo.toml" "$CACHE/vendor" > /dev/null
-        cp "$ROOT/Cargo.lock" "$CACHE/vendored.lock"
-    fi
-    cat > "$WORK/cargo.toml" << 'CONFIG'
+    folder=$(box mount "$1")/usr/local/cargo
+    mkdir -p "$folder/bin" "$folder/lib"
+    cp -a "$sysroot"/bin/{cargo,rustc} "$folder/bin/"
+    cp -a "$sysroot"/lib/. "$folder/lib/"
+    cp -a "$CACHE/vendor" "$folder/"
+    cat > "$folder/config.toml" << 'CONFIG'
 [source.crates-io]
 replace-with = "vendor"
 [source.vendor]
@@ -212,12 +210,14 @@ directory = "/usr/local/cargo/vendor"
 [net]
 offline = true
 CONFIG
+    box config --env CARGO_HOME=/usr/local/cargo "$1"
+    box umount "$1" > /dev/null
 }
+
+# --- the image ---------------------------------------------------------------------------------
 
 build_image() {
     box bud --isolation chroot --format docker --pull-never --tag "$IMAGE" \
-        --volume "$CACHE/vendor:/usr/local/cargo/vendor:ro" \
-        --volume "$WORK/cargo.toml:/usr/local/cargo/config.toml:ro" \
         --build-arg BUILD_IMAGE="$BUILD_IMAGE" --build-arg RUN_IMAGE="$RUN_IMAGE" \
         --file "$ROOT/docker/Dockerfile" "$ROOT" > "$WORK/build.log" 2>&1 \
         || { tail -n 40 "$WORK/build.log" >&2; fail "the image was not built"; }
