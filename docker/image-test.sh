@@ -296,7 +296,7 @@ start_pgweir() {
     mapfile -t command < <(configured '.Cmd[]')
     inside "${command[@]}" > "$WORK/pgweir.log" 2>&1 &
     PGWEIR_PID=$!
-    within 15 healthy || fail "/livez did not answer"
+    within 15 healthy || { gone "$PGWEIR_PID" && fail "pgweir ended"; fail "/livez did not answer"; }
 }
 
 # inside COMMAND...: in a mount namespace of its own, so that /proc and /dev vanish with it. Every
