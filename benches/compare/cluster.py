@@ -1,0 +1,119 @@
+"""A throwaway PostgreSQL cluster with pgbench's tables."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+from process import Service, StartError, as_user, free_port
+
+DATABASE = "bench"
+USER = "app"  # whom the poolers log in as, with SCRAM
+PASSWORD = "weir-bench"
+TRUSTED = "trusted"  # whom clients without a pooler log in as: trust, as poolers trust theirs
+
+SETTINGS = """
+listen_addresses = '127.0.0.1'
+port = {port}
+unix_socket_directories = '{folder}'
+max_connections = {connections}
+password_encryption = 'scram-sha-256'
+fsync = off
+shared_buffers = '256MB'
+max_wal_size = '4GB'
+checkpoint_timeout = '1h'
+autovacuum = off        # it would land in one proxy's run and not in another's
+"""
+
+HBA = f"""
+local all all trust
+host all {TRUSTED} 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
+
+
+def programs():
+    """The folder of PostgreSQL's programs: `$PG_BIN`, or the newest of Debian's."""
+    named = os.environ.get("PG_BIN")
+    candidates = [Path(named)] if named else sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=_major, reverse=True)
+    on_path = shutil.which("initdb")
+    candidates += [Path(on_path).resolve().parent] if on_path and not named else []
+    for folder in candidates:
+        if all((folder / program).exists() for program in ("initdb", "postgres", "pgbench")):
+            return folder
+    raise StartError("PostgreSQL's initdb, postgres and pgbench were not found: "
+                     "install `postgresql` (or run with --setup), or set PG_BIN to their folder")
+
+
+def _major(folder):
+    """15 of /usr/lib/postgresql/15/bin: text would put 9.6 before 15."""
+    return float(re.sub(r"[^\d.]", "", folder.parent.name) or 0)
+
+
+class Cluster:
+    """PostgreSQL with an `app` user and the `bench` database, reached over loopback TCP."""
+
+    def __init__(self, folder, user, connections):
+        self.bin = programs()
+        self.folder = folder
+        self.user = user
+        self.connections = connections
+        self.data = folder / "data"
+        self.service = None
+        self.port = None
+
+    def start(self, scale):
+        """Makes the cluster, starts it and fills pgbench's tables at `scale`."""
+        self._initdb()
+        self.port = free_port()
+        self._configure()
+        self.service = Service(
+            "postgres", [self.bin / "postgres", "-D", self.data], self.port, self.folder,
+            user=self.user, stop_signal=signal.SIGINT)  # a fast shutdown
+        self.service.start()
+        self._create_users()
+        self._fill(scale)
+
+    def stop(self):
+        if self.service is not None:
+            self.service.stop()
+
+    def environment(self, user):
+        """What libpq needs to log in as `user`."""
+        return {**os.environ, "PGUSER": user, "PGPASSWORD": PASSWORD, "PGDATABASE": DATABASE,
+                "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+
+    def version(self):
+        out = subprocess.run([self.bin / "postgres", "--version"], capture_output=True, text=True)
+        return out.stdout.strip()
+
+    def _initdb(self):
+        self._run([self.bin / "initdb", "-D", self.data, "-U", "postgres", "-A", "trust",
+                   "-E", "UTF8", "--locale=C", "--no-sync"])
+
+    def _configure(self):
+        with open(self.data / "postgresql.conf", "a") as conf:
+            conf.write(SETTINGS.format(
+                port=self.port, folder=self.folder, connections=self.connections))
+        (self.data / "pg_hba.conf").write_text(HBA)
+
+    def _create_users(self):
+        for statement in (f"create role {USER} login password '{PASSWORD}'",
+                          f"create role {TRUSTED} login in role {USER}",
+                          f"create database {DATABASE} owner {USER}"):
+            self._run([self.bin / "psql", "-X", "-q", "-h", self.folder, "-p", self.port,
+                       "-U", "postgres", "-d", "postgres", "-c", statement])
+
+    def _fill(self, scale):
+        self._run([self.bin / "pgbench", "-i", "-q", "-s", scale, "-h", "127.0.0.1",
+                   "-p", self.port, DATABASE], env=self.environment(USER))
+
+    def _run(self, argv, env=None):
+        argv = [str(word) for word in argv]
+        done = subprocess.run(argv, cwd=self.folder, env=env, capture_output=True, text=True,
+                              **as_user(self.user))
+        if done.returncode != 0:
+            raise StartError(f"{Path(argv[0]).name} failed: {done.stderr.strip()}")

@@ -1,0 +1,132 @@
+"""Tests of what turns measurements into figures and verdicts."""
+
+import os
+import unittest
+
+import published
+from measure import Cost, Failure, MeasureError, Run, Window, cost_of, medians
+from memory import Memory
+from report import NotApplicable, Results, as_json, markdown, plain
+from scenarios import ALL, chosen
+
+
+def results_of(outcomes, names=("direct", "haproxy", "pgbouncer", "pgweir-1"), memory=None):
+    keys = sorted({key for key, _name in outcomes})
+    versions = {name: "1" for name in names}
+    return Results({"rounds": 1}, versions, chosen(keys) if keys else [], outcomes, memory or {})
+
+
+def runs(cpu_us, tps=1000.0):
+    return [Run(tps=tps, cpu_us=cpu_us, switches=0.0)]
+
+
+class WindowTest(unittest.TestCase):
+    def test_first_interval_is_warm_up_and_not_counted(self):
+        window = Window()
+        window.add(100.0, 5.0, Cost(10.0, 7))
+        window.add(101.0, 1000.0, Cost(10.5, 107))
+        window.add(103.0, 500.0, Cost(11.0, 207))
+
+        run = window.run()
+
+        self.assertEqual(run, Run(tps=2000 / 3, cpu_us=500.0, switches=0.1))
+
+    def test_window_without_transactions_is_an_error(self):
+        window = Window()
+        window.add(100.0, 5.0, Cost(1.0, 0))
+
+        self.assertRaises(MeasureError, window.run)
+
+    def test_cost_of_this_process_grows_with_work(self):
+        before = cost_of(os.getpid())
+        while os.times().user - before.cpu_seconds < 0.1 and sum(range(10000)):
+            pass
+
+        self.assertGreater(cost_of(os.getpid()).cpu_seconds, before.cpu_seconds)
+
+    def test_cost_of_a_process_that_is_gone_is_an_error(self):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+        self.assertRaises(FileNotFoundError, cost_of, child)
+
+
+class MediansTest(unittest.TestCase):
+    def test_median_is_taken_per_figure(self):
+        self.assertEqual(medians([Run(1, 30, 5), Run(2, 10, 6), Run(9, 20, 1)]), Run(2, 20, 5))
+
+    def test_one_failed_round_fails_them_all(self):
+        self.assertEqual(medians([Run(1, 1, 1), Failure("broken")]), Failure("broken"))
+
+
+class ReportTest(unittest.TestCase):
+    def test_ratio_above_the_bound_is_not_met(self):
+        limit = published.bound("a")
+        for factor, verdict in ((0.99, "yes"), (1.01, "NO")):
+            report = plain(results_of({
+                ("a", "haproxy"): runs(10.0), ("a", "pgweir-1"): runs(10.0 * limit * factor)}))
+            bounds = report.split("bound and goal")[1]
+            self.assertIn(f"{limit * factor:.2f}", bounds)
+            self.assertEqual(f"  {verdict} " in bounds, True, bounds)
+
+    def test_connecting_is_compared_with_pgbouncer_too(self):
+        report = plain(results_of({
+            ("g", "haproxy"): runs(200.0), ("g", "pgbouncer"): runs(80.0),
+            ("g", "pgweir-1"): runs(60.0)}))
+
+        self.assertIn("≤ 75 µs: yes", report)
+        self.assertIn("0.75", report.split("bound and goal")[1])
+
+    def test_reasons_are_told_once_under_the_tables(self):
+        report = plain(results_of({
+            ("b", "haproxy"): runs(10.0), ("b", "pgbouncer"): NotApplicable("too old"),
+            ("b", "pgweir-1"): [Failure("it fell over")]}))
+
+        self.assertIn("n/a [", report)
+        self.assertIn("failed [", report)
+        self.assertEqual(report.count("it fell over"), 1)
+        self.assertEqual(report.count("too old"), 1)
+
+    def test_a_target_that_was_not_run_is_never_blank(self):
+        report = plain(results_of({("a", "pgweir-1"): runs(10.0)}))
+
+        self.assertIn("not run", report)
+        self.assertIn("haproxy: n/a", report)
+
+    def test_rows_of_100k_are_told_in_milliseconds(self):
+        self.assertIn("7.1 ms", plain(results_of({("h", "haproxy"): runs(7100.0)})))
+
+    def test_memory_is_judged_for_pgweir_alone(self):
+        weighed = {"haproxy": Memory(300, 1024, 9.0, 9.0), "pgweir-1": Memory(2000, 1024, 2.0, 7.0)}
+        report = markdown(results_of({}, memory=weighed))
+
+        self.assertIn("| NO (goal NO) |", report)
+        self.assertEqual(report.count("NO"), 2)
+
+    def test_json_carries_failures_by_name(self):
+        text = as_json(results_of({("a", "pgweir-1"): [Failure("it fell over")]}))
+
+        self.assertIn('"failed": "it fell over"', text)
+
+    def test_json_tells_no_cost_of_a_direct_connection(self):
+        text = as_json(results_of({("a", "direct"): runs(10.0), ("a", "haproxy"): runs(20.0)}))
+
+        self.assertEqual(text.count('"cpu_us": 20.0'), 2)
+        self.assertNotIn('"cpu_us": 10.0', text)
+        self.assertEqual(text.count('"cpu_ratio_to_haproxy": null'), 1)
+
+
+class PublishedTest(unittest.TestCase):
+    def test_every_scenario_has_a_bound_and_a_goal(self):
+        for scenario in ALL:
+            self.assertGreater(published.bound(scenario.key), 0)
+            self.assertIn(scenario.key, published.GOAL)
+
+    def test_bound_is_a_quarter_above_pgbouncer(self):
+        self.assertAlmostEqual(published.bound("h"), 1.25 * 23.1 / 7.1)
+
+
+if __name__ == "__main__":
+    unittest.main()
