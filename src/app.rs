@@ -1,1 +1,320 @@
-//! Builds every long-lived object once, starts them, waits for a signal, drains.
+//! Builds every long-lived object once, starts them, and drains them.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::{UsersFile, UsersFileError};
+use crate::client::context::Context;
+use crate::client::record::Ring;
+use crate::client::registry::Registry;
+use crate::client::session::{self, Accepted};
+use crate::config::{Config, ListenAddr};
+use crate::domain::Router;
+use crate::net::listener::{BindError, Bound, Listener, bind};
+use crate::pool::janitor;
+use crate::pool::pool::Commons;
+use crate::runtime::drain::{Drain, Drained};
+use crate::runtime::worker::Workers;
+use crate::server::statements::Store;
+use crate::sql::mask_literals;
+use crate::telemetry::averages::Averages;
+use crate::telemetry::http;
+use crate::telemetry::slow::SlowLog;
+use crate::telemetry::snapshot::Observe;
+
+/// Why pgweir does not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("cannot read users_file {path:?}: {source}")]
+    UsersFile { path: PathBuf, source: io::Error },
+    #[error("{}", list(.path, .errors))]
+    Users { path: PathBuf, errors: Vec<UsersFileError> },
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    #[error("the system has no randomness to give")]
+    Random,
+}
+
+fn list(path: &std::path::Path, errors: &[UsersFileError]) -> String {
+    let lines: Vec<_> = errors.iter().map(|error| format!("{}:{error}", path.display())).collect();
+    lines.join("\n")
+}
+
+/// A proxy that serves. Two of them fit in one process.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients may connect: sockets that are really bound.
+    pub addresses: Vec<SocketAddr>,
+    pub sockets: Vec<PathBuf>,
+    pub http: Option<SocketAddr>,
+    context: Arc<Context>,
+    drain: Drain,
+    /// Cancelled last: `/readyz` answers while everything else drains.
+    http_stop: CancellationToken,
+    shutdown_timeout: Duration,
+    workers: Workers,
+}
+
+/// Starts a proxy. Nothing serves yet if this fails.
+pub fn start(config: Config) -> Result<Running, StartError> {
+    let users = read_users(&config)?;
+    let mut bound = Vec::new();
+    for address in &config.listen.addresses {
+        bound.extend(bind(address)?);
+    }
+    let http = config.http.address.as_ref().map(bind_http).transpose()?;
+    let workers = Workers::start(config.runtime.workers)?;
+    let drain = Drain::default();
+    let context = Arc::new(build(config, users, &drain, workers.all().len())?);
+
+    let running = Running {
+        addresses: bound.iter().filter_map(tcp_address).collect(),
+        sockets: bound.iter().filter_map(socket_path).collect(),
+        http: http.as_ref().and_then(|(_, addr)| *addr),
+        shutdown_timeout: context.config.runtime.shutdown_timeout,
+        context,
+        drain,
+        http_stop: CancellationToken::new(),
+        workers,
+    };
+    running.start_housekeeping(http.map(|(listener, _)| listener));
+    running.start_listeners(bound);
+    Ok(running)
+}
+
+impl Running {
+    /// Spawns `task` on the first worker.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(worker) = self.workers.all().first() {
+            self.drain.spawn_on(&worker.handle, task);
+        }
+    }
+
+    fn start_housekeeping(&self, http: Option<std::net::TcpListener>) {
+        let context = Arc::clone(&self.context);
+        self.spawn(async move {
+            let domains = Arc::clone(&context);
+            let pools = move || {
+                domains.router.domains().iter().for_each(|domain| domain.forget_unused());
+                domains.router.pools()
+            };
+            open_ahead(&context);
+            janitor::run(Arc::clone(&context.commons), pools).await;
+        });
+        let observe = Arc::clone(&self.context) as Arc<dyn Observe>;
+        let averages = Arc::clone(&self.context.averages);
+        let stop = self.drain.soft().clone();
+        self.spawn(crate::telemetry::averages::run(averages, observe, stop));
+        if let Some(listener) = http {
+            self.start_http(listener);
+        }
+    }
+
+    /// HTTP is not part of the drain: it tells of it to the end.
+    fn start_http(&self, listener: std::net::TcpListener) {
+        let observe = Arc::clone(&self.context) as Arc<dyn Observe>;
+        let stop = self.http_stop.clone();
+        let Some(worker) = self.workers.all().first() else { return };
+        let task = async move {
+            let served = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    http::serve(listener, observe, stop).await.map_err(io::Error::other)
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = served {
+                tracing::error!(%error, "HTTP is not served");
+            }
+        };
+        Drain::default().spawn_on(&worker.handle, task);
+    }
+
+    fn start_listeners(&self, bound: Vec<Bound>) {
+        let places = Arc::new(Semaphore::new(self.context.config.listen.max_unauthenticated));
+        for bound in bound {
+            let acceptor = Acceptor {
+                context: Arc::clone(&self.context),
+                drain: self.drain.clone(),
+                places: Arc::clone(&places),
+                shares: self.workers.shares(),
+            };
+            self.spawn(acceptor.run(bound));
+        }
+    }
+
+    /// What the proxy does, as the console and HTTP see it.
+    pub fn observe(&self) -> Arc<dyn Observe> {
+        Arc::clone(&self.context) as Arc<dyn Observe>
+    }
+
+    /// Stops accepting, lets transactions end, closes each client at its boundary, and ends what is
+    /// left when `shutdown_timeout` is over.
+    pub async fn shut_down(self) -> Drained {
+        let registry = Arc::clone(&self.context.registry);
+        let context = Arc::clone(&self.context);
+        let watcher = self.drain.clone();
+        // Sessions that log in while this runs hear of it as well.
+        self.spawn(async move {
+            watcher.soft().cancelled().await;
+            for _ in 0..RINGS {
+                context.registry.ring_all(Ring::Drain);
+                tokio::time::sleep(RING_EVERY).await;
+            }
+        });
+        registry.ring_all(Ring::Drain);
+        let pools = self.context.router.pools();
+        let grace = self.shutdown_timeout;
+        let drained = self.drain.run(grace, || registry.ring_all(Ring::Stop)).await;
+        for pool in pools {
+            pool.shut_down();
+        }
+        self.http_stop.cancel();
+        // Worker threads are joined on drop, which may not happen on one of their runtimes.
+        drop(self.workers);
+        drained
+    }
+}
+
+const RINGS: usize = 3;
+const RING_EVERY: Duration = Duration::from_millis(100);
+
+/// Takes clients from one socket and hands them to the least loaded worker.
+struct Acceptor {
+    context: Arc<Context>,
+    drain: Drain,
+    /// Places for those who have not logged in.
+    places: Arc<Semaphore>,
+    shares: crate::runtime::worker::Shares,
+}
+
+impl Acceptor {
+    async fn run(self, bound: Bound) {
+        let listener = match Listener::new(bound) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "cannot accept clients");
+                return;
+            }
+        };
+        loop {
+            // The place comes before the client: who finds none waits in the kernel's queue.
+            let next = async {
+                let place = Arc::clone(&self.places).acquire_owned().await.ok()?;
+                Some((place, listener.accept().await))
+            };
+            let accepted = tokio::select! {
+                accepted = next => accepted,
+                () = self.drain.soft().cancelled() => return,
+            };
+            let Some((unauthenticated, raw)) = accepted else { return };
+            let Some((worker, share)) = self.shares.least_loaded() else { return };
+            let context = Arc::clone(&self.context);
+            context.process.accepted.increment();
+            let session = async move {
+                let stream = match raw.into_stream() {
+                    Ok(stream) => stream,
+                    Err(error) => {
+                        tracing::error!(%error, "a client's socket cannot be used");
+                        return;
+                    }
+                };
+                if let Err(error) = stream.set_client_options(&context.config.listen) {
+                    tracing::debug!(%error, "socket options could not be set");
+                }
+                session::run(Accepted { stream, share, unauthenticated }, context).await;
+            };
+            self.drain.spawn_session(&worker.handle, session);
+        }
+    }
+}
+
+fn read_users(config: &Config) -> Result<Option<UsersFile>, StartError> {
+    let Some(path) = &config.auth.users_file else { return Ok(None) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| StartError::UsersFile { path: path.clone(), source })?;
+    UsersFile::parse(&text)
+        .map(Some)
+        .map_err(|errors| StartError::Users { path: path.clone(), errors })
+}
+
+fn build(
+    config: Config,
+    users: Option<UsersFile>,
+    drain: &Drain,
+    homes: usize,
+) -> Result<Context, StartError> {
+    let mut mock_key = [0; 32];
+    getrandom::fill(&mut mock_key).map_err(|_error| StartError::Random)?;
+    let commons = Arc::new(Commons::new(drain.clone(), homes));
+    let router = Router::new(&config, &commons);
+    Ok(Context {
+        router,
+        registry: Arc::new(Registry::default()),
+        users,
+        commons,
+        store: Store::new(),
+        process: Arc::default(),
+        averages: Arc::new(Averages::new(Instant::now())),
+        slow: SlowLog::new(&config.log, mask_literals),
+        started: SystemTime::now(),
+        mock_key,
+        config: Arc::new(config),
+    })
+}
+
+/// Makes the pools of domains that have a user, so that `min` servers are there before a client is.
+fn open_ahead(context: &Context) {
+    for domain in context.router.domains() {
+        let config = &domain.config;
+        let (Some(user), Some(database)) = (&config.user, &config.database) else { continue };
+        let secret = config
+            .password
+            .clone()
+            .map_or(crate::auth::ServerSecret::None, crate::auth::ServerSecret::Plain);
+        domain.pool(crate::domain::domain::PoolWanted {
+            user: Arc::clone(user),
+            database: Arc::clone(database),
+            secret,
+            settings: config.pool.clone(),
+            user_cap: context.router.user_cap(user),
+        });
+    }
+}
+
+fn bind_http(
+    address: &(String, u16),
+) -> Result<(std::net::TcpListener, Option<SocketAddr>), StartError> {
+    let (host, port) = address.clone();
+    let bound = bind(&ListenAddr::Tcp { host, port })?;
+    for bound in bound {
+        if let Bound::Tcp(listener, addr) = bound {
+            return Ok((listener, Some(addr)));
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AddrNotAvailable).into())
+}
+
+fn tcp_address(bound: &Bound) -> Option<SocketAddr> {
+    match bound {
+        Bound::Tcp(_, addr) => Some(*addr),
+        Bound::Unix(..) => None,
+    }
+}
+
+fn socket_path(bound: &Bound) -> Option<PathBuf> {
+    match bound {
+        Bound::Tcp(..) => None,
+        Bound::Unix(_, file) => Some(file.0.clone()),
+    }
+}

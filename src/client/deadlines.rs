@@ -128,9 +128,8 @@ impl Session {
             }
             Over::Cancel => self.end_server(sqlstate::QUERY_CANCELED, "query_timeout"),
             Over::Transaction => self.end_server(TRANSACTION_TIMEOUT, "transaction_timeout"),
-            Over::IdleInTransaction => {
-                self.end_server(sqlstate::IDLE_IN_TRANSACTION_TIMEOUT, "idle_in_transaction_timeout")
-            }
+            Over::IdleInTransaction => self
+                .end_server(sqlstate::IDLE_IN_TRANSACTION_TIMEOUT, "idle_in_transaction_timeout"),
             Over::Flush => self.end_server(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"),
         }
     }
@@ -153,7 +152,7 @@ impl Session {
         let limit = self.rules.query_timeout.unwrap_or_default();
         let record = Arc::clone(self.record());
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        let Some(server) = linked.checkout.server() else { return };
         linked.cancel_sent = Some(now);
         linked.replacements.push(Replacement {
             serial: server.exchange.head_serial(),

@@ -175,10 +175,11 @@ impl Session {
             // Whatever its session leaves behind, seen or not.
             server.is_dirty = true;
         }
-        if let Some(change) = server.applied.change_to(&self.settings) {
+        if let Some(change) = server.change_to(&self.settings) {
             frontend::put_query(out, change.as_bytes());
             server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
             server.applied = std::sync::Arc::clone(&self.settings);
+            server.applied_is_unknown = false;
             let name = self.settings.value("application_name").unwrap_or_default();
             server.record.set_application_name(name);
         }
@@ -194,7 +195,7 @@ impl Session {
         }
         let shares = self.shares_statements();
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(Next::Hold) };
+        let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
         begin_request(&mut linked.request_since, linked.since, server, tag);
         match tag {
             b'Q' => {
@@ -235,7 +236,7 @@ impl Session {
     /// Sends the batch, as one write if the socket takes it.
     fn send_to_server(&mut self, batch: &mut Batch<'_>, cx: &mut TaskContext<'_>) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        let Some(server) = linked.checkout.server() else { return };
         if !batch.out.is_empty() {
             batch.gather();
         }

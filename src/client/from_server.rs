@@ -14,7 +14,7 @@ use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
-use crate::sql::tag::{TagState, state_of_tag};
+use crate::sql::{TagState, state_of_tag};
 use crate::state::settings::is_reported;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::slow::Answered;
@@ -62,7 +62,7 @@ impl Session {
     /// Moves what is left over for the server, and reads what it sends.
     pub(super) fn poll_server(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(false) };
+        let Some(server) = linked.checkout.server() else { return Ok(false) };
         let mut moved = false;
         match flush(&mut server.stream, &mut server.outbox, cx) {
             Ok(sent) => moved |= sent,
@@ -97,7 +97,7 @@ impl Session {
     fn read_server(&mut self, cx: &mut TaskContext<'_>) -> Result<Read, End> {
         with_scratch(|scratch| {
             let Link::Linked(linked) = &mut self.link else { return Ok(Read::Nothing) };
-            let Some(server) = linked.checkout.server.as_deref_mut() else {
+            let Some(server) = linked.checkout.server() else {
                 return Ok(Read::Nothing);
             };
             if linked.is_done && server.inbox.is_empty() {
@@ -205,7 +205,7 @@ impl Session {
         is_whole: bool,
     ) -> Result<Option<Verdict>, End> {
         let Link::Linked(linked) = &mut self.link else { return Ok(None) };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(None) };
+        let Some(server) = linked.checkout.server() else { return Ok(None) };
         let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
         let serial = server.exchange.head_serial();
         if tag == b'E' {
@@ -278,7 +278,7 @@ impl Session {
     fn on_complete(&mut self, body: &[u8], serial: u64) {
         self.pool.stats.queries.increment();
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        let Some(server) = linked.checkout.server() else { return };
         match state_of_tag(backend::command_tag(body)) {
             TagState::None
             | TagState::Set
@@ -295,10 +295,9 @@ impl Session {
                 server.statements.deallocated_all(serial);
                 self.prepared.deallocated_all(server.id(), serial);
             }
-            TagState::Prepare
-            | TagState::Listen
-            | TagState::Load
-            | TagState::Do => server.is_dirty = true,
+            TagState::Prepare | TagState::Listen | TagState::Load | TagState::Do => {
+                server.is_dirty = true
+            }
             // A cursor that outlives its transaction is known by its text.
             TagState::DeclareCursor => {}
         }
@@ -313,7 +312,7 @@ impl Session {
         verdict: Verdict,
     ) -> Verdict {
         let Link::Linked(linked) = &mut self.link else { return verdict };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return verdict };
+        let Some(server) = linked.checkout.server() else { return verdict };
         server.note_parameter(body);
         let Some((name, value)) = backend::parameter_status(body) else { return verdict };
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
@@ -354,7 +353,7 @@ impl Session {
     fn on_ready(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return Ok(()) };
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return Ok(()) };
+        let Some(server) = linked.checkout.server() else { return Ok(()) };
         linked.in_flight = super::serve::InFlight::default();
         linked.cancel_sent = None;
         let tx = server.exchange.tx();
@@ -393,7 +392,7 @@ impl Session {
         if !self.context.slow.wants(took) {
             return;
         }
-        let Some(server) = linked.checkout.server.as_deref_mut() else { return };
+        let Some(server) = linked.checkout.server() else { return };
         let record = &self.registered.record;
         self.context.slow.record(&Answered {
             duration: took,

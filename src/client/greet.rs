@@ -9,16 +9,19 @@ use crate::wire::startup::{self, LoginRequest, Startup, StartupError};
 
 /// What a client wants.
 #[derive(Debug)]
-pub enum Wish {
+pub(super) enum Wish {
     Login(LoginRequest),
-    Cancel { process_id: i32, secret: Vec<u8> },
+    Cancel {
+        process_id: i32,
+        secret: Vec<u8>,
+    },
     /// It connected and said nothing: a probe (pitfall P17).
     Nothing,
 }
 
 /// Why a client cannot be greeted.
 #[derive(Debug, Error)]
-pub enum GreetError {
+pub(super) enum GreetError {
     #[error(transparent)]
     Startup(#[from] StartupError),
     #[error("received unencrypted data after SSL request")]
@@ -37,7 +40,7 @@ const REQUESTS_MAX: usize = 2;
 /// Reads startup packets until one says what the client wants. Encryption is declined.
 ///
 /// Cancel-safe in that nothing but the connection is lost.
-pub async fn greet(stream: &mut Stream) -> Result<Wish, GreetError> {
+pub(super) async fn greet(stream: &mut Stream) -> Result<Wish, GreetError> {
     for _ in 0..=REQUESTS_MAX {
         let Some(packet) = read_packet(stream).await? else { return Ok(Wish::Nothing) };
         match startup::parse(&packet)? {

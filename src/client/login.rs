@@ -30,14 +30,14 @@ use crate::wire::{frame, sqlstate};
 
 /// What a login leads to.
 #[derive(Debug)]
-pub enum LoggedIn {
+pub(super) enum LoggedIn {
     Session(Box<SessionStart>),
     Console(Seat),
 }
 
 /// Everything that a session begins with.
 #[derive(Debug)]
-pub struct SessionStart {
+pub(super) struct SessionStart {
     pub registered: Registered,
     pub pool: Arc<Pool>,
     pub rules: PoolSettings,
@@ -50,7 +50,7 @@ pub struct SessionStart {
 
 /// Why a client is not let in.
 #[derive(Debug, Error)]
-pub enum LoginError {
+pub(super) enum LoginError {
     #[error("no more connections allowed (max_clients = {max})")]
     TooManyClients { max: usize },
     #[error("no more connections of user {user:?} allowed (users.{user}.max_clients = {max})")]
@@ -130,7 +130,7 @@ const MINOR: u32 = 0;
 /// Logs a client in that has sent its startup packet.
 ///
 /// Cancel-safe: a server that was lent for it goes back.
-pub async fn log_in(
+pub(super) async fn log_in(
     stream: &mut Stream,
     request: LoginRequest,
     context: &Arc<Context>,
@@ -253,8 +253,7 @@ async fn prepare(
     deadline: Instant,
 ) -> Result<SessionStart, LoginError> {
     let (pool, rules) = pool_of(route, request, context);
-    let settings =
-        Settings::new(request.settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let settings = Settings::new(request.settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
     let mut checkout = None;
     let mut settings = Arc::new(settings);
     let is_session_mode = rules.pool_mode == PoolMode::Session;
@@ -291,11 +290,7 @@ async fn prepare(
 }
 
 /// The pool of the domain's user, or of the client's own where the domain has none.
-fn pool_of(
-    route: &Route,
-    request: &LoginRequest,
-    context: &Context,
-) -> (Arc<Pool>, PoolSettings) {
+fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Pool>, PoolSettings) {
     let domain = &route.domain.config;
     let rules = context.pool_settings(domain, &request.user);
     let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
@@ -357,7 +352,7 @@ async fn apply(
     settings: Arc<Settings>,
 ) -> Result<Arc<Settings>, LoginError> {
     let Some(server) = checkout.server() else { return Ok(settings) };
-    if let Some(change) = server.applied.change_to(&settings) {
+    if let Some(change) = server.change_to(&settings) {
         let after = pool.settings.connect_timeout;
         if let Err(source) = server.command(&change, after).await {
             // Part of it may have been done.
@@ -386,8 +381,7 @@ fn record_of(
 ) -> Result<ClientRecord, LoginError> {
     let id = context.registry.next_id();
     let server = checkout.and_then(|checkout| checkout.server()).map(|s| Arc::clone(&s.record));
-    let process_id =
-        server.as_ref().map_or_else(|| Registry::process_id(id), |s| s.key.process_id);
+    let process_id = server.as_ref().map_or_else(|| Registry::process_id(id), |s| s.key.process_id);
     let mut secret = [0; 4];
     getrandom::fill(&mut secret).map_err(|_error| LoginError::ShuttingDown)?;
     let name = request.settings.iter().rev().find(|(name, _)| name == "application_name");

@@ -100,7 +100,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return None };
         Some(Desk {
             prepared: &mut self.prepared,
-            server: linked.checkout.server.as_deref_mut()?,
+            server: linked.checkout.server()?,
             in_flight: &mut linked.in_flight,
             replacements: &mut linked.replacements,
             stats: &self.pool.stats,
@@ -116,7 +116,7 @@ impl Session {
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            desk.parse_unnamed(&parse, &settings, |put| context.store.private(parse.rest, put));
+            desk.parse_unnamed(&parse, &settings, || context.store.private(parse.rest));
             batch.pass(frame.available);
             return Ok(());
         }
@@ -180,10 +180,10 @@ impl Session {
             }
             (_, Target::Statement) if !named.name.is_empty() => {
                 // Others may use it: on the server it stays until it is the least recently used.
-                let undo = desk.prepared.remove(named.name).map(|statement| Undo::Close {
-                    name: named.name.into(),
-                    statement,
-                });
+                let undo = desk
+                    .prepared
+                    .remove(named.name)
+                    .map(|statement| Undo::Close { name: named.name.into(), statement });
                 let made_up = Request::MadeUp(MadeUp::CloseComplete);
                 desk.server.exchange.on_request(made_up, undo);
                 batch.swallow(frame.available);
@@ -223,14 +223,14 @@ impl Desk<'_> {
         &mut self,
         parse: &frontend::Parse<'_>,
         settings: &Arc<Settings>,
-        make: impl FnOnce(&Settings) -> Arc<Statement>,
+        make: impl FnOnce() -> Arc<Statement>,
     ) {
         let same_settings =
             self.prepared.unnamed_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, settings));
         let old = self.prepared.unnamed.take();
         let statement = match &old {
             Some(old) if same_settings && old.rest() == parse.rest => Arc::clone(old),
-            _ => make(settings),
+            _ => make(),
         };
         self.stats.server_parses.increment();
         note_traits(self.in_flight, self.server, statement.traits());
@@ -253,8 +253,11 @@ impl Desk<'_> {
             name.into(),
             Named { statement: Arc::clone(&statement), server: self.server.id(), serial },
         );
-        let undo =
-            Undo::Parse { name: name.into(), statement: Arc::clone(&statement), sent: !may_make_up };
+        let undo = Undo::Parse {
+            name: name.into(),
+            statement: Arc::clone(&statement),
+            sent: !may_make_up,
+        };
         if may_make_up {
             self.stats.statements.increment(StatementOutcome::Hit as usize);
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
@@ -394,7 +397,12 @@ impl Desk<'_> {
         }
     }
 
-    fn close_on_server(&mut self, batch: &mut Batch<'_>, statement: &Statement, undo: Option<Undo>) {
+    fn close_on_server(
+        &mut self,
+        batch: &mut Batch<'_>,
+        statement: &Statement,
+        undo: Option<Undo>,
+    ) {
         frontend::put_close_statement(batch.out, statement.name().as_bytes());
         self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
     }

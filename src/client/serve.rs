@@ -71,7 +71,10 @@ pub(super) enum Link {
     Free,
     Waiting(Box<Waiting>),
     /// An idle server was found that has to be proved alive first.
-    Proving { proof: Proof, since: Instant },
+    Proving {
+        proof: Proof,
+        since: Instant,
+    },
     Linked(Box<Linked>),
     /// The server is gone in the middle of something, and we answer in its place.
     StandIn(Box<StandIn>),
@@ -145,7 +148,10 @@ pub(super) enum End {
     ClientLeft,
     Io(io::Error),
     /// The client is told, and its connection closed.
-    Fatal { fault: Fault, message: ClientMessage },
+    Fatal {
+        fault: Fault,
+        message: ClientMessage,
+    },
     /// A frame of the answer has been forwarded in part: nothing can be said any more.
     Cut(&'static str),
 }
@@ -232,8 +238,7 @@ impl Session {
         let is_at_boundary = matches!(self.link, Link::Free | Link::Waiting(_))
             || matches!(&self.link, Link::Linked(linked) if linked.is_at_boundary());
         if bell.is_rung(Ring::Stop) || (bell.is_rung(Ring::Drain) && is_at_boundary) {
-            let message =
-                ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
+            let message = ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
             return Err(End::Fatal { fault: Fault::Proxy, message });
         }
         if bell.is_rung(Ring::Cancel) {
@@ -453,8 +458,12 @@ impl Session {
             End::Cut(why) => tracing::warn!(client = id, why, "client closed"),
             End::Fatal { fault, message } => {
                 self.context.process.errors.increment(message.sqlstate.class(), *fault);
-                tracing::info!(client = id, sqlstate = message.sqlstate.as_str(),
-                    message = message.message, "client closed");
+                tracing::info!(
+                    client = id,
+                    sqlstate = message.sqlstate.as_str(),
+                    message = message.message,
+                    "client closed"
+                );
                 let mut out = std::mem::take(&mut self.outbox);
                 error_response::put(&mut out, Severity::Fatal, message);
                 self.stream.try_write_last(&out);

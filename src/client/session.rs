@@ -57,11 +57,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
 }
 
 /// Greets the client and logs it in; `None` if there is no session to serve.
-async fn begin(
-    stream: &mut Stream,
-    context: &Arc<Context>,
-    deadline: Instant,
-) -> Option<LoggedIn> {
+async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -> Option<LoggedIn> {
     let wish = match greet(stream).await {
         Ok(wish) => wish,
         Err(error) => {

@@ -48,12 +48,8 @@ impl Router {
                 Some((name.clone(), commons.caps.add(rules.max_connections?)))
             })
             .collect();
-        let mut router = Self {
-            domains: Vec::new(),
-            by_name: HashMap::new(),
-            catch_all: None,
-            user_caps,
-        };
+        let mut router =
+            Self { domains: Vec::new(), by_name: HashMap::new(), catch_all: None, user_caps };
         for domain in &config.domains {
             let Some(host) = domain.hosts.first().and_then(|addr| hosts.get(addr)) else {
                 continue;

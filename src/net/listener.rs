@@ -1,1 +1,168 @@
-//! placeholder
+//! Accepting clients: TCP and Unix sockets, one acceptor for all of them.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+
+use super::stream::Stream;
+use crate::config::ListenAddr;
+
+/// A socket that is bound and listens.
+#[derive(Debug)]
+pub enum Bound {
+    Tcp(TcpListener, SocketAddr),
+    Unix(UnixListener, SocketFile),
+}
+
+/// A Unix socket's file, removed on drop.
+#[derive(Debug)]
+pub struct SocketFile(pub PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "a socket's file is left behind");
+        }
+    }
+}
+
+/// Why an address cannot be listened at.
+#[derive(Debug, Error)]
+#[error("cannot listen at {address}: {source}")]
+pub struct BindError {
+    pub address: String,
+    #[source]
+    pub source: io::Error,
+}
+
+/// Connections that the kernel queues.
+const BACKLOG: i32 = 1024;
+
+/// Binds an address; a name may have several.
+pub fn bind(address: &ListenAddr) -> Result<Vec<Bound>, BindError> {
+    let failed = |address: &dyn std::fmt::Display| {
+        let address = address.to_string();
+        move |source| BindError { address, source }
+    };
+    match address {
+        ListenAddr::Tcp { host, port } => {
+            let text = format!("{host}:{port}");
+            let addrs = (host.as_str(), *port).to_socket_addrs().map_err(failed(&text))?;
+            addrs.map(|addr| bind_tcp(addr).map_err(failed(&addr))).collect()
+        }
+        ListenAddr::Unix { directory, port } => {
+            let path = directory.join(format!(".s.PGSQL.{port}"));
+            let shown = path.display().to_string();
+            Ok(vec![bind_unix(&path).map_err(failed(&shown))?])
+        }
+    }
+}
+
+fn bind_tcp(addr: SocketAddr) -> io::Result<Bound> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    let listener = TcpListener::from(socket);
+    let bound = listener.local_addr()?;
+    Ok(Bound::Tcp(listener, bound))
+}
+
+fn bind_unix(path: &Path) -> io::Result<Bound> {
+    if path.exists() {
+        // Left behind by a process that is gone, unless somebody answers.
+        if UnixStream::connect(path).is_ok() {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    let file = SocketFile(path.to_owned());
+    listener.set_nonblocking(true)?;
+    // Who may come in is a matter of logging in.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    Ok(Bound::Unix(listener, file))
+}
+
+/// A bound socket on the runtime that accepts from it.
+#[derive(Debug)]
+pub enum Listener {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener, SocketFile),
+}
+
+impl Listener {
+    /// Registers with the runtime that calls.
+    pub fn new(bound: Bound) -> io::Result<Self> {
+        match bound {
+            Bound::Tcp(listener, _) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
+            Bound::Unix(listener, file) => {
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                Ok(Self::Unix(listener, file))
+            }
+        }
+    }
+
+    /// Accepts a client whose socket belongs to no runtime yet. Cancel-safe.
+    ///
+    /// With every file descriptor in use it waits and tries again, and says so rarely (P76).
+    pub async fn accept(&self) -> Raw {
+        let mut told = false;
+        loop {
+            let accepted = match self {
+                Self::Tcp(listener) => {
+                    listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Tcp)
+                }
+                Self::Unix(listener, _) => {
+                    listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Unix)
+                }
+            };
+            match accepted {
+                Ok(raw) => return raw,
+                Err(error) if is_of_one_client(&error) => {}
+                Err(error) => {
+                    if !std::mem::replace(&mut told, true) {
+                        tracing::error!(%error, "cannot accept clients; trying again");
+                    }
+                    tokio::time::sleep(AGAIN_AFTER).await;
+                }
+            }
+        }
+    }
+}
+
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// The client was gone before it was accepted.
+fn is_of_one_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// A client's socket that belongs to no runtime.
+#[derive(Debug)]
+pub enum Raw {
+    Tcp(std::net::TcpStream),
+    Unix(UnixStream),
+}
+
+impl Raw {
+    /// Registers with the runtime that calls.
+    pub fn into_stream(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}

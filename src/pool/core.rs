@@ -52,7 +52,10 @@ impl Limits {
 pub enum Decision<S> {
     Lend(S),
     /// In the queue; `connect`: someone has to open a server as well.
-    Wait { ticket: Ticket, connect: Option<Right> },
+    Wait {
+        ticket: Ticket,
+        connect: Option<Right>,
+    },
     /// `max_waiting` are waiting already.
     QueueFull,
 }
@@ -220,8 +223,7 @@ impl<S, W> Core<S, W> {
 
     /// True if a server that is being opened would still find someone.
     pub fn is_opening_wanted(&self) -> bool {
-        !self.closed
-            && (self.opening <= self.queue.len() || self.total() <= self.limits.min)
+        !self.closed && (self.opening <= self.queue.len() || self.total() <= self.limits.min)
     }
 
     /// A right to open one more server, if a waiter or `min` wants one and a place is free.
@@ -256,7 +258,8 @@ impl<S, W> Core<S, W> {
         let idle_for = now.saturating_duration_since(since);
         let why = if self.total() > self.limits.size && idle_for >= linger {
             Expired::Overflow
-        } else if self.total() > self.limits.min && idle_timeout.is_some_and(|most| idle_for >= most)
+        } else if self.total() > self.limits.min
+            && idle_timeout.is_some_and(|most| idle_for >= most)
         {
             Expired::Idle
         } else {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::caps::{Caps, Places};
 use super::connector;
-use super::core::{Core, Given, Home, Limits, Place, Right, ServerId};
+use super::core::{Core, Given, Limits, Place, Right, ServerId};
 use super::host::Host;
 use super::ledger::CapId;
 use super::waiter::{Outcome, Waiter};
@@ -364,6 +364,11 @@ impl Pool {
         for waiter in waiters {
             waiter.deliver(Err(Arc::clone(&error)));
         }
+    }
+
+    /// True if the server is one of its.
+    pub fn has(&self, server: ServerId) -> bool {
+        self.servers().contains_key(&server)
     }
 
     /// The records of its servers.

@@ -21,7 +21,9 @@ pub struct Drain {
 pub enum Drained {
     Clean,
     /// This many tasks had to be cut off.
-    Forced { left: usize },
+    Forced {
+        left: usize,
+    },
 }
 
 impl Drain {

@@ -58,32 +58,38 @@ impl Workers {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             let (stop, stopped) = oneshot::channel();
             let load = Arc::new(AtomicUsize::new(0));
-            all.workers.push(Worker {
-                home: Home(index),
-                handle: runtime.handle().clone(),
-                load,
-            });
-            let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(
-                move || {
+            all.workers.push(Worker { home: Home(index), handle: runtime.handle().clone(), load });
+            let thread =
+                std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
                     HOME.set(Home(index));
                     // An error means that the sender was dropped, which says the same.
                     drop(runtime.block_on(stopped));
-                },
-            )?;
+                })?;
             all.threads.push((stop, thread));
         }
         Ok(all)
     }
 
-    /// The worker with the fewest clients, one more of which is now counted as its.
-    pub fn least_loaded(&self) -> Option<(&Worker, WorkerShare)> {
-        let worker = self.workers.iter().min_by_key(|worker| worker.load.load(Relaxed))?;
-        worker.load.fetch_add(1, Relaxed);
-        Some((worker, WorkerShare(Arc::clone(&worker.load))))
+    /// The workers as an acceptor sees them.
+    pub fn shares(&self) -> Shares {
+        Shares(self.workers.clone().into())
     }
 
     pub fn all(&self) -> &[Worker] {
         &self.workers
+    }
+}
+
+/// Gives out places on workers.
+#[derive(Debug, Clone)]
+pub struct Shares(Arc<[Worker]>);
+
+impl Shares {
+    /// The worker with the fewest clients, one more of which is now counted as its.
+    pub fn least_loaded(&self) -> Option<(&Worker, WorkerShare)> {
+        let worker = self.0.iter().min_by_key(|worker| worker.load.load(Relaxed))?;
+        worker.load.fetch_add(1, Relaxed);
+        Some((worker, WorkerShare(Arc::clone(&worker.load))))
     }
 }
 

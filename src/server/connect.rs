@@ -190,8 +190,7 @@ impl Login {
     fn into_server(self, target: &Target, id: ServerId, home: Home, stream: Stream) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
         let key = self.key.unwrap_or(BackendKey { process_id: 0, secret: [0; 4].into() });
-        let record =
-            ServerRecord::new(id, target.host.clone(), key, stream.peer(), stream.local());
+        let record = ServerRecord::new(id, target.host.clone(), key, stream.peer(), stream.local());
         Server {
             record: Arc::new(record),
             home,
@@ -201,6 +200,7 @@ impl Login {
             base: Arc::new(self.parameters.clone()),
             parameters: self.parameters,
             applied: Arc::new(Settings::default()),
+            applied_is_unknown: false,
             inbox: Vec::new(),
             outbox: Vec::new(),
             is_dirty: false,

@@ -268,9 +268,8 @@ impl<U> Exchange<U> {
                 continue;
             }
             self.copy = Copy::None;
-            self.undone.extend(
-                removed.and_then(|e| e.undo).map(|undo| Undone { failed: false, undo }),
-            );
+            self.undone
+                .extend(removed.and_then(|e| e.undo).map(|undo| Undone { failed: false, undo }));
             break;
         }
         // A Sync that went into the copy does not end the segment.

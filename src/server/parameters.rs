@@ -10,10 +10,10 @@ const MOST: usize = 100;
 impl Parameters {
     /// Notes what a `ParameterStatus` says.
     pub fn note(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(known, _)| &**known == name) {
-            Some((_, old)) => *old = value.into(),
-            None if self.0.len() < MOST => self.0.push((name.into(), value.into())),
-            None => {}
+        if let Some((_, old)) = self.0.iter_mut().find(|(known, _)| &**known == name) {
+            *old = value.into();
+        } else if self.0.len() < MOST {
+            self.0.push((name.into(), value.into()));
         }
     }
 

@@ -14,6 +14,7 @@ const DISCARD: &str = "DISCARD ALL";
 pub async fn discard_all(server: &mut Server, after: Duration) -> Result<(), CommandError> {
     server.command(DISCARD, after).await?;
     server.applied = Arc::new(Settings::default());
+    server.applied_is_unknown = false;
     server.statements = super::statements::Statements::default();
     server.is_dirty = false;
     server.record.prepared_statements.store(0, std::sync::atomic::Ordering::Relaxed);

@@ -35,6 +35,8 @@ pub struct Server {
     pub base: Arc<Parameters>,
     /// What was put on it for the last client.
     pub applied: Arc<Settings>,
+    /// A RESET took back some of `applied`, nobody knows which.
+    pub applied_is_unknown: bool,
     /// The front of a message that has not arrived whole.
     pub inbox: Vec<u8>,
     /// What the socket has not taken yet.
@@ -69,6 +71,8 @@ pub enum CommandError {
 
 /// How much of a server's answer to a command of ours is read at once.
 const COMMAND_READ: usize = 4096;
+/// Bytes of a statement's text that are kept.
+const TEXT_KEPT: usize = 1024;
 /// The longest message that such an answer may hold.
 const COMMAND_MESSAGE_MAX: usize = 1 << 20;
 
@@ -139,6 +143,21 @@ impl Server {
         let ready = body.first().copied().and_then(TxStatus::from_byte);
         self.exchange.on_answer(tag, ready)?;
         Ok(())
+    }
+
+    /// Statement text that puts `wanted` on the server; `None` if it is there already.
+    pub fn change_to(&self, wanted: &Settings) -> Option<String> {
+        if self.applied_is_unknown {
+            return self.applied.change_all_to(wanted);
+        }
+        self.applied.change_to(wanted)
+    }
+
+    /// Keeps the front of the text of the statement under way, for the log of slow ones.
+    pub fn note_text(&mut self, text: &[u8]) {
+        self.statement_text.clear();
+        let kept = text.get(..TEXT_KEPT).unwrap_or(text);
+        self.statement_text.extend_from_slice(kept);
     }
 
     /// Notes a `ParameterStatus`.

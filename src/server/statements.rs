@@ -1,11 +1,11 @@
 //! Prepared statements: their texts, kept once for the process, and which of them a server has.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hashlink::LinkedHashMap;
 
-use crate::sql::classify::{Traits, classify, literal_clock};
+use crate::sql::{Traits, classify, literal_clock};
 
 /// A statement as a client prepared it.
 #[derive(Debug)]
@@ -51,19 +51,25 @@ pub fn is_reserved(name: &[u8]) -> bool {
 const PREFIX: &str = "pgweir_";
 
 /// The statements of a process. Sessions hold them; one that nobody holds is forgotten.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Store {
     statements: Mutex<Known>,
     next: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
     by_identity: hashlink::LruCache<Box<[u8]>, Weak<Statement>>,
 }
 
 /// Texts that can be recognised at once. One that is pushed out is only prepared once more.
-const MOST_KNOWN: usize = 100_000;
+const MOST_KNOWN: usize = 20_000;
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl Store {
     pub fn new() -> Self {
@@ -74,11 +80,7 @@ impl Store {
     /// The statement of `rest` (text, terminator, types) under the settings that `put_context`
     /// appends. The same statement for all who ask with the same, but for texts that mean something
     /// else each time (pitfall P68).
-    pub fn statement(
-        &self,
-        rest: &[u8],
-        put_context: impl FnOnce(&mut Vec<u8>),
-    ) -> Arc<Statement> {
+    pub fn statement(&self, rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> Arc<Statement> {
         let mut identity = Vec::with_capacity(rest.len() + 128);
         put_context(&mut identity);
         let rest_at = identity.len();
@@ -98,6 +100,13 @@ impl Store {
         let statement = Arc::new(self.new_statement(identity, rest_at, classify(text)));
         known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
         statement
+    }
+
+    /// A statement that is nobody else's, as the unnamed one is.
+    pub fn private(&self, rest: &[u8]) -> Arc<Statement> {
+        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
+        let traits = classify(rest.get(..end).unwrap_or(rest));
+        Arc::new(self.new_statement(rest.to_vec(), 0, traits))
     }
 
     fn new_statement(&self, identity: Vec<u8>, rest_at: usize, traits: Traits) -> Statement {
@@ -215,7 +224,8 @@ mod tests {
         let store = Store::new();
         let one = statement(&store, "select 1");
         assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
-        let other = store.statement(b"select 1\0\0\0", |out| out.extend_from_slice(b"TimeZone=x\0"));
+        let other =
+            store.statement(b"select 1\0\0\0", |out| out.extend_from_slice(b"TimeZone=x\0"));
         assert!(!Arc::ptr_eq(&one, &other));
         assert_eq!(other.rest(), b"select 1\0\0\0");
         assert_eq!(other.text(), b"select 1");

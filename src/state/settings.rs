@@ -110,17 +110,24 @@ impl Settings {
         if self == wanted {
             return None;
         }
-        let mut calls = Vec::new();
-        for (name, _) in self.iter().filter(|(name, _)| wanted.value(name).is_none()) {
-            calls.push(format!("pg_catalog.set_config({}, NULL, false)", quote(name)));
-        }
-        for (name, value) in wanted.iter().filter(|(n, v)| self.value(n) != Some(*v)) {
-            calls.push(format!(
-                "pg_catalog.set_config({}, {}, false)",
-                quote(name),
-                quote(value)
-            ));
-        }
+        self.change(wanted.iter().filter(|(name, value)| self.value(name) != Some(*value)), wanted)
+    }
+
+    /// The same for a server of which it is not known how much of `self` is still on it.
+    pub fn change_all_to(&self, wanted: &Self) -> Option<String> {
+        self.change(wanted.iter(), wanted)
+    }
+
+    fn change<'a>(
+        &self,
+        set: impl Iterator<Item = (&'a str, &'a str)>,
+        wanted: &Self,
+    ) -> Option<String> {
+        let reset = self.iter().filter(|(name, _)| wanted.value(name).is_none());
+        let reset = reset.map(|(name, _)| format!("{SET_CONFIG}({}, NULL, false)", quote(name)));
+        let set = set
+            .map(|(name, value)| format!("{SET_CONFIG}({}, {}, false)", quote(name), quote(value)));
+        let calls: Vec<_> = reset.chain(set).collect();
         (!calls.is_empty()).then(|| format!("SELECT {}", calls.join(", ")))
     }
 
@@ -137,6 +144,8 @@ impl Settings {
         out.push(0);
     }
 }
+
+const SET_CONFIG: &str = "pg_catalog.set_config";
 
 /// A reported parameter in PostgreSQL's own spelling; any other in lower case.
 fn spelling(name: &str) -> String {

@@ -19,7 +19,10 @@ pub const MAX_LEN: usize = 10_000;
 pub enum Startup {
     Login(LoginRequest),
     /// Stop the statement of the session that these belong to.
-    Cancel { process_id: i32, secret: Vec<u8> },
+    Cancel {
+        process_id: i32,
+        secret: Vec<u8>,
+    },
     Ssl,
     GssEnc,
 }
@@ -70,8 +73,10 @@ pub fn length(buf: &[u8]) -> Result<Option<usize>, StartupError> {
 /// Reads a whole packet, its length word included.
 pub fn parse(packet: &[u8]) -> Result<Startup, StartupError> {
     let layout = |problem| StartupError::Layout { problem };
-    let (code, body) =
-        packet.get(4..).and_then(|rest| rest.split_first_chunk::<4>()).ok_or(layout("too short"))?;
+    let (code, body) = packet
+        .get(4..)
+        .and_then(|rest| rest.split_first_chunk::<4>())
+        .ok_or(layout("too short"))?;
     match u32::from_be_bytes(*code) {
         SSL if body.is_empty() => Ok(Startup::Ssl),
         GSSENC if body.is_empty() => Ok(Startup::GssEnc),

@@ -95,7 +95,8 @@ fn what_came_to_nothing_is_handed_back() {
 /// P66: answers of ours keep their place among the server's.
 #[test]
 fn a_made_up_answer_waits_for_those_in_front() {
-    let mut exchange = sent(&[Request::Bind, Request::MadeUp(MadeUp::ParseComplete), Request::Sync]);
+    let mut exchange =
+        sent(&[Request::Bind, Request::MadeUp(MadeUp::ParseComplete), Request::Sync]);
     assert_eq!(exchange.next_made_up(), None);
     answer(&mut exchange, b"2");
     assert_eq!(exchange.next_made_up(), Some(MadeUp::ParseComplete));
@@ -104,7 +105,8 @@ fn a_made_up_answer_waits_for_those_in_front() {
 
 #[test]
 fn a_made_up_answer_behind_an_error_is_never_given() {
-    let mut exchange = sent(&[Request::Bind, Request::MadeUp(MadeUp::ParseComplete), Request::Sync]);
+    let mut exchange =
+        sent(&[Request::Bind, Request::MadeUp(MadeUp::ParseComplete), Request::Sync]);
     answer(&mut exchange, b"E");
     assert_eq!(exchange.next_made_up(), None);
     answer(&mut exchange, b"Z");

@@ -1,0 +1,121 @@
+//! Snapshots of the running proxy, for the console, `/status` and `/metrics`.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::context::Context;
+use super::record::ClientRecord;
+use crate::config::Config;
+use crate::domain::Domain;
+use crate::pool::Pool;
+use crate::telemetry::snapshot::{
+    ClientSnapshot, ClientState, DomainSnapshot, Observe, PoolSnapshot, ProcessSnapshot,
+    ServerSnapshot,
+};
+
+impl Observe for Context {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config)
+    }
+
+    fn process(&self) -> ProcessSnapshot {
+        ProcessSnapshot {
+            started: self.started,
+            stats: Arc::clone(&self.process),
+            clients_login: self.registry.in_login.load(Relaxed),
+            clients_connected: self.registry.connected.load(Relaxed),
+            draining: self.commons.drain.soft().is_cancelled(),
+        }
+    }
+
+    fn domains(&self) -> Vec<DomainSnapshot> {
+        self.router.domains().iter().map(|domain| domain_snapshot(domain)).collect()
+    }
+
+    fn pools(&self) -> Vec<PoolSnapshot> {
+        self.router.pools().iter().map(|pool| pool_snapshot(pool)).collect()
+    }
+
+    fn clients(&self) -> Vec<ClientSnapshot> {
+        self.registry.list().iter().map(|record| client_snapshot(record)).collect()
+    }
+
+    fn servers(&self) -> Vec<ServerSnapshot> {
+        self.router.pools().iter().flat_map(|pool| server_snapshots(pool)).collect()
+    }
+}
+
+fn domain_snapshot(domain: &Domain) -> DomainSnapshot {
+    let pools = domain.list();
+    DomainSnapshot {
+        config: Arc::clone(&domain.config),
+        clients: pools.iter().map(|pool| pool.clients.load(Relaxed)).sum(),
+        servers: pools.iter().map(|pool| pool.counts().0.total()).sum(),
+        usable: domain.trouble().map_or(Ok(()), Err),
+    }
+}
+
+fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
+    let (servers, waiting, oldest_wait) = pool.counts();
+    let clients = pool.clients.load(Relaxed);
+    PoolSnapshot {
+        domain: Arc::clone(&pool.domain),
+        database: Arc::clone(&pool.target.database),
+        user: Arc::clone(&pool.target.user),
+        mode: "read_write",
+        pool_mode: pool.settings.pool_mode,
+        host: pool.host.addr.to_string().into(),
+        clients_active: servers.active.min(clients),
+        clients_idle: clients.saturating_sub(servers.active + waiting),
+        clients_waiting: waiting,
+        servers,
+        size: pool.settings.size,
+        min: pool.settings.min,
+        max_overflow: pool.settings.max_overflow,
+        oldest_wait,
+        cancels_active: pool.cancels_active.load(Relaxed),
+        stats: Arc::clone(&pool.stats),
+    }
+}
+
+fn client_snapshot(record: &ClientRecord) -> ClientSnapshot {
+    let link = record.link();
+    ClientSnapshot {
+        id: record.id,
+        domain: Arc::clone(&record.domain),
+        user: Arc::clone(&record.user),
+        state: match record.state() {
+            // In session mode a server is linked while the client idles, too.
+            ClientState::Idle if link.is_some() => ClientState::Active,
+            state => state,
+        },
+        peer: record.peer.clone(),
+        local: record.local.clone(),
+        connected: record.connected,
+        requested: record.requested(),
+        wait: record.wait(),
+        link: link.as_ref().map(|server| server.id.0),
+        remote_pid: link.as_ref().map(|server| server.key.process_id),
+        application_name: record.application_name(),
+        prepared_statements: record.prepared_statements.load(Relaxed),
+    }
+}
+
+fn server_snapshots(pool: &Pool) -> Vec<ServerSnapshot> {
+    let snapshot = |record: Arc<crate::server::record::ServerRecord>| ServerSnapshot {
+        id: record.id.0,
+        domain: Arc::clone(&pool.domain),
+        database: Arc::clone(&pool.target.database),
+        user: Arc::clone(&pool.target.user),
+        state: record.state(),
+        peer: record.peer.clone(),
+        local: record.local.clone(),
+        connected: record.connected,
+        requested: record.requested(),
+        link: record.link(),
+        remote_pid: record.key.process_id,
+        application_name: record.application_name(),
+        prepared_statements: record.prepared_statements.load(Relaxed),
+    };
+    pool.records().into_iter().map(snapshot).collect()
+}
