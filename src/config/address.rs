@@ -107,7 +107,7 @@ fn malformed() -> Flaw {
     Flaw::new("must be host:port, [address]:port or an absolute directory")
 }
 
-/// Where PostgreSQL listens unless told otherwise.
+/// Where `PostgreSQL` listens unless told otherwise.
 const POSTGRES_PORT: u16 = 5432;
 
 #[cfg(test)]

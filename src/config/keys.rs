@@ -101,7 +101,7 @@ const fn unbuilt(name: &'static str, feature: &'static str) -> Choice {
 const DURATION: Type = Type::Duration { least: Duration::from_micros(1), zero: Zero::Allowed };
 /// A duration that bounds a wait: no wait is without a bound.
 const BOUND: Type = Type::Duration { least: Duration::from_millis(1), zero: Zero::Refused };
-/// A duration that the kernel or PostgreSQL counts in whole milliseconds.
+/// A duration that the kernel or `PostgreSQL` counts in whole milliseconds.
 const MILLIS: Type = Type::Duration { least: Duration::from_millis(1), zero: Zero::Allowed };
 /// A duration that the kernel counts in whole seconds.
 const SECONDS: Type = Type::Duration { least: Duration::from_secs(1), zero: Zero::Refused };

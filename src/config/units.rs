@@ -40,7 +40,7 @@ pub fn format_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
-/// Reads `"1GiB"`, `"64KB"`, `"512B"` as bytes. KB and KiB are both 1024, as PostgreSQL has it.
+/// Reads `"1GiB"`, `"64KB"`, `"512B"` as bytes. KB and KiB are both 1024, as `PostgreSQL` has it.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = leading_number(text.trim())?;
     let unit = unit.trim_start().to_ascii_lowercase();

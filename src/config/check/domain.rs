@@ -202,8 +202,8 @@ fn is_setting_name(name: &str) -> bool {
 /// The name of the catch-all domain.
 const CATCH_ALL: &str = "*";
 
-/// Fields of a `StartupMessage` that are no settings (PostgreSQL documentation, message formats).
+/// Fields of a `StartupMessage` that are no settings (`PostgreSQL` documentation, message formats).
 const RESERVED_OPTIONS: [&str; 4] = ["user", "database", "replication", "options"];
 
-/// `statement_timeout` is a signed 32-bit number of milliseconds in PostgreSQL.
+/// `statement_timeout` is a signed 32-bit number of milliseconds in `PostgreSQL`.
 const STATEMENT_TIMEOUT_MILLIS_MAX: u64 = 2_147_483_647;
