@@ -32,6 +32,8 @@ const USAGE: u8 = 64;
 /// The configuration is wrong (`EX_CONFIG`).
 const CONFIG: u8 = 78;
 
+pub mod check;
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

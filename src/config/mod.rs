@@ -1,10 +1,31 @@
 //! The configuration as the program runs on it. Holding a [`Config`] means that it was checked.
 
+mod address;
+mod check;
+mod environment;
+mod error;
+mod interpolate;
+mod keys;
+mod load;
+mod raw;
+mod reference;
+mod rows;
+mod settings;
+mod suggest;
+mod units;
+mod value;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use environment::{Environment, FILE_BYTES_MAX, MapEnvironment, ProcessEnvironment};
+pub use error::{ConfigErrors, ConfigProblem};
+pub use load::{load, parse};
+pub use reference::{default_toml, reference_markdown};
+pub use units::{DURATION_MAX, format_duration, format_size, parse_duration, parse_size};
 
 /// Everything that one configuration file says.
 #[derive(Debug, Clone)]

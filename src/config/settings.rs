@@ -1,0 +1,53 @@
+//! What applies to one user in one domain: the user's settings over the domain's.
+
+use std::time::Duration;
+
+use super::{Config, Domain, HostRules, PoolOverrides, PoolSettings, UserRules};
+
+impl Config {
+    /// The settings of `user`'s pool in `domain`: the user's keys over the domain's, and those are
+    /// over `[pool]` already. `min` is at most `size`, whichever layer they come from.
+    pub fn pool_settings(&self, domain: &Domain, user: &str) -> PoolSettings {
+        match self.users.get(user) {
+            Some(rules) => rules.pool.over(&domain.pool),
+            None => domain.pool.clone(),
+        }
+    }
+
+    /// How long `user`'s clients may idle. `None`: for ever.
+    pub fn client_idle_timeout(&self, user: &str) -> Option<Duration> {
+        self.users
+            .get(user)
+            .and_then(|rules| rules.client_idle_timeout)
+            .unwrap_or(self.listen.client_idle_timeout)
+    }
+
+    /// The rules of `user`; those of nobody in particular if it has none.
+    pub fn user_rules(&self, user: &str) -> UserRules {
+        self.users.get(user).cloned().unwrap_or_default()
+    }
+
+    /// The rules of `host`; none if the file has none.
+    pub fn host_rules(&self, host: &super::HostAddr) -> HostRules {
+        self.hosts.get(host).copied().unwrap_or_default()
+    }
+}
+
+impl PoolOverrides {
+    fn over(&self, domain: &PoolSettings) -> PoolSettings {
+        let size = self.size.unwrap_or(domain.size);
+        PoolSettings {
+            pool_mode: self.pool_mode.unwrap_or(domain.pool_mode),
+            size,
+            min: self.min.unwrap_or(domain.min).min(size),
+            max_overflow: self.max_overflow.unwrap_or(domain.max_overflow),
+            timeout: self.timeout.unwrap_or(domain.timeout),
+            query_timeout: self.query_timeout.unwrap_or(domain.query_timeout),
+            transaction_timeout: self.transaction_timeout.unwrap_or(domain.transaction_timeout),
+            idle_in_transaction_timeout: self
+                .idle_in_transaction_timeout
+                .unwrap_or(domain.idle_in_transaction_timeout),
+            ..domain.clone()
+        }
+    }
+}
