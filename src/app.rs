@@ -278,14 +278,10 @@ fn open_ahead(context: &Context) {
     for domain in context.router.domains() {
         let config = &domain.config;
         let (Some(user), Some(database)) = (&config.user, &config.database) else { continue };
-        let secret = config
-            .password
-            .clone()
-            .map_or(crate::auth::ServerSecret::None, crate::auth::ServerSecret::Plain);
         domain.pool(crate::domain::domain::PoolWanted {
             user: Arc::clone(user),
             database: Arc::clone(database),
-            secret,
+            secret: context.domain_secret(config, user),
             settings: config.pool.clone(),
             user_cap: context.router.user_cap(user),
         });

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::auth::{StoredSecret, UsersFile};
+
 /// A PostgreSQL connection-pooling proxy.
 #[derive(Debug, Parser)]
 #[command(name = "pgweir", version, about)]
@@ -17,6 +19,12 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check a configuration: every problem, or what it comes to.
+    Check {
+        /// The configuration, a TOML file.
+        #[arg(long, short, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Serve clients until SIGTERM or SIGINT.
     Serve {
         /// The configuration, a TOML file.
@@ -46,6 +54,19 @@ pub fn main() -> ExitCode {
         }
     };
     match arguments.command {
+        Command::Check { config } => check::run(&config, &users_of),
         Command::Serve { config } => serve::run(&config),
     }
+}
+
+/// Reads a users file for the check: who has what kind of secret.
+fn users_of(text: &str) -> Result<Vec<(String, check::SecretKind)>, Vec<String>> {
+    let users = UsersFile::parse(text)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let kind = |secret: &StoredSecret| match secret {
+        StoredSecret::Plain(_) => check::SecretKind::Plain,
+        StoredSecret::Md5(_) => check::SecretKind::Md5,
+        StoredSecret::Scram(_) => check::SecretKind::Scram,
+    };
+    Ok(users.iter().map(|(name, secret)| (name.to_owned(), kind(secret))).collect())
 }

@@ -36,6 +36,15 @@ impl Context {
         self.users.as_ref().map_or(Account::NoUsersFile, |users| users.account(user))
     }
 
+    /// What a domain's servers are logged in to with as its own user: its password, else what the
+    /// users file has for that name.
+    pub fn domain_secret(&self, domain: &Domain, user: &str) -> ServerSecret {
+        match &domain.password {
+            Some(password) => ServerSecret::Plain(password.clone()),
+            None => self.secret_for_server(user),
+        }
+    }
+
     /// What a client's own user logs in to a server with.
     pub fn secret_for_server(&self, user: &str) -> ServerSecret {
         let secret = self.users.as_ref().and_then(|users| users.secret(user));

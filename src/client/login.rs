@@ -11,7 +11,7 @@ use super::console::Seat;
 use super::context::Context;
 use super::record::{ClientKey, ClientRecord, Identity};
 use super::registry::{Registered, Registry};
-use crate::auth::{Entropy, Login, LoginRefusal, ServerSecret, Step};
+use crate::auth::{Entropy, Login, LoginRefusal, Step};
 use crate::config::{PoolMode, PoolSettings};
 use crate::domain::Route;
 use crate::domain::domain::PoolWanted;
@@ -294,10 +294,7 @@ fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Poo
     let domain = &route.domain.config;
     let rules = context.pool_settings(domain, &request.user);
     let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
-        Some(user) => {
-            let plain = domain.password.clone().map_or(ServerSecret::None, ServerSecret::Plain);
-            (Arc::clone(user), plain, domain.pool.clone())
-        }
+        Some(user) => (Arc::clone(user), context.domain_secret(domain, user), domain.pool.clone()),
         None => {
             let secret = context.secret_for_server(&request.user);
             (request.user.as_str().into(), secret, rules.clone())
