@@ -213,7 +213,8 @@ impl Session {
                         self.alarm.release();
                         return Poll::Pending;
                     }
-                    if let Err(end) = self.on_alarm() {
+                    // What was over may have left a stand-in to answer what waits in the inbox.
+                    if let Err(end) = self.on_alarm().and_then(|()| self.take_inbox(cx)) {
                         return Poll::Ready(end);
                     }
                 }
@@ -225,6 +226,7 @@ impl Session {
     fn step(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         if self.record().bell.has_rung() {
             self.on_bell()?;
+            self.take_inbox(cx)?;
         }
         let mut moved = self.flush_client(cx)?;
         moved |= self.poll_link(cx)?;
