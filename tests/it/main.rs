@@ -14,4 +14,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod auth;
+mod pooling;
 mod startup;

@@ -2,6 +2,7 @@
 
 pub mod fake_server;
 pub mod messages;
+pub mod password;
 pub mod postgres;
 pub mod proxy;
 pub mod raw_client;

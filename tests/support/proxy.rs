@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgweir::app::{self, Running};
-use pgweir::config::{self, MapEnvironment};
+use pgweir::config::{self, ProcessEnvironment};
 use pgweir::runtime::drain::Drained;
 use pgweir::telemetry::snapshot::{Observe, PoolSnapshot};
 use toml::Table;
@@ -36,7 +36,7 @@ impl Proxy {
         lay_over(&mut config, changes.parse().unwrap_or_else(|error| panic!("{error}")));
         let file = std::env::temp_dir().join("test.toml");
         let text = config.to_string();
-        let config = config::parse(&text, &file, &MapEnvironment::default());
+        let config = config::parse(&text, &file, &ProcessEnvironment);
         let running = app::start(config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap();
         let address = Address::Tcp(running.addresses[0]);
         Self { address, running: Some(running) }
