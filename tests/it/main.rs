@@ -16,4 +16,5 @@ mod support;
 
 mod auth;
 mod pooling;
+mod prepared;
 mod startup;
