@@ -106,7 +106,9 @@ impl Running {
         self.spawn(async move {
             let domains = Arc::clone(&context);
             let pools = move || {
-                domains.router.domains().iter().for_each(|domain| domain.forget_unused());
+                for domain in domains.router.domains() {
+                    domain.forget_unused();
+                }
                 domains.router.pools()
             };
             open_ahead(&context);

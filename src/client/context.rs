@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::registry::Registry;
-use crate::auth::{Account, ServerSecret, UsersFile};
+use crate::auth::{Account, ServerSecret, StoredSecret, UsersFile};
 use crate::config::{Config, Domain, PoolSettings};
 use crate::domain::Router;
 use crate::pool::pool::Commons;
@@ -48,7 +48,7 @@ impl Context {
     /// What a client's own user logs in to a server with.
     pub fn secret_for_server(&self, user: &str) -> ServerSecret {
         let secret = self.users.as_ref().and_then(|users| users.secret(user));
-        secret.map_or(ServerSecret::None, |secret| secret.for_server())
+        secret.map_or(ServerSecret::None, StoredSecret::for_server)
     }
 
     /// The settings of a client's sessions: its user's over the domain's.

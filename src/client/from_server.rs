@@ -8,7 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::time::Instant;
 
 use super::from_client::put_made_up;
-use super::serve::{End, Link, Linked, Session, flush};
+use super::serve::{End, Link, Linked, Rest, Session, flush};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
@@ -154,11 +154,11 @@ impl Session {
     /// Deals with the next frame, or with the rest of one; false if there is none to deal with yet.
     fn step_over_frame(&mut self, batch: &mut Batch<'_>) -> Result<bool, End> {
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
-        if linked.server_rest > 0 {
-            let n = linked.server_rest.min(batch.data.len() - batch.at);
-            linked.server_rest -= n;
-            batch.step(n, linked.rest_verdict());
-            return Ok(true).map(|_| linked.server_rest == 0);
+        if linked.server_rest.len > 0 {
+            let n = linked.server_rest.len.min(batch.data.len() - batch.at);
+            linked.server_rest.len -= n;
+            batch.step(n, linked.server_rest.verdict);
+            return Ok(linked.server_rest.len == 0);
         }
         let rest = batch.data.get(batch.at..).unwrap_or_default();
         let limit = self.context.config.listen.max_message;
@@ -183,15 +183,12 @@ impl Session {
         };
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
         batch.step(available, verdict);
-        linked.server_rest = head.len - available;
-        linked.server_rest_forward = verdict == Verdict::Forward;
-        if let Some(server) = linked.checkout.server() {
-            let before = batch.out.len();
-            if matches!(server.exchange.head(), Some(Request::MadeUp(_))) {
-                batch.gather();
-                put_made_up(server, batch.out);
-            }
-            debug_assert!(batch.out.len() >= before);
+        linked.server_rest = Rest { len: head.len - available, verdict };
+        if let Some(server) = linked.checkout.server()
+            && matches!(server.exchange.head(), Some(Request::MadeUp(_)))
+        {
+            batch.gather();
+            put_made_up(server, batch.out);
         }
         Ok(true)
     }
@@ -234,7 +231,7 @@ impl Session {
             b'E' => self.on_error(batch, body, serial, verdict),
             b'Z' => {
                 if !is_own {
-                    self.on_ready(batch)?;
+                    self.on_ready(batch);
                 }
                 verdict
             }
@@ -280,9 +277,11 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         match state_of_tag(backend::command_tag(body)) {
+            // A cursor that outlives its transaction is known by its text.
             TagState::None
             | TagState::Set
             | TagState::Deallocate
+            | TagState::DeclareCursor
             | TagState::Unlisten
             | TagState::DiscardTemp => {}
             TagState::Reset => linked.reset_seen = true,
@@ -296,10 +295,8 @@ impl Session {
                 self.prepared.deallocated_all(server.id(), serial);
             }
             TagState::Prepare | TagState::Listen | TagState::Load | TagState::Do => {
-                server.is_dirty = true
+                server.is_dirty = true;
             }
-            // A cursor that outlives its transaction is known by its text.
-            TagState::DeclareCursor => {}
         }
     }
 
@@ -350,10 +347,10 @@ impl Session {
     }
 
     /// The end of a request. The server goes back if the exchange is over.
-    fn on_ready(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
+    fn on_ready(&mut self, batch: &mut Batch<'_>) {
         let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return Ok(()) };
-        let Some(server) = linked.checkout.server() else { return Ok(()) };
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
         linked.in_flight = super::serve::InFlight::default();
         linked.cancel_sent = None;
         let tx = server.exchange.tx();
@@ -364,10 +361,11 @@ impl Session {
         if tx == TxStatus::Idle {
             self.pool.stats.transactions.increment();
         } else if self.rules.pool_mode == PoolMode::Statement {
-            return self.refuse_block(batch);
+            self.refuse_block(batch);
+            return;
         }
         if !server.exchange.is_settled() {
-            return Ok(());
+            return;
         }
         linked.replacements.clear();
         let now = Instant::now();
@@ -380,7 +378,6 @@ impl Session {
             linked.is_done = !is_session_mode;
         }
         self.observe_request(now);
-        Ok(())
     }
 
     fn observe_request(&mut self, now: Instant) {
@@ -405,7 +402,7 @@ impl Session {
     }
 
     /// A block was opened where none may be: its server is closed, which undoes it.
-    fn refuse_block(&mut self, batch: &mut Batch<'_>) -> Result<(), End> {
+    fn refuse_block(&mut self, batch: &mut Batch<'_>) {
         let message = ClientMessage::new(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction blocks not allowed in statement pooling mode",
@@ -418,7 +415,6 @@ impl Session {
         batch.at = batch.data.len();
         batch.pass_from = batch.at;
         self.close_server(CloseReason::Refused);
-        Ok(())
     }
 
     /// The client's settings could not be put on a server: its statement must not run under others.
@@ -441,10 +437,6 @@ impl Session {
 }
 
 impl Linked {
-    const fn rest_verdict(&self) -> Verdict {
-        if self.server_rest_forward { Verdict::Forward } else { Verdict::Swallow }
-    }
-
     /// Rows belong to the request that is being answered.
     fn row_verdict(&self) -> Verdict {
         match self.checkout.peek().and_then(|server: &Server| server.exchange.head()) {

@@ -6,6 +6,7 @@ use super::from_client::{Batch, Frame, Next};
 use super::serve::{End, Link, Linked, Session};
 use super::stand_in::{Message, StandIn};
 use crate::error::{ClientMessage, Fault};
+use crate::server::exchange::Verdict;
 use crate::sql::{Traits, classify};
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
@@ -30,8 +31,7 @@ impl Session {
         let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else {
             return Ok(());
         };
-        let Linked { checkout, last_words, server_rest, server_rest_forward, in_flight, .. } =
-            *linked;
+        let Linked { checkout, last_words, server_rest, in_flight, .. } = *linked;
         let Some(server) = checkout.peek() else { return Ok(()) };
         let under_way = UnderWay {
             tx: server.exchange.tx(),
@@ -39,7 +39,8 @@ impl Session {
             is_settled: server.exchange.is_settled(),
             may_commit: in_flight.may_commit,
         };
-        let is_cut = (server_rest > 0 && server_rest_forward) || self.client_rest > 0;
+        let is_cut = (server_rest.len > 0 && server_rest.verdict == Verdict::Forward)
+            || self.client_rest > 0;
         tracing::warn!(client = self.record().id, domain = %self.record().domain,
             host = %self.pool.host.addr, pid = server.record.key.process_id,
             words = last_words.as_ref().map_or("", |words| &words.message),

@@ -131,7 +131,7 @@ impl Session {
             return Ok(());
         }
         let statement = context.store.statement(parse.rest, |out| settings.put_parse_context(out));
-        desk.parse_named(batch, parse.name, statement);
+        desk.parse_named(batch, parse.name, &statement);
         Ok(())
     }
 
@@ -244,18 +244,18 @@ impl Desk<'_> {
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), Some(undo));
     }
 
-    fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: Arc<Statement>) {
+    fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: &Arc<Statement>) {
         note_traits(self.in_flight, self.server, statement.traits());
-        let has = self.server.statements.touch(&statement);
+        let has = self.server.statements.touch(statement);
         let may_make_up = has && self.server.exchange.may_make_up();
         let serial = self.server.exchange.next_serial();
         self.prepared.insert(
             name.into(),
-            Named { statement: Arc::clone(&statement), server: self.server.id(), serial },
+            Named { statement: Arc::clone(statement), server: self.server.id(), serial },
         );
         let undo = Undo::Parse {
             name: name.into(),
-            statement: Arc::clone(&statement),
+            statement: Arc::clone(statement),
             sent: !may_make_up,
         };
         if may_make_up {
@@ -265,10 +265,10 @@ impl Desk<'_> {
         }
         if has {
             // Only the server knows whether it would take it now (pitfall P54): prepared anew.
-            self.close_on_server(batch, &statement, None);
+            self.close_on_server(batch, statement, None);
         }
         self.make_room(batch);
-        self.put_parse(batch, &statement, Request::Parse(Verdict::Forward), undo);
+        self.put_parse(batch, statement, Request::Parse(Verdict::Forward), undo);
     }
 
     /// A Parse under a name that is taken: the server is made to refuse it as it would have.

@@ -87,7 +87,10 @@ fn client_snapshot(record: &ClientRecord) -> ClientSnapshot {
         state: match record.state() {
             // In session mode a server is linked while the client idles, too.
             ClientState::Idle if link.is_some() => ClientState::Active,
-            state => state,
+            state @ (ClientState::Login
+            | ClientState::Idle
+            | ClientState::Waiting
+            | ClientState::Active) => state,
         },
         peer: record.peer.clone(),
         local: record.local.clone(),

@@ -30,6 +30,7 @@ use crate::pool::waiter::Waiter;
 use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::worker::current_home;
+use crate::server::exchange::Verdict;
 use crate::sql::Traits;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
@@ -97,12 +98,11 @@ pub(super) struct Linked {
     pub(super) request_since: Option<Instant>,
     /// When the exchange was last settled in the middle of a block, or held open by a Flush.
     pub(super) quiet_since: Instant,
-    /// Bytes still to come of a server's frame whose front was taken, and whether they go on.
-    pub(super) server_rest: usize,
-    pub(super) server_rest_forward: bool,
-    /// What the requests since the last ReadyForQuery may do.
+    /// What is still to come of a server's frame whose front was taken.
+    pub(super) server_rest: Rest,
+    /// What the requests since the last `ReadyForQuery` may do.
     pub(super) in_flight: InFlight,
-    /// A RESET or DISCARD ALL was seen since the last ReadyForQuery.
+    /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Vec<Replacement>,
@@ -113,6 +113,13 @@ pub(super) struct Linked {
     pub(super) cancel_sent: Option<Instant>,
     /// The exchange is over, and the server goes back once the client has its answer.
     pub(super) is_done: bool,
+}
+
+/// The rest of a frame, in bytes, and whether it goes on to the client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rest {
+    pub(super) len: usize,
+    pub(super) verdict: Verdict,
 }
 
 /// What the requests in flight may do, should the server be lost.
@@ -286,12 +293,11 @@ impl Session {
             Link::Proving { proof, since } => {
                 let Poll::Ready(proved) = proof.as_mut().poll(cx) else { return Ok(false) };
                 let since = *since;
-                match proved {
-                    Some(checkout) => self.on_lent(checkout, since),
-                    None => {
-                        self.link = Link::Free;
-                        self.ask_for_server(since);
-                    }
+                if let Some(checkout) = proved {
+                    self.on_lent(checkout, since);
+                } else {
+                    self.link = Link::Free;
+                    self.ask_for_server(since);
                 }
             }
         }
@@ -322,8 +328,7 @@ impl Session {
             since: now,
             request_since: None,
             quiet_since: now,
-            server_rest: 0,
-            server_rest_forward: true,
+            server_rest: Rest { len: 0, verdict: Verdict::Forward },
             in_flight: InFlight::default(),
             reset_seen: false,
             replacements: Vec::new(),

@@ -1,5 +1,6 @@
 //! A name, and where it goes.
 
+#[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod domain;
 pub mod router;
 

@@ -170,8 +170,7 @@ impl<S, W> Core<S, W> {
         server: S,
         now: Instant,
     ) -> Given<S, W> {
-        let Right(()) = right;
-        self.opening -= 1;
+        self.spend(right);
         self.give(id, home, server, now)
     }
 
@@ -217,6 +216,11 @@ impl<S, W> Core<S, W> {
 
     /// Gives up opening a server.
     pub fn abandon(&mut self, right: Right) {
+        self.spend(right);
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "a right can be used once")]
+    fn spend(&mut self, right: Right) {
         let Right(()) = right;
         self.opening -= 1;
     }

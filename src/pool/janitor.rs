@@ -40,7 +40,7 @@ fn relieve(commons: &Commons, pools: &[Arc<Pool>]) {
         let longest = pools.iter().filter(under).filter_map(spare).min_by_key(|(since, _)| *since);
         let Some((_, pool)) = longest else { return };
         let Some(server) = pool.core().take_longest_idle() else { return };
-        pool.close_idle(vec![server], CloseReason::TakenOver);
+        pool.close_idle([server], CloseReason::TakenOver);
     }
 }
 
@@ -60,7 +60,7 @@ impl Pool {
                 Expired::Overflow => CloseReason::Overflow,
                 Expired::Idle => CloseReason::IdleTimeout,
             };
-            self.close_idle(vec![server], reason);
+            self.close_idle([server], reason);
         }
         let old = |expires: Option<Instant>| expires.is_some_and(|expires| now >= expires);
         let mut left = 1;

@@ -7,6 +7,7 @@ pub mod core;
 pub mod host;
 pub mod janitor;
 pub mod ledger;
+#[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod pool;
 pub mod waiter;
 

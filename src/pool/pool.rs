@@ -263,7 +263,11 @@ impl Pool {
     }
 
     /// Closes servers that were taken out of the idle list.
-    pub(super) fn close_idle(self: &Arc<Self>, servers: Vec<Box<Server>>, reason: CloseReason) {
+    pub(super) fn close_idle(
+        self: &Arc<Self>,
+        servers: impl IntoIterator<Item = Box<Server>>,
+        reason: CloseReason,
+    ) {
         for server in servers {
             self.forget(&server, reason);
         }

@@ -189,7 +189,7 @@ impl Login {
 
     fn into_server(self, target: &Target, id: ServerId, home: Home, stream: Stream) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
-        let key = self.key.unwrap_or(BackendKey { process_id: 0, secret: [0; 4].into() });
+        let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: [0; 4].into() });
         let record = ServerRecord::new(id, target.host.clone(), key, stream.peer(), stream.local());
         Server {
             record: Arc::new(record),

@@ -5,6 +5,7 @@ pub mod exchange;
 pub mod parameters;
 pub mod record;
 pub mod reset;
+#[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod server;
 pub mod statements;
 

@@ -1,4 +1,5 @@
 //! The exchange against hand-made conversations, and against a naive server.
+#![expect(clippy::wildcard_enum_match_arm, reason = "test code")]
 
 use proptest::prelude::*;
 
@@ -81,8 +82,8 @@ fn an_error_does_not_skip_beyond_the_sync() {
 #[test]
 fn what_came_to_nothing_is_handed_back() {
     let mut exchange = Plain::default();
-    for (n, request) in [PARSE, PARSE, Request::MadeUp(MadeUp::CloseComplete)].iter().enumerate() {
-        exchange.on_request(*request, Some(n as u32));
+    for (n, request) in (0..).zip([PARSE, PARSE, Request::MadeUp(MadeUp::CloseComplete)]) {
+        exchange.on_request(request, Some(n));
     }
     exchange.on_request(Request::Sync, None);
     answer(&mut exchange, b"1E");
