@@ -77,7 +77,10 @@ impl Session {
         }
         match self.read_server(cx)? {
             Read::Nothing => {}
-            Read::Bytes => moved = true,
+            Read::Bytes => {
+                moved = true;
+                self.resume_parse(cx)?;
+            }
             Read::Lost => {
                 self.on_server_lost(cx)?;
                 return Ok(true);
@@ -92,6 +95,19 @@ impl Session {
             self.take_inbox(cx)?;
         }
         Ok(moved)
+    }
+
+    /// Goes on with a Parse that waited for the answers to what was in front of it.
+    fn resume_parse(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        if let Link::Linked(linked) = &mut self.link
+            && linked.awaits_answers
+            && linked.checkout.peek().is_some_and(|server| server.exchange.depth() == 0)
+        {
+            linked.awaits_answers = false;
+            linked.in_flight.deallocates_all = false;
+            return self.take_inbox(cx);
+        }
+        Ok(())
     }
 
     fn read_server(&mut self, cx: &mut TaskContext<'_>) -> Result<Read, End> {
@@ -351,7 +367,9 @@ impl Session {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
-        linked.in_flight = super::serve::InFlight::default();
+        if server.exchange.depth() == 0 {
+            linked.in_flight = super::serve::InFlight::default();
+        }
         linked.cancel_sent = None;
         let tx = server.exchange.tx();
         if std::mem::take(&mut linked.reset_seen) {

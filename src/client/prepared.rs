@@ -82,6 +82,11 @@ impl Session {
     ) -> Result<Next, End> {
         let tag = frame.head.tag;
         match tag {
+            b'P' if self.must_await_answers(frame) => {
+                batch.gather();
+                frontend::put_flush(batch.out);
+                return Ok(Next::Hold);
+            }
             b'P' => self.on_parse(batch, frame)?,
             b'B' => self.on_bind(batch, frame)?,
             _ => self.on_named(batch, frame)?,
@@ -94,6 +99,17 @@ impl Session {
         let count = self.prepared.len();
         self.record().prepared_statements.store(count, Relaxed);
         Ok(Next::Go)
+    }
+
+    /// A name is taken, but a DEALLOCATE ALL under way may free it: only its answer tells which
+    /// (pitfall P51). The Parse is held back until then.
+    fn must_await_answers(&mut self, frame: Frame<'_>) -> bool {
+        let Some(parse) = frontend::parse(frame.body) else { return false };
+        let Link::Linked(linked) = &mut self.link else { return false };
+        let is_open = linked.checkout.peek().is_some_and(|server| server.exchange.depth() > 0);
+        linked.awaits_answers =
+            is_open && linked.in_flight.deallocates_all && self.prepared.find(parse.name).is_some();
+        linked.awaits_answers
     }
 
     fn desk(&mut self) -> Option<Desk<'_>> {
@@ -247,17 +263,15 @@ impl Desk<'_> {
     fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: &Arc<Statement>) {
         note_traits(self.in_flight, self.server, statement.traits());
         let has = self.server.statements.touch(statement);
-        let may_make_up = has && self.server.exchange.may_make_up();
+        let may_make_up =
+            has && self.server.exchange.may_make_up() && !self.in_flight.deallocates_all;
         let serial = self.server.exchange.next_serial();
         self.prepared.insert(
             name.into(),
             Named { statement: Arc::clone(statement), server: self.server.id(), serial },
         );
-        let undo = Undo::Parse {
-            name: name.into(),
-            statement: Arc::clone(statement),
-            sent: !may_make_up,
-        };
+        let undo =
+            Undo::Parse { name: name.into(), statement: Arc::clone(statement), sent: !may_make_up };
         if may_make_up {
             self.stats.statements.increment(StatementOutcome::Hit as usize);
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));

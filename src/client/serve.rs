@@ -100,8 +100,10 @@ pub(super) struct Linked {
     pub(super) quiet_since: Instant,
     /// What is still to come of a server's frame whose front was taken.
     pub(super) server_rest: Rest,
-    /// What the requests since the last `ReadyForQuery` may do.
+    /// What the requests since the last time that nothing was owed may do.
     pub(super) in_flight: InFlight,
+    /// A Parse waits until everything in front of it is answered.
+    pub(super) awaits_answers: bool,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     /// Errors of the server that the client gets in words of ours.
@@ -126,11 +128,14 @@ pub(super) struct Rest {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct InFlight {
     pub(super) may_commit: bool,
+    /// Statements that were prepared before may be gone by the time of what comes behind.
+    pub(super) deallocates_all: bool,
 }
 
 impl InFlight {
     /// Adds a request that was sent while the server's transaction status was `tx`.
     pub(super) fn add(&mut self, traits: Traits, tx: TxStatus) {
+        self.deallocates_all |= traits.deallocates_all();
         self.may_commit |= match tx {
             TxStatus::Idle => traits.may_write() || traits.several_statements(),
             TxStatus::Block => traits.ends_block() || traits.several_statements(),
@@ -330,6 +335,7 @@ impl Session {
             quiet_since: now,
             server_rest: Rest { len: 0, verdict: Verdict::Forward },
             in_flight: InFlight::default(),
+            awaits_answers: false,
             reset_seen: false,
             replacements: Vec::new(),
             last_words: None,
@@ -447,6 +453,8 @@ impl Session {
             Link::Waiting(_) | Link::Proving { .. } => self.inbox.len() < HOLD_LEN,
             Link::Linked(linked) => {
                 !linked.is_broken
+                    && !linked.is_done
+                    && !linked.awaits_answers
                     && linked.checkout.server().is_some_and(|server| {
                         server.outbox.is_empty() && server.exchange.depth() < DEPTH_MAX
                     })
