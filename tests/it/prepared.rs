@@ -364,6 +364,33 @@ fn a_parse_behind_a_pipelined_deallocate_all_stays() {
     }
 }
 
+/// P51: in one segment, where a statement that the server had until then is prepared again.
+#[test]
+fn a_parse_behind_a_deallocate_all_of_the_same_segment_is_not_made_up() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    prepare(&mut other, "s", "select 'known'");
+    prepare(&mut client, "mine", "select 'mine'");
+
+    let reply = client.exchange(
+        &[
+            parse("", "DEALLOCATE ALL"),
+            run("", &[]),
+            parse("t", "select 'known'"),
+            run("t", &[]),
+            parse("mine", "select 'mine'"),
+            run("mine", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+
+    assert_eq!(reply.tags(), "12C12DC12DCZI", "{reply:?}");
+    assert_eq!(run_it(&mut client, "t", &[]), "known");
+    assert_eq!(run_it(&mut other, "s", &[]), "known");
+}
+
 /// P51: with simple queries in the same packet.
 #[test]
 fn a_parse_behind_a_simple_deallocate_all_stays() {
