@@ -15,6 +15,11 @@
 mod support;
 
 mod auth;
+mod cancel;
+mod copy;
+mod loss;
+mod pipelines;
 mod pooling;
 mod prepared;
 mod startup;
+mod state;
