@@ -10,13 +10,18 @@ use super::record::ClientRecord;
 use super::serve::{End, Link, Linked, Replacement, Session};
 use crate::error::{ClientMessage, Fault, SqlState};
 use crate::pool::Pool;
+use crate::server::exchange::{Request, Verdict};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::backend::TxStatus;
 use crate::wire::error_response::{self, Severity};
-use crate::wire::sqlstate;
+use crate::wire::{frontend, sqlstate};
 
 /// How long a server may take to heed a cancel before it is closed.
 const CANCEL_GRACE: Duration = Duration::from_secs(5);
+
+/// How long a server waits behind a Flush for what comes after a Parse: longer than any client that
+/// means to go on takes, and no burden on others.
+const PREPARED_LINGER: Duration = Duration::from_millis(20);
 
 /// `transaction_timeout` (PostgreSQL 17 has a code for it).
 const TRANSACTION_TIMEOUT: SqlState = SqlState(*b"25P04");
@@ -33,6 +38,8 @@ enum Over {
     Transaction,
     IdleInTransaction,
     Flush,
+    /// Statements were prepared, with no Sync behind them and nothing more since.
+    Prepared,
 }
 
 impl Session {
@@ -79,7 +86,9 @@ impl Session {
         };
         let in_block = server.exchange.tx() != TxStatus::Idle;
         let transaction = rules.transaction_timeout.filter(|_| in_block || query.is_some());
-        let quiet = if server.exchange.is_held_open() {
+        let quiet = if server.exchange.is_held_open() && !linked.in_flight.has_bound && !in_block {
+            Some((linked.quiet_since + PREPARED_LINGER, Over::Prepared))
+        } else if server.exchange.is_held_open() {
             after(linked.quiet_since, Some(self.context.config.listen.flush_timeout), Over::Flush)
         } else if in_block && linked.is_settled() {
             let limit = rules.idle_in_transaction_timeout;
@@ -130,6 +139,10 @@ impl Session {
             Over::Transaction => self.end_server(TRANSACTION_TIMEOUT, "transaction_timeout"),
             Over::IdleInTransaction => self
                 .end_server(sqlstate::IDLE_IN_TRANSACTION_TIMEOUT, "idle_in_transaction_timeout"),
+            Over::Prepared => {
+                self.sync_for_client();
+                Ok(())
+            }
             Over::Flush => self.end_server(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"),
         }
     }
@@ -168,6 +181,15 @@ impl Session {
         let pool = Arc::clone(&self.pool);
         let drain = self.context.commons.drain.clone();
         drain.spawn(async move { send_cancel(&pool, &record).await });
+    }
+
+    /// Ends a segment in the client's place that has only prepared something: nobody can tell, and
+    /// the server is free for others. Drivers that prepare ahead (asyncpg) leave it open (P28, P89).
+    fn sync_for_client(&mut self) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+        frontend::put_sync(&mut server.outbox);
     }
 
     /// Closes the server, which undoes what was under way on it, and the client with it.

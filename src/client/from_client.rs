@@ -158,31 +158,12 @@ impl Session {
             return Ok(Next::Hold);
         }
         if self.ask_for_server(Instant::now()) {
-            self.put_settings(batch.out);
             return Ok(Next::Go);
         }
         Ok(match self.link {
             Link::StandIn(_) => Next::Go,
             Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::Linked(_) => Next::Hold,
         })
-    }
-
-    /// Puts what carries the client's settings over to its server in front of everything.
-    pub(super) fn put_settings(&mut self, out: &mut Vec<u8>) {
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
-        if self.rules.pool_mode == crate::config::PoolMode::Session {
-            // Whatever its session leaves behind, seen or not.
-            server.is_dirty = true;
-        }
-        if let Some(change) = server.change_to(&self.settings) {
-            frontend::put_query(out, change.as_bytes());
-            server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
-            server.applied = std::sync::Arc::clone(&self.settings);
-            server.applied_is_unknown = false;
-            let name = self.settings.value("application_name").unwrap_or_default();
-            server.record.set_application_name(name);
-        }
     }
 
     fn on_frame_linked(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
@@ -208,7 +189,10 @@ impl Session {
                 server.statements.unnamed = Unnamed::None;
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
-            b'E' => server.exchange.on_request(Request::Execute, None),
+            b'E' => {
+                linked.in_flight.has_bound = true;
+                server.exchange.on_request(Request::Execute, None);
+            }
             b'H' | b'd' => {}
             b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
             b'F' => {
@@ -226,6 +210,7 @@ impl Session {
             }
             b'B' => {
                 self.pool.stats.binds.increment();
+                linked.in_flight.has_bound = true;
                 server.exchange.on_request(Request::Bind, None);
             }
             b'D' => server.exchange.on_request(Request::Describe, None),

@@ -49,6 +49,9 @@ impl Batch<'_> {
     }
 }
 
+/// The function that raises "cached plan must not change result type". Its text is translated.
+const OUTDATED: &[u8] = b"RevalidateCachedQuery";
+
 /// What a server's bytes led to besides bytes for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
@@ -200,11 +203,14 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
         batch.step(available, verdict);
         linked.server_rest = Rest { len: head.len - available, verdict };
-        if let Some(server) = linked.checkout.server()
-            && matches!(server.exchange.head(), Some(Request::MadeUp(_)))
-        {
-            batch.gather();
-            put_made_up(server, batch.out);
+        if let Some(server) = linked.checkout.server() {
+            if matches!(server.exchange.head(), Some(Request::MadeUp(_))) {
+                batch.gather();
+                put_made_up(server, batch.out);
+            }
+            if server.exchange.is_held_open() {
+                linked.quiet_since = Instant::now();
+            }
         }
         Ok(true)
     }
@@ -230,7 +236,7 @@ impl Session {
             if is_own {
                 return self.on_settings_refused(&fields.to_message());
             }
-            let class = fields.to_message().sqlstate;
+            let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
             self.context.process.errors.increment(class.class(), Fault::Client);
         }
         let ready = body.first().copied().and_then(TxStatus::from_byte);
@@ -245,10 +251,12 @@ impl Session {
                 verdict
             }
             b'E' => self.on_error(batch, body, serial, verdict),
+            b'Z' if is_own => {
+                self.on_own_ready();
+                verdict
+            }
             b'Z' => {
-                if !is_own {
-                    self.on_ready(batch);
-                }
+                self.on_ready(batch);
                 verdict
             }
             b'I' | b's' => {
@@ -268,6 +276,12 @@ impl Session {
         serial: u64,
         verdict: Verdict,
     ) -> Verdict {
+        let fields = ErrorFields::parse(body);
+        if fields.sqlstate == Some(sqlstate::FEATURE_NOT_SUPPORTED)
+            && fields.routine == Some(OUTDATED)
+        {
+            self.outdate();
+        }
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
         {
@@ -279,7 +293,7 @@ impl Session {
         let Some(replacement) = at.map(|at| linked.replacements.remove(at)) else {
             return verdict;
         };
-        if ErrorFields::parse(body).sqlstate != Some(replacement.when) {
+        if fields.sqlstate != Some(replacement.when) {
             return verdict;
         }
         batch.gather();
@@ -360,6 +374,17 @@ impl Session {
             server.record.set_application_name(value);
         }
         verdict
+    }
+
+    /// The end of something of ours. Behind a Sync of ours nothing is left that the client waits for.
+    fn on_own_ready(&mut self) {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return };
+        linked.is_done =
+            !is_session_mode && linked.checkout.peek().is_some_and(|s| s.exchange.may_checkin());
+        if linked.is_done {
+            linked.request_since = None;
+        }
     }
 
     /// The end of a request. The server goes back if the exchange is over.

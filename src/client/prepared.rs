@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::from_client::{Batch, Frame, Next, malformed, note_traits};
 use super::serve::{End, InFlight, Link, Replacement, Session};
-use crate::error::ClientMessage;
+use crate::error::{ClientMessage, SqlState};
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Undone, Verdict};
-use crate::server::statements::{Statement, Undo, Unnamed, is_reserved};
+use crate::server::statements::{Presence, Statement, Undo, Unnamed, is_reserved};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
@@ -35,9 +35,37 @@ struct Named {
     /// Where and when its Parse was sent: a DEALLOCATE ALL takes only what came before it.
     server: ServerId,
     serial: u64,
+    /// The statement's generation that the client knows.
+    generation: u64,
+}
+
+impl Named {
+    fn new(statement: Arc<Statement>, server: ServerId, serial: u64) -> Self {
+        let generation = statement.generation();
+        Self { statement, server, serial, generation }
+    }
 }
 
 impl Prepared {
+    /// True if the client was told of other columns than the statement has by now. It is told so
+    /// once, as it would be by a server of its own, and may go on.
+    fn take_outdated(&mut self, name: &[u8]) -> bool {
+        let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(name)) else {
+            return false;
+        };
+        let generation = named.statement.generation();
+        std::mem::replace(&mut named.generation, generation) != generation
+    }
+
+    /// The client has just been told that `statement` is outdated.
+    fn knows(&mut self, statement: &Arc<Statement>) {
+        for named in self.named.iter_mut().flat_map(|named| named.values_mut()) {
+            if Arc::ptr_eq(&named.statement, statement) {
+                named.generation = statement.generation();
+            }
+        }
+    }
+
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         self.named.as_ref()?.get(name).map(|named| &named.statement)
     }
@@ -143,7 +171,10 @@ impl Session {
         }
         let max = context.config.listen.max_statements_per_client;
         if desk.prepared.len() >= max {
-            desk.refuse_parse(batch, max);
+            let text = format!(
+                "a client may have at most {max} prepared statements (max_statements_per_client)"
+            );
+            desk.refuse(batch, sqlstate::CONFIGURATION_LIMIT, &text);
             return Ok(());
         }
         let statement = context.store.statement(parse.rest, |out| settings.put_parse_context(out));
@@ -155,8 +186,16 @@ impl Session {
         let bind = frontend::bind(frame.body).ok_or_else(|| malformed(b'B'))?;
         let Some(mut desk) = self.desk() else { return Ok(()) };
         desk.stats.binds.increment();
+        if desk.prepared.take_outdated(bind.statement) {
+            desk.refuse(batch, sqlstate::FEATURE_NOT_SUPPORTED, OUTDATED);
+        }
         let name = desk.provide(batch, bind.statement);
-        desk.server.exchange.on_request(Request::Bind, None);
+        desk.in_flight.has_bound = true;
+        let undo = desk
+            .prepared
+            .find(bind.statement)
+            .map(|statement| Undo::Bind { statement: Arc::clone(statement) });
+        desk.server.exchange.on_request(Request::Bind, undo);
         let rest = frame.head.len - frame.available;
         match name {
             Name::AsItIs => batch.pass(frame.available),
@@ -216,6 +255,17 @@ impl Session {
         Ok(())
     }
 
+    /// The statement of the Bind that just failed, if it was one, gives other columns than its
+    /// clients know.
+    pub(super) fn outdate(&mut self) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        if let Some(Undo::Bind { statement }) = server.exchange.failed() {
+            statement.outdate();
+            self.prepared.knows(statement);
+        }
+    }
+
     /// Takes back what was noted of messages that came to nothing.
     pub(super) fn undo(&mut self) {
         let Link::Linked(linked) = &mut self.link else { return };
@@ -226,6 +276,9 @@ impl Session {
         }
     }
 }
+
+/// As PostgreSQL words it: drivers look for it.
+const OUTDATED: &str = "cached plan must not change result type";
 
 /// What a statement is called on the server.
 enum Name {
@@ -262,14 +315,13 @@ impl Desk<'_> {
 
     fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: &Arc<Statement>) {
         note_traits(self.in_flight, self.server, statement.traits());
-        let has = self.server.statements.touch(statement);
-        let may_make_up =
-            has && self.server.exchange.may_make_up() && !self.in_flight.deallocates_all;
+        let presence = self.server.statements.touch(statement);
+        let may_make_up = presence == Presence::Ready
+            && self.server.exchange.may_make_up()
+            && !self.in_flight.deallocates_all;
         let serial = self.server.exchange.next_serial();
-        self.prepared.insert(
-            name.into(),
-            Named { statement: Arc::clone(statement), server: self.server.id(), serial },
-        );
+        self.prepared
+            .insert(name.into(), Named::new(Arc::clone(statement), self.server.id(), serial));
         let undo =
             Undo::Parse { name: name.into(), statement: Arc::clone(statement), sent: !may_make_up };
         if may_make_up {
@@ -277,7 +329,7 @@ impl Desk<'_> {
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
             return;
         }
-        if has {
+        if presence != Presence::Absent {
             // Only the server knows whether it would take it now (pitfall P54): prepared anew.
             self.close_on_server(batch, statement, None);
         }
@@ -306,18 +358,16 @@ impl Desk<'_> {
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
     }
 
-    /// A Parse beyond the client's bound: the server is made to fail, and our words replace its.
-    fn refuse_parse(&mut self, batch: &mut Batch<'_>, max: usize) {
+    /// Fails the segment in words of ours: the server is made to fail, so that it skips to the Sync
+    /// and a block has failed, and its words are replaced.
+    fn refuse(&mut self, batch: &mut Batch<'_>, code: SqlState, text: &str) {
         self.replacements.push(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::SYNTAX_ERROR,
-            message: ClientMessage::new(
-                sqlstate::CONFIGURATION_LIMIT,
-                format!("a client may have at most {max} prepared statements"),
-            )
-            .hint("Raise listen.max_statements_per_client, or close statements that are done."),
+            message: ClientMessage::new(code, text),
         });
-        frontend::put_parse(batch.out, b"", b"max_statements_per_client\0\0\0");
+        batch.gather();
+        frontend::put_parse(batch.out, b"", b"refused by pgweir\0\0\0");
         self.server.statements.unnamed = Unnamed::None;
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
     }
@@ -375,11 +425,15 @@ impl Desk<'_> {
 
     /// Prepares a statement on the server unless it is there.
     fn ensure(&mut self, batch: &mut Batch<'_>, statement: &Arc<Statement>) {
-        if self.server.statements.touch(statement) {
+        let presence = self.server.statements.touch(statement);
+        if presence == Presence::Ready {
             self.stats.statements.increment(StatementOutcome::Hit as usize);
             return;
         }
         batch.gather();
+        if presence == Presence::Outdated {
+            self.close_on_server(batch, statement, None);
+        }
         self.make_room(batch);
         let undo = Undo::Reparse { statement: Arc::clone(statement) };
         self.put_parse(batch, statement, Request::Parse(Verdict::Swallow), undo);
@@ -440,9 +494,9 @@ fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Undone<Undo>)
             prepared.unnamed = if failed { None } else { client };
         }
         Undo::Close { name, statement } => {
-            let named = Named { statement, server: server.id(), serial: 0 };
-            prepared.insert(name, named);
+            prepared.insert(name, Named::new(statement, server.id(), 0));
         }
+        Undo::Bind { .. } => {}
         Undo::Evict { statement } => server.statements.insert(statement, 0),
     }
 }

@@ -30,14 +30,15 @@ use crate::pool::waiter::Waiter;
 use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::worker::current_home;
-use crate::server::exchange::Verdict;
+use crate::server::Server;
+use crate::server::exchange::{Request, Verdict};
 use crate::sql::Traits;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::{self, Severity};
-use crate::wire::sqlstate;
+use crate::wire::{frontend, sqlstate};
 
 /// A session at work.
 pub(super) struct Session {
@@ -130,6 +131,8 @@ pub(super) struct InFlight {
     pub(super) may_commit: bool,
     /// Statements that were prepared before may be gone by the time of what comes behind.
     pub(super) deallocates_all: bool,
+    /// More than Parse and Describe was sent: the server holds something for the client.
+    pub(super) has_bound: bool,
 }
 
 impl InFlight {
@@ -243,6 +246,7 @@ impl Session {
         let mut moved = self.flush_client(cx)?;
         moved |= self.poll_link(cx)?;
         moved |= self.poll_server(cx)?;
+        moved |= self.answer_inbox(cx)?;
         moved |= self.poll_client(cx)?;
         Ok(moved)
     }
@@ -326,6 +330,9 @@ impl Session {
             record.set_link(self.registered.record.id, now);
             self.registered.record.set_link(Some(Arc::clone(record)));
             self.last = Some(server.id());
+            // Whatever a session leaves behind that has a server to itself, seen or not.
+            server.is_dirty |= self.rules.pool_mode == PoolMode::Session;
+            carry_over(server, &self.settings);
         }
         self.record().set_state(ClientState::Active);
         self.link = Link::Linked(Box::new(Linked {
@@ -438,6 +445,15 @@ impl Session {
         })
     }
 
+    /// Answers what waits in the inbox of a client that will have no server for it.
+    fn answer_inbox(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        let before = self.inbox.len();
+        if before > 0 && matches!(self.link, Link::StandIn(_)) {
+            self.take_inbox(cx)?;
+        }
+        Ok(self.inbox.len() != before)
+    }
+
     fn keep(&mut self, mut inbox: Vec<u8>, taken: usize) {
         if taken < inbox.len() {
             inbox.drain(..taken);
@@ -533,6 +549,17 @@ impl Linked {
     fn is_in_block(&self) -> bool {
         self.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle)
     }
+}
+
+/// Puts what carries a client's settings over to its server in front of everything that the client
+/// sends: in the same write, and without a round trip of its own.
+fn carry_over(server: &mut Server, settings: &Arc<Settings>) {
+    let Some(change) = server.change_to(settings) else { return };
+    frontend::put_query(&mut server.outbox, change.as_bytes());
+    server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+    server.applied = Arc::clone(settings);
+    server.applied_is_unknown = false;
+    server.record.set_application_name(settings.value("application_name").unwrap_or_default());
 }
 
 /// Requests that a client may have unanswered before it is read no further.

@@ -329,7 +329,8 @@ impl Drop for Wait {
             return;
         }
         // Served already: the server is in the letter box, and belongs to the next in the queue.
-        if self.pool.core().give_up(self.ticket).is_none()
+        let left = self.pool.core().give_up(self.ticket);
+        if left.is_none()
             && let Some(outcome) = self.waiter.take()
         {
             self.pool.take_back(outcome);

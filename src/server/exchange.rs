@@ -321,6 +321,11 @@ impl<U> Exchange<U> {
         self.undone.drain(..).rev()
     }
 
+    /// What was noted of the message that failed, until it is taken.
+    pub fn failed(&self) -> Option<&U> {
+        self.undone.iter().find(|undone| undone.failed).map(|undone| &undone.undo)
+    }
+
     pub fn has_undone(&self) -> bool {
         !self.undone.is_empty()
     }

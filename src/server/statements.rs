@@ -18,9 +18,22 @@ pub struct Statement {
     /// Where `rest` begins in `identity`.
     rest_at: usize,
     traits: Traits,
+    /// Grows when a server says that its plan is no longer what clients were told it gives: what
+    /// was prepared before is then prepared anew wherever it is used next.
+    generation: AtomicU64,
 }
 
 impl Statement {
+    /// How often it was outdated.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    /// A server refused to go on with what it had prepared (pitfall P83).
+    pub fn outdate(&self) {
+        self.generation.fetch_add(1, Relaxed);
+    }
+
     /// What it is called on servers. No client can reach this name: see [`is_reserved`].
     pub fn name(&self) -> &str {
         &self.name
@@ -112,7 +125,14 @@ impl Store {
     fn new_statement(&self, identity: Vec<u8>, rest_at: usize, traits: Traits) -> Statement {
         let id = self.next.fetch_add(1, Relaxed);
         let name = format!("{PREFIX}{id}").into();
-        Statement { id, name, identity: identity.into(), rest_at, traits }
+        Statement {
+            id,
+            name,
+            identity: identity.into(),
+            rest_at,
+            traits,
+            generation: AtomicU64::new(0),
+        }
     }
 
     /// Statements that somebody holds or held lately.
@@ -139,6 +159,16 @@ struct Prepared {
     statement: Arc<Statement>,
     /// Serial number of its Parse in the exchange.
     serial: u64,
+    generation: u64,
+}
+
+/// Whether a server has a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Ready,
+    /// It has, but must prepare it anew.
+    Outdated,
+    Absent,
 }
 
 /// What a server's unnamed statement is.
@@ -159,14 +189,19 @@ impl Unnamed {
 }
 
 impl Statements {
-    /// True if the server has it; it is then the most recently used.
-    pub fn touch(&mut self, statement: &Statement) -> bool {
-        self.named.to_back(&statement.id).is_some()
+    /// Looks whether the server has it; it is then the most recently used.
+    pub fn touch(&mut self, statement: &Statement) -> Presence {
+        match self.named.to_back(&statement.id) {
+            None => Presence::Absent,
+            Some(prepared) if prepared.generation == statement.generation() => Presence::Ready,
+            Some(_) => Presence::Outdated,
+        }
     }
 
     /// Notes a Parse that is being sent.
     pub fn insert(&mut self, statement: Arc<Statement>, serial: u64) {
-        self.named.insert(statement.id, Prepared { statement, serial });
+        let generation = statement.generation();
+        self.named.insert(statement.id, Prepared { statement, serial, generation });
     }
 
     pub fn remove(&mut self, statement: &Statement) {
@@ -207,6 +242,8 @@ pub enum Undo {
     Unnamed { client: Option<Arc<Statement>>, server: Unnamed },
     /// A Close under a client's name: the statement was still its.
     Close { name: Box<[u8]>, statement: Arc<Statement> },
+    /// A Bind: the statement that it is of.
+    Bind { statement: Arc<Statement> },
     /// A Close of ours, to make room.
     Evict { statement: Arc<Statement> },
 }
@@ -255,11 +292,27 @@ mod tests {
         let (a, b) = (statement(&store, "select 1"), statement(&store, "select 2"));
         statements.insert(Arc::clone(&a), 0);
         statements.insert(Arc::clone(&b), 1);
-        assert!(statements.touch(&a));
+        assert_eq!(statements.touch(&a), Presence::Ready);
 
         assert!(statements.evict(1).is_some_and(|gone| Arc::ptr_eq(&gone, &b)));
         assert!(statements.evict(1).is_none());
-        assert!(!statements.touch(&b));
+        assert_eq!(statements.touch(&b), Presence::Absent);
+    }
+
+    /// P83
+    #[test]
+    fn an_outdated_statement_is_not_ready_on_any_server() {
+        let store = Store::new();
+        let (mut one, mut other) = (Statements::default(), Statements::default());
+        let a = statement(&store, "select 1");
+        one.insert(Arc::clone(&a), 0);
+        other.insert(Arc::clone(&a), 0);
+
+        a.outdate();
+        one.insert(Arc::clone(&a), 1);
+
+        assert_eq!(one.touch(&a), Presence::Ready);
+        assert_eq!(other.touch(&a), Presence::Outdated);
     }
 
     /// P51: what was prepared behind a DEALLOCATE ALL in the same pipeline stays.
@@ -273,7 +326,7 @@ mod tests {
 
         statements.deallocated_all(4);
 
-        assert!(!statements.touch(&a));
-        assert!(statements.touch(&b));
+        assert_eq!(statements.touch(&a), Presence::Absent);
+        assert_eq!(statements.touch(&b), Presence::Ready);
     }
 }

@@ -33,7 +33,6 @@ max_connections = 60
 max_prepared_transactions = 10
 shared_buffers = 32MB
 fsync = off
-synchronous_commit = off
 full_page_writes = off
 max_wal_size = 256MB
 autovacuum = off
