@@ -176,6 +176,10 @@ impl Session {
         }
         let shares = self.shares_statements();
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
+        if linked.is_done {
+            // The server goes back as soon as the client has its answer: this is for the next one.
+            return Ok(Next::Hold);
+        }
         let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
         begin_request(&mut linked.request_since, linked.since, server, tag);
         match tag {

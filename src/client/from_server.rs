@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::time::Instant;
 
 use super::from_client::put_made_up;
+use super::prepared::OUTDATED_ROUTINE;
 use super::serve::{End, Link, Linked, Rest, Session, flush};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
@@ -49,9 +50,6 @@ impl Batch<'_> {
     }
 }
 
-/// The function that raises "cached plan must not change result type". Its text is translated.
-const OUTDATED: &[u8] = b"RevalidateCachedQuery";
-
 /// What a server's bytes led to besides bytes for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
@@ -80,7 +78,10 @@ impl Session {
         }
         match self.read_server(cx)? {
             Read::Nothing => {}
-            Read::Bytes => moved = true,
+            Read::Bytes => {
+                moved = true;
+                self.resume_parse(cx)?;
+            }
             Read::Lost => {
                 self.on_server_lost(cx)?;
                 return Ok(true);
@@ -95,6 +96,19 @@ impl Session {
             self.take_inbox(cx)?;
         }
         Ok(moved)
+    }
+
+    /// Goes on with a Parse that waited for the answers to what was in front of it.
+    fn resume_parse(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        if let Link::Linked(linked) = &mut self.link
+            && linked.awaits_answers
+            && linked.checkout.peek().is_some_and(|server| server.exchange.depth() == 0)
+        {
+            linked.awaits_answers = false;
+            linked.in_flight.deallocates_all = false;
+            return self.take_inbox(cx);
+        }
+        Ok(())
     }
 
     fn read_server(&mut self, cx: &mut TaskContext<'_>) -> Result<Read, End> {
@@ -262,7 +276,7 @@ impl Session {
     ) -> Verdict {
         let fields = ErrorFields::parse(body);
         if fields.sqlstate == Some(sqlstate::FEATURE_NOT_SUPPORTED)
-            && fields.routine == Some(OUTDATED)
+            && fields.routine == Some(OUTDATED_ROUTINE.as_bytes())
         {
             self.outdate();
         }
@@ -376,7 +390,9 @@ impl Session {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
-        linked.in_flight = super::serve::InFlight::default();
+        if server.exchange.depth() == 0 {
+            linked.in_flight = super::serve::InFlight::default();
+        }
         linked.cancel_sent = None;
         let tx = server.exchange.tx();
         if std::mem::take(&mut linked.reset_seen) {

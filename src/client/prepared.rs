@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::from_client::{Batch, Frame, Next, malformed, note_traits};
 use super::serve::{End, InFlight, Link, Replacement, Session};
-use crate::error::{ClientMessage, SqlState};
+use crate::error::ClientMessage;
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Undone, Verdict};
@@ -110,6 +110,11 @@ impl Session {
     ) -> Result<Next, End> {
         let tag = frame.head.tag;
         match tag {
+            b'P' if self.must_await_answers(frame) => {
+                batch.gather();
+                frontend::put_flush(batch.out);
+                return Ok(Next::Hold);
+            }
             b'P' => self.on_parse(batch, frame)?,
             b'B' => self.on_bind(batch, frame)?,
             _ => self.on_named(batch, frame)?,
@@ -122,6 +127,17 @@ impl Session {
         let count = self.prepared.len();
         self.record().prepared_statements.store(count, Relaxed);
         Ok(Next::Go)
+    }
+
+    /// A name is taken, but a DEALLOCATE ALL under way may free it: only its answer tells which
+    /// (pitfall P51). The Parse is held back until then.
+    fn must_await_answers(&mut self, frame: Frame<'_>) -> bool {
+        let Some(parse) = frontend::parse(frame.body) else { return false };
+        let Link::Linked(linked) = &mut self.link else { return false };
+        let is_open = linked.checkout.peek().is_some_and(|server| server.exchange.depth() > 0);
+        linked.awaits_answers =
+            is_open && linked.in_flight.deallocates_all && self.prepared.find(parse.name).is_some();
+        linked.awaits_answers
     }
 
     fn desk(&mut self) -> Option<Desk<'_>> {
@@ -158,7 +174,7 @@ impl Session {
             let text = format!(
                 "a client may have at most {max} prepared statements (max_statements_per_client)"
             );
-            desk.refuse(batch, sqlstate::CONFIGURATION_LIMIT, &text);
+            desk.refuse(batch, ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text));
             return Ok(());
         }
         let statement = context.store.statement(parse.rest, |out| settings.put_parse_context(out));
@@ -171,7 +187,8 @@ impl Session {
         let Some(mut desk) = self.desk() else { return Ok(()) };
         desk.stats.binds.increment();
         if desk.prepared.take_outdated(bind.statement) {
-            desk.refuse(batch, sqlstate::FEATURE_NOT_SUPPORTED, OUTDATED);
+            let message = ClientMessage::new(sqlstate::FEATURE_NOT_SUPPORTED, OUTDATED);
+            desk.refuse(batch, message.routine(OUTDATED_ROUTINE));
         }
         let name = desk.provide(batch, bind.statement);
         desk.in_flight.has_bound = true;
@@ -261,7 +278,8 @@ impl Session {
     }
 }
 
-/// As PostgreSQL words it: drivers look for it.
+/// As PostgreSQL words it, and where it raises it: drivers look for it there.
+pub(super) const OUTDATED_ROUTINE: &str = "RevalidateCachedQuery";
 const OUTDATED: &str = "cached plan must not change result type";
 
 /// What a statement is called on the server.
@@ -300,7 +318,9 @@ impl Desk<'_> {
     fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: &Arc<Statement>) {
         note_traits(self.in_flight, self.server, statement.traits());
         let presence = self.server.statements.touch(statement);
-        let may_make_up = presence == Presence::Ready && self.server.exchange.may_make_up();
+        let may_make_up = presence == Presence::Ready
+            && self.server.exchange.may_make_up()
+            && !self.in_flight.deallocates_all;
         let serial = self.server.exchange.next_serial();
         self.prepared
             .insert(name.into(), Named::new(Arc::clone(statement), self.server.id(), serial));
@@ -342,11 +362,11 @@ impl Desk<'_> {
 
     /// Fails the segment in words of ours: the server is made to fail, so that it skips to the Sync
     /// and a block has failed, and its words are replaced.
-    fn refuse(&mut self, batch: &mut Batch<'_>, code: SqlState, text: &str) {
+    fn refuse(&mut self, batch: &mut Batch<'_>, message: ClientMessage) {
         self.replacements.push(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::SYNTAX_ERROR,
-            message: ClientMessage::new(code, text),
+            message,
         });
         batch.gather();
         frontend::put_parse(batch.out, b"", b"refused by pgweir\0\0\0");

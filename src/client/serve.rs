@@ -101,8 +101,10 @@ pub(super) struct Linked {
     pub(super) quiet_since: Instant,
     /// What is still to come of a server's frame whose front was taken.
     pub(super) server_rest: Rest,
-    /// What the requests since the last `ReadyForQuery` may do.
+    /// What the requests since the last time that nothing was owed may do.
     pub(super) in_flight: InFlight,
+    /// A Parse waits until everything in front of it is answered.
+    pub(super) awaits_answers: bool,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     /// Errors of the server that the client gets in words of ours.
@@ -123,17 +125,27 @@ pub(super) struct Rest {
     pub(super) verdict: Verdict,
 }
 
+impl Rest {
+    /// A frame has gone to the client in part: nothing may come in between.
+    pub(super) const fn is_cut(self) -> bool {
+        self.len > 0 && matches!(self.verdict, Verdict::Forward)
+    }
+}
+
 /// What the requests in flight may do, should the server be lost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct InFlight {
     pub(super) may_commit: bool,
     /// More than Parse and Describe was sent: the server holds something for the client.
     pub(super) has_bound: bool,
+    /// Statements that were prepared before may be gone by the time of what comes behind.
+    pub(super) deallocates_all: bool,
 }
 
 impl InFlight {
     /// Adds a request that was sent while the server's transaction status was `tx`.
     pub(super) fn add(&mut self, traits: Traits, tx: TxStatus) {
+        self.deallocates_all |= traits.deallocates_all();
         self.may_commit |= match tx {
             TxStatus::Idle => traits.may_write() || traits.several_statements(),
             TxStatus::Block => traits.ends_block() || traits.several_statements(),
@@ -223,7 +235,8 @@ impl Session {
                         self.alarm.release();
                         return Poll::Pending;
                     }
-                    if let Err(end) = self.on_alarm() {
+                    // What was over may have left a stand-in to answer what waits in the inbox.
+                    if let Err(end) = self.on_alarm().and_then(|()| self.take_inbox(cx)) {
                         return Poll::Ready(end);
                     }
                 }
@@ -235,6 +248,7 @@ impl Session {
     fn step(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         if self.record().bell.has_rung() {
             self.on_bell()?;
+            self.take_inbox(cx)?;
         }
         let mut moved = self.flush_client(cx)?;
         moved |= self.poll_link(cx)?;
@@ -335,6 +349,7 @@ impl Session {
             quiet_since: now,
             server_rest: Rest { len: 0, verdict: Verdict::Forward },
             in_flight: InFlight::default(),
+            awaits_answers: false,
             reset_seen: false,
             replacements: Vec::new(),
             last_words: None,
@@ -461,6 +476,8 @@ impl Session {
             Link::Waiting(_) | Link::Proving { .. } => self.inbox.len() < HOLD_LEN,
             Link::Linked(linked) => {
                 !linked.is_broken
+                    && !linked.is_done
+                    && !linked.awaits_answers
                     && linked.checkout.server().is_some_and(|server| {
                         server.outbox.is_empty() && server.exchange.depth() < DEPTH_MAX
                     })

@@ -118,6 +118,11 @@ pub fn put_sync(out: &mut Vec<u8>) {
     put(out, b'S', |_| {});
 }
 
+/// Appends a Flush.
+pub fn put_flush(out: &mut Vec<u8>) {
+    put(out, b'H', |_| {});
+}
+
 /// Appends a Terminate.
 pub fn put_terminate(out: &mut Vec<u8>) {
     put(out, b'X', |_| {});

@@ -1,1 +1,25 @@
 //! The integration tests: one binary, a module per behaviour.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    dead_code,
+    reason = "test code: what goes wrong is to be seen at once"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod auth;
+mod cancel;
+mod copy;
+mod loss;
+mod pipelines;
+mod pooling;
+mod prepared;
+mod startup;
+mod state;

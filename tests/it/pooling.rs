@@ -1,0 +1,396 @@
+//! Lending servers: who gets one, when, and what becomes of it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::messages::query;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
+use crate::support::wait::wait_until;
+
+const ONE: &str = "pool.size = 1\n";
+
+/// A client that holds a server in an open block.
+fn holder(proxy: &Proxy) -> Client {
+    let mut client = proxy.client();
+    assert_eq!(client.ask("begin").status(), Some('T'));
+    client
+}
+
+#[test]
+fn servers_are_shared_and_never_more_than_size_and_overflow() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2\npool.max_overflow = 1");
+    let mut clients: Vec<_> = (0..12).map(|_| proxy.client()).collect();
+
+    for client in &mut clients {
+        client.send(&query("select pg_sleep(0.05), pg_backend_pid()"));
+    }
+    wait_until("three servers are at work", || proxy.pool().servers.active == 3);
+    assert_eq!(postgres.connections(), 3);
+    for client in &mut clients {
+        assert_eq!(client.read_ready(1).tags(), "TDCZI");
+    }
+
+    assert_eq!(proxy.pool().servers.total(), 3);
+}
+
+/// P36: strict order of arrival, however many wait.
+#[test]
+fn a_hundred_waiters_are_served_in_the_order_of_their_arrival() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    postgres.client().value("create table arrivals (at serial, who int)");
+    postgres.client().value("grant all on arrivals, arrivals_at_seq to app");
+    let mut holder = holder(&proxy);
+    let mut waiters: Vec<_> = (0..100).map(|_| proxy.client()).collect();
+
+    for (number, client) in waiters.iter_mut().enumerate() {
+        client.send(&query(&format!("insert into arrivals (who) values ({number})")));
+        proxy.wait_for_waiting(number + 1);
+    }
+    holder.ask("commit");
+    for client in &mut waiters {
+        assert_eq!(client.read_ready(1).tags(), "CZI");
+    }
+
+    let served = holder.value("select who from arrivals order by at");
+    let expected: Vec<_> = (0..100).map(|number: u32| number.to_string()).collect();
+    assert_eq!(served, expected.join(" "));
+}
+
+#[test]
+fn a_waiter_that_goes_away_leaves_the_queue_to_those_behind() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut holder = holder(&proxy);
+    let (mut gone, mut stays) = (proxy.client(), proxy.client());
+    gone.send(&query("select 'gone'"));
+    proxy.wait_for_waiting(1);
+    stays.send(&query("select 'stays'"));
+    proxy.wait_for_waiting(2);
+
+    gone.vanish();
+    proxy.wait_for_waiting(1);
+    holder.ask("commit");
+
+    assert_eq!(stays.read_ready(1).values(), "stays");
+    assert_eq!(proxy.pool().stats.queries.value(), 3);
+}
+
+/// P84, P85: an error that says why, with numbers and with what to do, and the session goes on.
+#[test]
+fn a_wait_that_is_too_long_is_an_error_with_its_reason() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.timeout = '200ms'");
+    let mut holder = holder(&proxy);
+    let mut waiter = proxy.client();
+
+    let begun = Instant::now();
+    let reply = waiter.ask("select 1");
+
+    let waited = begun.elapsed();
+    assert!(waited >= Duration::from_millis(200) && waited < Duration::from_secs(2), "{waited:?}");
+    assert_eq!(reply.tags(), "EZI");
+    let error = reply.error();
+    assert_eq!((error.severity(), error.code()), ("ERROR", "53300"));
+    assert_eq!(
+        error.message(),
+        "query_wait_timeout: no server of domain \"main\" (read_write) became free within 200ms"
+    );
+    for number in ["size 1", "max_overflow 0", "in use 1", "waiting 1", "longest loan"] {
+        assert!(error.detail().contains(number), "{error:?} lacks {number:?}");
+    }
+    assert!(error.hint().contains("pool.size"), "{error:?}");
+    holder.ask("commit");
+    assert_eq!(waiter.value("select 1"), "1");
+}
+
+/// P85: no server because the host is not there is another error than a full pool.
+#[test]
+fn a_host_that_cannot_be_reached_is_not_reported_as_a_full_pool() {
+    let proxy = Proxy::before("127.0.0.1:1", "listen.login_timeout = '400ms'");
+
+    let error = proxy.try_client_with(&[]).unwrap_err();
+
+    assert_eq!((error.severity(), error.code()), ("FATAL", "08001"));
+    assert!(error.message().contains("no primary of domain \"main\""), "{error:?}");
+    assert!(error.detail().contains("127.0.0.1:1"), "{error:?}");
+}
+
+#[test]
+fn a_queue_that_is_full_refuses_one_more() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.max_waiting = 1");
+    let mut holder = holder(&proxy);
+    let (mut first, mut second) = (proxy.client(), proxy.client());
+    first.send(&query("select 'first'"));
+    proxy.wait_for_waiting(1);
+
+    let refused = second.ask("select 'second'");
+
+    assert_eq!(refused.code(), "53300");
+    assert!(refused.error().message().contains("max_waiting"), "{refused:?}");
+    holder.ask("commit");
+    assert_eq!(first.read_ready(1).values(), "first");
+    assert_eq!(second.value("select 'second'"), "second");
+}
+
+#[test]
+fn servers_beyond_size_are_closed_when_they_have_been_idle_for_overflow_linger() {
+    let postgres = Postgres::start();
+    let config = "pool.size = 1\npool.max_overflow = 2\npool.overflow_linger = '100ms'";
+    let proxy = Proxy::start(&postgres, config);
+    let mut holders = [holder(&proxy), holder(&proxy), holder(&proxy)];
+    assert_eq!(postgres.connections(), 3);
+
+    for holder in &mut holders {
+        holder.ask("commit");
+    }
+
+    proxy.wait_for_pool("one server is left", |pool| pool.servers.total() == 1);
+    wait_until("PostgreSQL sees it", || postgres.connections() == 1);
+}
+
+#[test]
+fn min_servers_are_there_before_a_client_is() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 4\npool.min = 3");
+
+    proxy.wait_for_pool("three are idle", |pool| pool.servers.idle == 3);
+
+    assert_eq!(postgres.connections(), 3);
+}
+
+#[test]
+fn min_servers_that_die_are_replaced() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.min = 1");
+    proxy.wait_for_pool("one is idle", |pool| pool.servers.idle == 1);
+    let before = proxy.observe().servers()[0].remote_pid;
+
+    postgres.client().value(&format!("select pg_terminate_backend({before})"));
+
+    wait_until("another is idle", || {
+        let servers = proxy.observe().servers();
+        servers.len() == 1 && servers[0].remote_pid != before
+    });
+}
+
+#[test]
+fn a_server_idle_for_idle_timeout_is_closed_down_to_min() {
+    let postgres = Postgres::start();
+    let config = "pool.size = 3\npool.min = 1\npool.idle_timeout = '100ms'";
+    let proxy = Proxy::start(&postgres, config);
+    let mut holders = [holder(&proxy), holder(&proxy), holder(&proxy)];
+    for holder in &mut holders {
+        holder.ask("commit");
+    }
+
+    proxy.wait_for_pool("one is left", |pool| pool.servers.total() == 1);
+}
+
+#[test]
+fn a_server_older_than_recycle_is_replaced() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.recycle = '300ms'");
+    let mut client = proxy.client();
+    let first = client.pid();
+
+    wait_until("another one answers", || client.pid() != first);
+
+    assert_eq!(postgres.connections(), 1);
+}
+
+/// P33: the next client notices nothing, and all that died are gone.
+#[test]
+fn servers_that_died_idle_are_replaced_unseen() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 3");
+    let mut holders = [holder(&proxy), holder(&proxy), holder(&proxy)];
+    for holder in &mut holders {
+        holder.ask("commit");
+    }
+    postgres
+        .client()
+        .value("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
+    wait_until("they are gone", || postgres.connections() == 0);
+
+    for holder in &mut holders {
+        assert_eq!(holder.value("select 1"), "1");
+    }
+}
+
+/// A server that neither closes nor answers is found out before it is lent.
+#[test]
+fn pre_ping_replaces_a_server_that_no_longer_answers() {
+    use crate::support::fake_server::FakeServer;
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        let mut is_dumb = false;
+        while let Some(message) = peer.read_to(b'Q').filter(|_| !is_dumb) {
+            if message.body == b"\0" {
+                peer.send(b'I', b"");
+            } else {
+                peer.row(&peer.number.to_string());
+                peer.complete("SELECT 1");
+                // The first connection says nothing after its first statement.
+                is_dumb = peer.number == 0;
+            }
+            peer.ready(b'I');
+        }
+        peer.read();
+    });
+    let config = "pool.size = 1\npool.pre_ping_idle = '0s'\npool.connect_timeout = '300ms'";
+    let proxy = Proxy::before(&server.host(), config);
+    let mut client = proxy.client();
+    assert_eq!(client.value("select 1"), "0");
+
+    assert_eq!(client.value("select 1"), "1");
+}
+
+const TWO_POOLS: &str = "\
+    pool.size = 2\n\
+    [domains.second]\n\
+    database = 'other_db'\n\
+    user = 'app_two'\n";
+
+fn two_pools(postgres: &Postgres, more: &str) -> Proxy {
+    let host = postgres.host();
+    Proxy::start(postgres, &format!("{TWO_POOLS}hosts = ['{host}']\n{more}"))
+}
+
+fn second(proxy: &Proxy) -> Client {
+    proxy.client_with(&[("database", "second")])
+}
+
+/// P36: a cap over a host holds for all its pools, and an idle server makes way.
+#[test]
+fn under_a_cap_of_the_host_an_idle_server_makes_way_for_another_pool() {
+    let postgres = Postgres::start();
+    let cap = format!("[hosts.'{}']\nmax_connections = 1", postgres.host());
+    let proxy = two_pools(&postgres, &cap);
+    let mut first = proxy.client();
+    let mut other = second(&proxy);
+
+    for _ in 0..3 {
+        assert_eq!(first.value("select current_user"), "app");
+        assert_eq!(other.value("select current_user"), "app_two");
+        assert_eq!(postgres.connections(), 1);
+    }
+}
+
+#[test]
+fn under_a_cap_a_pool_that_is_at_work_makes_way_for_an_older_waiter() {
+    let postgres = Postgres::start();
+    let cap = format!("[hosts.'{}']\nmax_connections = 1", postgres.host());
+    let proxy = two_pools(&postgres, &cap);
+    let mut other = second(&proxy);
+    let mut busy = holder(&proxy);
+
+    other.send(&query("select 'served'"));
+    wait_until("it waits", || proxy.observe().pools().iter().any(|pool| pool.clients_waiting == 1));
+    busy.ask("commit");
+
+    assert_eq!(other.read_ready(1).values(), "served");
+}
+
+#[test]
+fn a_cap_of_the_domain_holds_over_its_users() {
+    let postgres = Postgres::start();
+    let host = postgres.host();
+    let config =
+        format!("[domains.own]\nhosts = ['{host}']\ndatabase = 'other_db'\nmax_connections = 2\n");
+    let proxy = Proxy::start(&postgres, &config);
+    let user = |user: &str| proxy.client_with(&[("database", "own"), ("user", user)]);
+    let mut clients = [user("app"), user("app_two"), user("app"), user("app_two")];
+
+    for client in &mut clients {
+        client.send(&query("select pg_sleep(0.1)"));
+    }
+    wait_until("two are at work", || {
+        let pools = proxy.observe().pools();
+        pools.iter().map(|pool| pool.servers.active).sum::<usize>() == 2
+    });
+    assert_eq!(postgres.connections(), 2);
+    for client in &mut clients {
+        assert_eq!(client.read_ready(1).tags(), "TDCZI");
+        assert!(postgres.connections() <= 2);
+    }
+}
+
+#[test]
+fn a_cap_of_a_user_holds_over_domains() {
+    let postgres = Postgres::start();
+    let more = "[domains.second.pool]\nsize = 1\n[users.app]\nmax_connections = 1";
+    let host = postgres.host();
+    let config = format!(
+        "[domains.second]\nhosts = ['{host}']\ndatabase = 'other_db'\nuser = 'app'\n{more}"
+    );
+    let proxy = Proxy::start(&postgres, &config);
+    let mut first = holder(&proxy);
+    let mut waiter = proxy.connect();
+    waiter.send(&crate::support::messages::startup(&[("user", "app"), ("database", "second")]));
+    wait_until("it waits", || {
+        proxy
+            .observe()
+            .pools()
+            .iter()
+            .any(|pool| pool.clients_waiting == 1 || pool.servers.login == 1)
+    });
+    assert_eq!(postgres.connections(), 1);
+
+    first.ask("commit");
+
+    waiter.finish_login().unwrap();
+    assert_eq!(waiter.value("select current_database()"), "other_db");
+    assert_eq!(postgres.connections(), 1);
+}
+
+/// P29, P70: what a client left open is gone, and the next one sees nothing of it.
+#[test]
+fn a_client_that_vanishes_in_a_block_leaves_nothing_behind() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut gone = proxy.client();
+    gone.ask("begin");
+    gone.ask("create table left_behind ()");
+
+    gone.vanish();
+
+    let mut next = proxy.client();
+    assert_eq!(next.value("select to_regclass('left_behind') is null"), "t");
+    wait_until("one connection is left", || postgres.connections() == 1);
+}
+
+#[test]
+fn a_client_that_vanishes_in_the_middle_of_a_result_leaves_nothing_behind() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut gone = proxy.client();
+    gone.send(&query("select repeat('x', 1000) from generate_series(1, 1000000)"));
+    assert_eq!(gone.read().tag, b'T');
+
+    gone.vanish();
+
+    assert_eq!(proxy.client().ask("select 'mine'").tags(), "TDCZI");
+    proxy.wait_for_pool("one server", |pool| pool.servers.total() == 1);
+}
+
+/// A session that comes back gets the server it had, if that is idle.
+#[test]
+fn a_session_prefers_the_server_that_it_had_last() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "runtime.workers = 1\npool.size = 2");
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.ask("begin");
+    let servers = [one.pid(), two.pid()];
+    one.ask("commit");
+    assert_ne!(servers[0], servers[1]);
+
+    for _ in 0..5 {
+        assert_eq!([one.pid(), two.pid()], servers);
+    }
+}

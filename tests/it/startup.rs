@@ -1,0 +1,248 @@
+//! From the first byte to the first `ReadyForQuery`.
+
+use crate::support::messages::{
+    gssenc_request, message, packet, query, ssl_request, startup, startup_version, sync,
+};
+use crate::support::postgres::{DATABASE, Postgres, USER};
+use crate::support::proxy::Proxy;
+
+const LOGIN: [(&str, &str); 2] = [("user", USER), ("database", "main")];
+
+/// P11: a startup packet and the first query, each byte in a packet of its own.
+#[test]
+fn a_client_that_sends_one_byte_at_a_time_is_served() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+    let mut client = proxy.connect();
+
+    for byte in startup(&LOGIN) {
+        client.send(&[byte]);
+    }
+    client.finish_login().unwrap();
+    for byte in query("select 42") {
+        client.send(&[byte]);
+    }
+
+    assert_eq!(client.read_ready(1).values(), "42");
+}
+
+/// P11: what is wrong with a startup packet is told.
+#[test]
+fn a_malformed_startup_packet_is_refused_with_its_reason() {
+    let proxy = Proxy::before("127.0.0.1:1", "");
+    let version = 3_u32 << 16;
+    let with = |rest: &[u8]| packet(&[&version.to_be_bytes(), rest].concat());
+    let cases = [
+        (packet(&[0; 3]), "invalid length"),
+        (u32::MAX.to_be_bytes().to_vec(), "invalid length"),
+        (0x7fff_ffff_u32.to_be_bytes().to_vec(), "invalid length"),
+        (packet(&[0; 10_000]), "invalid length"),
+        (with(b"user\0app\0"), "terminator"),
+        (with(b"user\0app\0\0more"), "terminator"),
+        (with(b"\0"), "no PostgreSQL user name"),
+        (startup_version((2, 0), &LOGIN), "unsupported frontend protocol 2.0"),
+        (startup_version((4, 0), &LOGIN), "unsupported frontend protocol 4.0"),
+    ];
+
+    for (bytes, reason) in cases {
+        let mut client = proxy.connect();
+        client.send(&bytes);
+
+        let error = client.read_fatal();
+
+        assert!(error.message().contains(reason), "{error:?} does not contain {reason:?}");
+        assert_eq!(error.code(), "08P01");
+    }
+}
+
+/// P10: messages that have no place before a login.
+#[test]
+fn a_query_in_the_place_of_a_startup_packet_ends_the_connection() {
+    let proxy = Proxy::before("127.0.0.1:1", "");
+    for bytes in [query("select 1"), sync(), message(b'p', b"secret\0")] {
+        let mut client = proxy.connect();
+        client.send(&bytes);
+
+        assert_eq!(client.read_fatal().code(), "08P01");
+    }
+}
+
+/// P12, P78: both kinds of encryption are declined, one after the other, and the login goes on.
+#[test]
+fn a_client_that_asks_for_gssenc_and_then_for_ssl_is_served_in_plain() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+    let mut client = proxy.connect();
+
+    client.send(&gssenc_request());
+    assert_eq!(client.read_byte(), b'N');
+    client.send(&ssl_request());
+    assert_eq!(client.read_byte(), b'N');
+    client.send(&startup(&LOGIN));
+
+    client.finish_login().unwrap();
+    assert_eq!(client.value("select 1"), "1");
+}
+
+/// P12: a client that does nothing but ask is not answered for ever.
+#[test]
+fn encryption_that_is_asked_for_again_and_again_ends_the_connection() {
+    let proxy = Proxy::before("127.0.0.1:1", "");
+    let mut client = proxy.connect();
+    for _ in 0..3 {
+        client.send(&ssl_request());
+        assert_eq!(client.read_byte(), b'N');
+    }
+
+    assert_eq!(client.read_fatal().code(), "08P01");
+}
+
+/// P7: somebody in between may have put it there.
+#[test]
+fn plain_data_behind_an_ssl_request_ends_the_connection() {
+    let proxy = Proxy::before("127.0.0.1:1", "");
+    for request in [ssl_request(), gssenc_request()] {
+        let mut client = proxy.connect();
+
+        client.send(&[request, startup(&LOGIN)].concat());
+
+        let error = client.read_fatal();
+        assert_eq!(error.code(), "08P01");
+        assert!(error.message().contains("unencrypted data"), "{error:?}");
+    }
+}
+
+/// P16: 3.2 and protocol options are answered by one message, and the login goes on in 3.0.
+#[test]
+fn a_newer_protocol_is_negotiated_exactly_once() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+    let mut client = proxy.connect();
+    let login = [LOGIN[0], LOGIN[1], ("_pq_.frob", "1")];
+
+    client.send(&startup_version((3, 2), &login));
+    let reply = client.finish_login().unwrap();
+
+    let negotiated: Vec<_> = reply.0.iter().filter(|message| message.tag == b'v').collect();
+    assert_eq!(negotiated.len(), 1, "{reply:?}");
+    assert_eq!(negotiated[0].body, b"\0\0\0\0\0\0\0\x01_pq_.frob\0");
+    assert_eq!(client.key.1.len(), 4);
+    assert_eq!(client.value("select 1"), "1");
+}
+
+#[test]
+fn protocol_3_0_is_not_negotiated() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+    let mut client = proxy.connect();
+
+    client.send(&startup(&LOGIN));
+
+    assert!(!client.finish_login().unwrap().tags().contains('v'));
+}
+
+/// P79: what `options` and other parameters ask for is what the server has.
+#[test]
+fn startup_settings_reach_the_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1");
+    let mut other = proxy.client();
+    let mut client = proxy.client_with(&[
+        ("options", r"-c work_mem=3MB --search-path=a,\ b -cstatement_timeout=7s"),
+        ("extra_float_digits", "2"),
+        ("application_name", "my app"),
+        ("DateStyle", "German"),
+    ]);
+
+    let settings = "select current_setting('work_mem'), current_setting('search_path'), \
+                    current_setting('statement_timeout'), current_setting('extra_float_digits'), \
+                    current_setting('application_name'), current_setting('datestyle')";
+    assert_eq!(client.ask(settings).rows(), [["3MB", "a, b", "7s", "2", "my app", "German, DMY"]]);
+
+    // Nothing of it is there for the next client of the same server.
+    let theirs = other.ask(settings).rows();
+    assert_eq!(theirs, [["4MB", "\"$user\", public", "0", "1", "", "ISO, MDY"]]);
+    assert_eq!(client.parameters["DateStyle"], "German, DMY");
+    assert_eq!(client.parameters["application_name"], "my app");
+}
+
+#[test]
+fn a_startup_parameter_that_the_server_does_not_know_is_refused_in_its_words() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+
+    let error = proxy.try_client_with(&[("no_such_setting", "1")]).unwrap_err();
+
+    assert_eq!(error.severity(), "FATAL");
+    assert_eq!(error.code(), "42704");
+    assert_eq!(error.message(), "unrecognized configuration parameter \"no_such_setting\"");
+    // The server that refused it is of use to others.
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+#[test]
+fn a_startup_value_that_the_server_does_not_take_is_refused_in_its_words() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+
+    let error = proxy.try_client_with(&[("work_mem", "lots")]).unwrap_err();
+
+    assert_eq!(error.code(), "22023");
+    assert!(error.message().contains("work_mem"), "{error:?}");
+}
+
+/// What a client is told about its server is what the server said.
+#[test]
+fn the_greeting_has_the_parameters_of_the_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+    let direct = postgres.client();
+
+    let client = proxy.client();
+
+    let mut expected = direct.parameters.clone();
+    expected.insert("application_name".into(), String::new());
+    expected.insert("is_superuser".into(), "off".into());
+    expected.insert("session_authorization".into(), USER.into());
+    assert_eq!(client.parameters, expected);
+    // No backend has such a number: nobody can terminate a stranger by it.
+    assert!(client.key.0 > 4_194_304, "{}", client.key.0);
+}
+
+#[test]
+fn a_domain_is_found_by_its_name_by_its_database_and_by_the_catch_all() {
+    let postgres = Postgres::start();
+    let catch_all = format!("[domains.'*']\nhosts = ['{}']\nuser = 'app'", postgres.host());
+    let proxy = Proxy::start(&postgres, &catch_all);
+
+    for (asked, got) in [("main", DATABASE), (DATABASE, DATABASE), ("other_db", "other_db")] {
+        let mut client = proxy.client_with(&[("database", asked)]);
+        assert_eq!(client.value("select current_database()"), got, "{asked}");
+    }
+}
+
+#[test]
+fn a_database_that_is_not_there_is_refused_by_name() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+
+    let error = proxy.try_client_with(&[("database", "nowhere")]).unwrap_err();
+
+    assert_eq!((error.severity(), error.code()), ("FATAL", "3D000"));
+    assert!(error.message().contains("no such database: nowhere"), "{error:?}");
+}
+
+/// P17: a health check of a balancer.
+#[test]
+fn a_client_that_connects_and_goes_leaves_nothing_behind() {
+    let proxy = Proxy::before("127.0.0.1:1", "");
+    for _ in 0..5 {
+        drop(proxy.connect());
+        proxy.connect().vanish();
+    }
+
+    crate::support::wait::wait_until("no client is left", || {
+        let process = proxy.observe().process();
+        process.stats.accepted.value() == 10 && process.clients_connected == 0
+    });
+}

@@ -1,0 +1,322 @@
+//! What a session sets on a server: carried with it, or gone; never another session's.
+
+use crate::support::messages::{extended, query};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
+
+const ONE: &str = "pool.size = 1\n";
+
+fn show(client: &mut Client, name: &str) -> String {
+    client.value(&format!("show {name}"))
+}
+
+/// What PostgreSQL reports follows its session to any server.
+#[test]
+fn reported_settings_follow_the_session_from_server_to_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.value("set timezone to 'Asia/Tokyo'");
+    client.value("set datestyle to 'SQL, DMY'");
+    client.value("set application_name to 'it''s \\ mine'");
+    let first = client.pid();
+
+    let mut blockers: Vec<_> = (0..2).map(|_| proxy.client()).collect();
+    blockers.iter_mut().for_each(|blocker| {
+        blocker.ask("begin");
+    });
+    let at = blockers.iter_mut().position(|blocker| blocker.pid() != first).unwrap();
+    blockers[at].ask("rollback");
+
+    assert_ne!(client.pid(), first);
+    assert_eq!(show(&mut client, "timezone"), "Asia/Tokyo");
+    assert_eq!(show(&mut client, "datestyle"), "SQL, DMY");
+    assert_eq!(show(&mut client, "application_name"), "it's \\ mine");
+    assert_eq!(show(&mut other, "timezone"), "UTC");
+    assert_eq!(show(&mut other, "datestyle"), "ISO, MDY");
+    assert_eq!(show(&mut other, "application_name"), "");
+}
+
+/// P45, P88: what is rolled back was never set.
+#[test]
+fn a_set_that_is_rolled_back_is_not_carried() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.value("set timezone to 'Asia/Tokyo'");
+    for text in [
+        "begin; set timezone to 'Europe/Rome'; rollback",
+        "begin; set local timezone to 'Europe/Rome'; commit",
+        "begin; savepoint a; set timezone to 'Europe/Rome'; rollback to a; commit",
+        "begin; set timezone to 'Europe/Rome'; select 1/0",
+        "rollback",
+    ] {
+        client.ask(text);
+    }
+
+    assert_eq!(show(&mut other, "timezone"), "UTC");
+    assert_eq!(show(&mut client, "timezone"), "Asia/Tokyo");
+}
+
+/// P86: the RESET of one setting does not forget another.
+#[test]
+fn a_reset_of_one_setting_keeps_the_others() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.value("set timezone to 'Asia/Tokyo'; set datestyle to 'SQL, DMY'");
+
+    client.value("begin; set timezone to 'Europe/Rome'; reset datestyle; commit");
+
+    assert_eq!(show(&mut other, "timezone"), "UTC");
+    assert_eq!(show(&mut client, "timezone"), "Europe/Rome");
+    assert_eq!(show(&mut client, "datestyle"), "ISO, MDY");
+}
+
+/// RESET goes back to what the client asked for at startup, as it does without a pooler.
+#[test]
+fn reset_all_and_discard_all_go_back_to_the_startup_values() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let startup = [
+        ("TimeZone", "Asia/Tokyo"),
+        ("application_name", "mine"),
+        ("options", "-c work_mem=3MB -c search_path=here"),
+    ];
+    for reset in ["reset all", "discard all"] {
+        let (mut client, mut other) = (proxy.client_with(&startup), proxy.client());
+        client.value("set timezone to 'Europe/Rome'; set application_name to 'other'");
+
+        client.value(reset);
+
+        for _ in 0..2 {
+            assert_eq!(show(&mut client, "timezone"), "Asia/Tokyo", "{reset}");
+            assert_eq!(show(&mut client, "application_name"), "mine", "{reset}");
+            assert_eq!(show(&mut client, "work_mem"), "3MB", "{reset}");
+            assert_eq!(show(&mut client, "search_path"), "here", "{reset}");
+            assert_eq!(show(&mut other, "timezone"), "UTC", "{reset}");
+            assert_eq!(show(&mut other, "work_mem"), "4MB", "{reset}");
+        }
+    }
+}
+
+/// The client is told what it has, not what the server fell back to.
+#[test]
+fn a_reset_reports_the_startup_value_to_the_client() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client_with(&[("TimeZone", "Asia/Tokyo")]);
+    client.value("set timezone to 'Europe/Rome'");
+
+    let reply = client.ask("reset timezone");
+
+    let told = reply.parameters().into_iter().rfind(|(name, _)| name == "TimeZone");
+    assert_eq!(told.unwrap().1, "Asia/Tokyo");
+    assert_eq!(show(&mut client, "timezone"), "Asia/Tokyo");
+}
+
+/// P73: a client is told what changes for it, and only that.
+#[test]
+fn a_client_hears_of_its_own_settings_alone() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+
+    let told = client.ask("set timezone to 'Asia/Tokyo'").parameters();
+    assert_eq!(told, [("TimeZone".to_owned(), "Asia/Tokyo".to_owned())]);
+    assert_eq!(other.ask("select 1").parameters(), []);
+    assert_eq!(client.ask("select 1").parameters(), []);
+}
+
+/// P44: the server's own spelling is taken over once, and costs nothing from then on.
+#[test]
+fn a_setting_that_the_server_spells_otherwise_is_not_set_again_and_again() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client_with(&[("DateStyle", "iso"), ("TimeZone", "utc")]);
+    assert_eq!(client.parameters["DateStyle"], "ISO, MDY");
+    client.value("select 1");
+    let before = proxy.pool().stats.bytes_sent.value();
+    let reply = client.ask("select 1");
+
+    // T, D, C and Z of one row of one column, and nothing swallowed that would have been read.
+    let size: usize = reply.0.iter().map(|message| message.body.len() + 5).sum();
+    assert_eq!(proxy.pool().stats.bytes_sent.value() - before, size as u64);
+    assert_eq!(reply.parameters(), []);
+    assert_eq!(show(&mut client, "datestyle"), "ISO, MDY");
+}
+
+/// P44: values that have to be quoted, empty ones, and a list.
+#[test]
+fn startup_values_of_any_kind_reach_the_server_unmangled() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let long = "x".repeat(60);
+    for (name, value, shown) in [
+        ("search_path", r#""a,b", "", c"#, r#""a,b", "", c"#),
+        ("application_name", "", ""),
+        ("application_name", "it's a \\ \"name\"", "it's a \\ \"name\""),
+        ("application_name", long.as_str(), long.as_str()),
+    ] {
+        let (mut client, mut other) =
+            (proxy.client_with(&[(name, value)]), proxy.client_with(&[("TimeZone", "Asia/Tokyo")]));
+        for _ in 0..2 {
+            assert_eq!(show(&mut client, name), shown);
+            assert_eq!(show(&mut other, "timezone"), "Asia/Tokyo");
+        }
+    }
+}
+
+/// What leaves state behind that PostgreSQL does not report, and how to look for it.
+const LEAVES: [(&str, &str, &str); 13] = [
+    ("set work_mem to '1MB'", "show work_mem", "4MB"),
+    ("select set_config('work_mem', '1MB', false)", "show work_mem", "4MB"),
+    ("set role app_two", "select current_user", "app"),
+    ("set my.own to 'x'", "select coalesce(current_setting('my.own', true), '')", ""),
+    ("create temp table t ()", "select to_regclass('pg_temp.t') is null", "t"),
+    ("create temporary view v as select 1", "select to_regclass('v') is null", "t"),
+    ("select 1 as n into temp t", "select to_regclass('pg_temp.t') is null", "t"),
+    ("prepare p as select 1", "select count(*) from pg_prepared_statements", "0"),
+    ("listen here", "select count(*) from pg_listening_channels()", "0"),
+    (
+        "select pg_advisory_lock(42)",
+        "select count(*) from pg_locks where locktype = 'advisory'",
+        "0",
+    ),
+    ("declare c cursor with hold for select 1", "select count(*) from pg_cursors", "0"),
+    ("do $$ begin perform set_config('work_mem', '1MB', false); end $$", "show work_mem", "4MB"),
+    ("begin; set session work_mem to '1MB'; commit", "show work_mem", "4MB"),
+];
+
+/// Leaves each kind of state behind in one session, and looks for it in another.
+fn assert_isolated(mode: &str) {
+    let postgres = Postgres::start();
+    postgres.client().value("grant app_two to app");
+    let proxy = Proxy::start(&postgres, &format!("pool.size = 1\npool.pool_mode = '{mode}'"));
+    for (leave, look, clean) in LEAVES {
+        if mode == "statement" && leave.starts_with("begin") {
+            continue;
+        }
+        for extended_protocol in [false, true] {
+            let mut client = proxy.client();
+            let reply = if extended_protocol && !leave.starts_with("begin") {
+                client.exchange(&extended(leave, &[]))
+            } else {
+                client.ask(leave)
+            };
+            assert_eq!(reply.errors(), [], "{leave}");
+            if mode == "session" {
+                // The server is free for another only when its session is over.
+                client.send(&crate::support::messages::terminate());
+            }
+
+            assert_eq!(proxy.client().value(look), clean, "{mode}: {leave}");
+        }
+    }
+    assert_eq!(proxy.pool().servers.total(), 1);
+}
+
+/// P87
+#[test]
+fn in_transaction_mode_no_session_sees_what_another_left() {
+    assert_isolated("transaction");
+}
+
+#[test]
+fn in_statement_mode_no_session_sees_what_another_left() {
+    assert_isolated("statement");
+}
+
+#[test]
+fn in_session_mode_no_session_sees_what_another_left() {
+    assert_isolated("session");
+}
+
+#[test]
+fn in_session_mode_a_session_keeps_its_server_and_its_state() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2\npool.pool_mode = 'session'");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let pid = client.pid();
+    // BackendKeyData names the server itself here.
+    assert_eq!(client.key.0.to_string(), pid);
+    client.value("create temp table mine as select 7 as n");
+    client.value("set work_mem to '1MB'");
+    client.value("prepare p as select 'prepared'");
+    other.value("select 1");
+
+    assert_eq!(client.pid(), pid);
+    assert_eq!(client.value("select n from mine"), "7");
+    assert_eq!(client.value("execute p"), "prepared");
+    assert_eq!(show(&mut client, "work_mem"), "1MB");
+}
+
+#[test]
+fn in_session_mode_a_third_client_of_two_servers_waits_at_login() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.pool_mode = 'session'");
+    let client = proxy.client();
+    let mut waiter = proxy.connect();
+    waiter.send(&crate::support::messages::startup(&[("user", "app"), ("database", "main")]));
+    proxy.wait_for_waiting(1);
+
+    drop(client);
+
+    waiter.finish_login().unwrap();
+    assert_eq!(waiter.value("select 1"), "1");
+}
+
+#[test]
+fn in_statement_mode_a_block_is_refused_and_undone() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.pool_mode = 'statement'");
+    let mut client = proxy.client();
+
+    let reply = client.ask("begin");
+
+    assert_eq!(reply.status(), Some('I'));
+    assert_eq!(reply.errors()[0].code(), "0A000");
+    assert_eq!(client.value("select 1"), "1");
+    // A block that begins and ends in one message never was open between statements.
+    assert_eq!(client.ask("begin; create table t (); commit").errors(), []);
+    assert_eq!(client.value("select count(*) from t"), "0");
+}
+
+/// An advisory lock of a transaction ends with it and needs no cleaning.
+#[test]
+fn what_ends_with_the_transaction_costs_no_reset() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    let first = client.pid();
+    for text in [
+        "begin; set local work_mem to '1MB'; commit",
+        "select pg_advisory_xact_lock(1)",
+        "begin; declare c cursor for select 1; fetch c; commit",
+        "begin; create temp table t () on commit drop; commit",
+    ] {
+        assert_eq!(client.ask(text).errors(), [], "{text}");
+    }
+
+    assert_eq!(client.pid(), first);
+    assert_eq!(show(&mut client, "work_mem"), "4MB");
+}
+
+/// Settings are put in front of the first statement, in the same exchange.
+#[test]
+fn settings_are_carried_in_front_of_a_pipeline_too() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client_with(&[("TimeZone", "Asia/Tokyo")]);
+    let mut other = proxy.client_with(&[("TimeZone", "Europe/Rome")]);
+    let show = "select current_setting('timezone')";
+    for _ in 0..3 {
+        client.send(&[extended(show, &[]), query(show), extended(show, &[])].concat());
+        other.send(&[query(show), extended(show, &[])].concat());
+        assert_eq!(client.read_ready(3).values(), "Asia/Tokyo Asia/Tokyo Asia/Tokyo");
+        let reply = other.read_ready(2);
+        assert_eq!(reply.values(), "Europe/Rome Europe/Rome");
+        assert_eq!(reply.tags(), "TDCZI12DCZI");
+    }
+}

@@ -1,0 +1,147 @@
+//! A server that does what a script says: for what no real one does at a wish.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::messages::message;
+use super::reply::Message;
+use super::wait::DEADLINE;
+
+/// A listener that runs `script` on each connection, in a thread of its own.
+#[derive(Debug)]
+pub struct FakeServer {
+    port: u16,
+    connections: Arc<AtomicUsize>,
+}
+
+/// One connection to it.
+#[derive(Debug)]
+pub struct Peer {
+    stream: TcpStream,
+    inbox: Vec<u8>,
+    /// The number of the connection, from 0.
+    pub number: usize,
+}
+
+impl FakeServer {
+    /// Starts one whose `script` is run once the client's startup packet has been read.
+    pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let script = Arc::new(script);
+        let counted = Arc::clone(&connections);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let number = counted.fetch_add(1, Relaxed);
+                let script = Arc::clone(&script);
+                std::thread::spawn(move || {
+                    let mut peer = Peer { stream: stream.unwrap(), inbox: Vec::new(), number };
+                    peer.stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                    if peer.take_startup().is_some() {
+                        script(&mut peer);
+                    }
+                });
+            }
+        });
+        Self { port, connections }
+    }
+
+    /// As a configuration names this host.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+}
+
+impl Peer {
+    /// Lets the client in as PostgreSQL does under `trust`.
+    pub fn welcome(&mut self) {
+        self.send(b'R', &[0; 4]);
+        for (name, value) in [
+            ("server_version", "15.0"),
+            ("client_encoding", "UTF8"),
+            ("DateStyle", "ISO, MDY"),
+            ("TimeZone", "UTC"),
+            ("standard_conforming_strings", "on"),
+        ] {
+            self.send(b'S', format!("{name}\0{value}\0").as_bytes());
+        }
+        let id = u8::try_from(self.number).unwrap_or(u8::MAX);
+        self.send(b'K', &[0, 0, 0, id, 1, 2, 3, 4]);
+        self.ready(b'I');
+    }
+
+    pub fn send(&mut self, tag: u8, body: &[u8]) {
+        self.send_bytes(&message(tag, body));
+    }
+
+    /// Sends bytes as they are. The other side may have gone, which is its business.
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.stream.write_all(bytes) {
+            eprintln!("fake server: {error}");
+        }
+    }
+
+    pub fn ready(&mut self, status: u8) {
+        self.send(b'Z', &[status]);
+    }
+
+    pub fn complete(&mut self, tag: &str) {
+        self.send(b'C', format!("{tag}\0").as_bytes());
+    }
+
+    /// A row of one column.
+    pub fn row(&mut self, value: &str) {
+        let mut body = vec![0, 1];
+        body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(value.as_bytes());
+        self.send(b'D', &body);
+    }
+
+    pub fn error(&mut self, severity: &str, code: &str, text: &str) {
+        let body = format!("S{severity}\0V{severity}\0C{code}\0M{text}\0\0");
+        self.send(b'E', body.as_bytes());
+    }
+
+    /// Reads up to the next message with `tag`; `None` at the end.
+    pub fn read_to(&mut self, tag: u8) -> Option<Message> {
+        loop {
+            let message = self.read()?;
+            if message.tag == tag {
+                return Some(message);
+            }
+        }
+    }
+
+    /// The next message; `None` at the end.
+    pub fn read(&mut self) -> Option<Message> {
+        let head = self.take(5)?;
+        let len = u32::from_be_bytes(head[1..5].try_into().unwrap()) as usize;
+        Some(Message { tag: head[0], body: self.take(len - 4)? })
+    }
+
+    fn take_startup(&mut self) -> Option<Vec<u8>> {
+        let head = self.take(4)?;
+        let len = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
+        self.take(len - 4)
+    }
+
+    fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+        let mut chunk = [0; 4096];
+        while self.inbox.len() < len {
+            match self.stream.read(&mut chunk) {
+                Ok(0) | Err(_) => return None,
+                Ok(n) => self.inbox.extend_from_slice(&chunk[..n]),
+            }
+        }
+        let rest = self.inbox.split_off(len);
+        Some(std::mem::replace(&mut self.inbox, rest))
+    }
+}

@@ -1,0 +1,11 @@
+//! What the integration tests stand on: real servers, scripted servers, a proxy, a client of bytes.
+
+pub mod fake_server;
+pub mod messages;
+pub mod password;
+pub mod postgres;
+pub mod proxy;
+pub mod raw_client;
+pub mod reply;
+pub mod socket;
+pub mod wait;
