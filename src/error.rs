@@ -53,17 +53,25 @@ pub struct ClientMessage {
     pub message: String,
     pub detail: Option<String>,
     pub hint: Option<String>,
+    /// The function that PostgreSQL would have raised it in: drivers look for a few of them.
+    pub routine: Option<&'static str>,
 }
 
 impl ClientMessage {
     /// A message without DETAIL and HINT.
     pub fn new(sqlstate: SqlState, message: impl Into<String>) -> Self {
-        Self { sqlstate, message: message.into(), detail: None, hint: None }
+        Self { sqlstate, message: message.into(), detail: None, hint: None, routine: None }
     }
 
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub const fn routine(mut self, routine: &'static str) -> Self {
+        self.routine = Some(routine);
         self
     }
 

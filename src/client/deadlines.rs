@@ -135,15 +135,25 @@ impl Session {
                 self.cancel_query(now);
                 Ok(())
             }
-            Over::Cancel => self.end_server(sqlstate::QUERY_CANCELED, "query_timeout"),
-            Over::Transaction => self.end_server(TRANSACTION_TIMEOUT, "transaction_timeout"),
-            Over::IdleInTransaction => self
-                .end_server(sqlstate::IDLE_IN_TRANSACTION_TIMEOUT, "idle_in_transaction_timeout"),
+            Over::Cancel => {
+                self.give_up_server(held_too_long(sqlstate::QUERY_CANCELED, "query_timeout"))
+            }
+            Over::Transaction => {
+                self.give_up_server(held_too_long(TRANSACTION_TIMEOUT, "transaction_timeout"))
+            }
+            Over::IdleInTransaction => {
+                self.close_server(CloseReason::Timeout);
+                let code = sqlstate::IDLE_IN_TRANSACTION_TIMEOUT;
+                let message = held_too_long(code, "idle_in_transaction_timeout");
+                Err(End::Fatal { fault: Fault::Proxy, message })
+            }
             Over::Prepared => {
                 self.sync_for_client();
                 Ok(())
             }
-            Over::Flush => self.end_server(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"),
+            Over::Flush => {
+                self.give_up_server(held_too_long(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"))
+            }
         }
     }
 
@@ -191,12 +201,11 @@ impl Session {
         server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
         frontend::put_sync(&mut server.outbox);
     }
+}
 
-    /// Closes the server, which undoes what was under way on it, and the client with it.
-    fn end_server(&mut self, code: SqlState, setting: &str) -> Result<(), End> {
-        self.close_server(CloseReason::Timeout);
-        Err(fatal(code, format!("{setting}: the session held its server for too long")))
-    }
+fn held_too_long(code: SqlState, setting: &str) -> ClientMessage {
+    ClientMessage::new(code, format!("{setting}: the session held its server for too long"))
+        .hint(format!("Raise {setting}, or end sooner."))
 }
 
 async fn send_cancel(pool: &Pool, record: &ClientRecord) {

@@ -8,6 +8,7 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::time::Instant;
 
 use super::from_client::put_made_up;
+use super::prepared::OUTDATED_ROUTINE;
 use super::serve::{End, Link, Linked, Rest, Session, flush};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
@@ -48,9 +49,6 @@ impl Batch<'_> {
         self.at += len;
     }
 }
-
-/// The function that raises "cached plan must not change result type". Its text is translated.
-const OUTDATED: &[u8] = b"RevalidateCachedQuery";
 
 /// What a server's bytes led to besides bytes for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,7 +276,7 @@ impl Session {
     ) -> Verdict {
         let fields = ErrorFields::parse(body);
         if fields.sqlstate == Some(sqlstate::FEATURE_NOT_SUPPORTED)
-            && fields.routine == Some(OUTDATED)
+            && fields.routine == Some(OUTDATED_ROUTINE.as_bytes())
         {
             self.outdate();
         }

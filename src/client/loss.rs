@@ -6,7 +6,6 @@ use super::from_client::{Batch, Frame, Next};
 use super::serve::{End, Link, Linked, Session};
 use super::stand_in::{Message, StandIn};
 use crate::error::{ClientMessage, Fault};
-use crate::server::exchange::Verdict;
 use crate::sql::{Traits, classify};
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
@@ -39,8 +38,7 @@ impl Session {
             is_settled: server.exchange.is_settled(),
             may_commit: in_flight.may_commit,
         };
-        let is_cut = (server_rest.len > 0 && server_rest.verdict == Verdict::Forward)
-            || self.client_rest > 0;
+        let is_cut = server_rest.is_cut() || self.client_rest > 0;
         tracing::warn!(client = self.record().id, domain = %self.record().domain,
             host = %self.pool.host.addr, pid = server.record.key.process_id,
             words = last_words.as_ref().map_or("", |words| &words.message),
@@ -60,6 +58,37 @@ impl Session {
         self.tell_loss(under_way, last_words.as_ref(), cx)
     }
 
+    /// Closes the server, which undoes what was under way on it, for the reason that `message` gives.
+    /// The session goes on if it can.
+    pub(super) fn give_up_server(&mut self, message: ClientMessage) -> Result<(), End> {
+        let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else {
+            return Ok(());
+        };
+        let Some(server) = linked.checkout.peek() else { return Ok(()) };
+        let under_way = UnderWay {
+            tx: server.exchange.tx(),
+            owed: server.exchange.owed_ready(),
+            is_settled: server.exchange.is_settled(),
+            may_commit: linked.in_flight.may_commit,
+        };
+        let message = if under_way.may_commit && !under_way.is_settled {
+            message.detail("Whether the statement took effect is unknown.")
+        } else {
+            message
+        };
+        let is_cut = linked.server_rest.is_cut() || self.client_rest > 0;
+        self.record().set_link(None);
+        self.record().set_state(ClientState::Idle);
+        linked.checkout.close(CloseReason::Timeout);
+        if is_cut || self.is_session_mode() {
+            return Err(End::Fatal { fault: Fault::Proxy, message });
+        }
+        let mut out = Vec::new();
+        self.put_loss(under_way, message, &mut out);
+        self.outbox.extend_from_slice(&out);
+        Ok(())
+    }
+
     /// Goes on after a loss: by what was under way.
     fn tell_loss(
         &mut self,
@@ -67,32 +96,38 @@ impl Session {
         words: Option<&ClientMessage>,
         cx: &mut TaskContext<'_>,
     ) -> Result<(), End> {
-        let message = lost_message(under_way, words);
-        let in_block = under_way.tx != TxStatus::Idle && !under_way.may_commit;
         let mut out = Vec::new();
+        self.put_loss(under_way, lost_message(under_way, words), &mut out);
+        if !out.is_empty() {
+            self.send_to_client(&out, cx)?;
+        }
+        self.take_inbox(cx)
+    }
+
+    /// Appends what the client is told, and leaves a stand-in for what it is still to be told.
+    fn put_loss(&mut self, under_way: UnderWay, message: ClientMessage, out: &mut Vec<u8>) {
+        let in_block = under_way.tx != TxStatus::Idle && !under_way.may_commit;
         if under_way.is_settled {
             if in_block {
                 // An unasked error would be taken for the answer to the next request (P91).
-                error_response::put(&mut out, Severity::Warning, &message);
+                error_response::put(out, Severity::Warning, &message);
                 self.link = Link::StandIn(Box::new(StandIn::failed_block(Some(message), false)));
             }
-            return if out.is_empty() { Ok(()) } else { self.send_to_client(&out, cx) };
+            return;
         }
         let status = if in_block { TxStatus::Failed } else { TxStatus::Idle };
         for _ in 0..under_way.owed {
-            self.put_error(&mut out, Fault::Server, &message, Some(status));
+            self.put_error(out, Fault::Server, &message, Some(status));
         }
         let skipping = under_way.owed == 0;
         if skipping {
-            self.put_error(&mut out, Fault::Server, &message, None);
+            self.put_error(out, Fault::Server, &message, None);
         }
         if in_block {
             self.link = Link::StandIn(Box::new(StandIn::failed_block(None, skipping)));
         } else if skipping {
             self.link = Link::StandIn(Box::new(StandIn::skipping()));
         }
-        self.send_to_client(&out, cx)?;
-        self.take_inbox(cx)
     }
 
     /// A frame of a client whose server we stand in for.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::from_client::{Batch, Frame, Next, malformed, note_traits};
 use super::serve::{End, InFlight, Link, Replacement, Session};
-use crate::error::{ClientMessage, SqlState};
+use crate::error::ClientMessage;
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Undone, Verdict};
@@ -174,7 +174,7 @@ impl Session {
             let text = format!(
                 "a client may have at most {max} prepared statements (max_statements_per_client)"
             );
-            desk.refuse(batch, sqlstate::CONFIGURATION_LIMIT, &text);
+            desk.refuse(batch, ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text));
             return Ok(());
         }
         let statement = context.store.statement(parse.rest, |out| settings.put_parse_context(out));
@@ -187,7 +187,8 @@ impl Session {
         let Some(mut desk) = self.desk() else { return Ok(()) };
         desk.stats.binds.increment();
         if desk.prepared.take_outdated(bind.statement) {
-            desk.refuse(batch, sqlstate::FEATURE_NOT_SUPPORTED, OUTDATED);
+            let message = ClientMessage::new(sqlstate::FEATURE_NOT_SUPPORTED, OUTDATED);
+            desk.refuse(batch, message.routine(OUTDATED_ROUTINE));
         }
         let name = desk.provide(batch, bind.statement);
         desk.in_flight.has_bound = true;
@@ -277,7 +278,8 @@ impl Session {
     }
 }
 
-/// As PostgreSQL words it: drivers look for it.
+/// As PostgreSQL words it, and where it raises it: drivers look for it there.
+pub(super) const OUTDATED_ROUTINE: &str = "RevalidateCachedQuery";
 const OUTDATED: &str = "cached plan must not change result type";
 
 /// What a statement is called on the server.
@@ -360,11 +362,11 @@ impl Desk<'_> {
 
     /// Fails the segment in words of ours: the server is made to fail, so that it skips to the Sync
     /// and a block has failed, and its words are replaced.
-    fn refuse(&mut self, batch: &mut Batch<'_>, code: SqlState, text: &str) {
+    fn refuse(&mut self, batch: &mut Batch<'_>, message: ClientMessage) {
         self.replacements.push(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::SYNTAX_ERROR,
-            message: ClientMessage::new(code, text),
+            message,
         });
         batch.gather();
         frontend::put_parse(batch.out, b"", b"refused by pgweir\0\0\0");

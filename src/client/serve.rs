@@ -125,14 +125,21 @@ pub(super) struct Rest {
     pub(super) verdict: Verdict,
 }
 
+impl Rest {
+    /// A frame has gone to the client in part: nothing may come in between.
+    pub(super) const fn is_cut(self) -> bool {
+        self.len > 0 && matches!(self.verdict, Verdict::Forward)
+    }
+}
+
 /// What the requests in flight may do, should the server be lost.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct InFlight {
     pub(super) may_commit: bool,
-    /// Statements that were prepared before may be gone by the time of what comes behind.
-    pub(super) deallocates_all: bool,
     /// More than Parse and Describe was sent: the server holds something for the client.
     pub(super) has_bound: bool,
+    /// Statements that were prepared before may be gone by the time of what comes behind.
+    pub(super) deallocates_all: bool,
 }
 
 impl InFlight {

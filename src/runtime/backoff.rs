@@ -10,8 +10,8 @@ pub struct Backoff {
 
 /// Bound of the first wait.
 const FIRST: Duration = Duration::from_millis(100);
-/// No bound is longer.
-const MOST: Duration = Duration::from_secs(5);
+/// No bound is longer: a host that is back is found within this.
+const MOST: Duration = Duration::from_secs(1);
 
 impl Backoff {
     pub const fn new() -> Self {

@@ -48,6 +48,9 @@ pub fn put(out: &mut Vec<u8>, severity: Severity, message: &ClientMessage) {
         if let Some(hint) = &message.hint {
             field(b'H', hint.as_bytes());
         }
+        if let Some(routine) = message.routine {
+            field(b'R', routine.as_bytes());
+        }
         out.push(0);
     });
 }
@@ -101,6 +104,7 @@ impl<'a> ErrorFields<'a> {
             message: self.message.map_or_else(|| "the server gave no reason".to_owned(), text),
             detail: self.detail.map(text),
             hint: self.hint.map(text),
+            routine: None,
         }
     }
 }

@@ -78,7 +78,7 @@ def test_a_secret_kept_as_a_verifier_gets_in(start, postgres, method):
 @pytest.mark.parametrize("account", [APP, APP_MD5, APP_PLAIN], ids=["scram", "md5", "password"])
 def test_a_client_without_a_forced_user_is_logged_in_as_itself(start, account):
     proxy = start(
-        domains={"main": {"user": None, "password": None}}, user_secrets=[*USERS, account]
+        domains={"main": {"user": None, "password": None}}, user_secrets=list(dict.fromkeys([*USERS, account])),
     )
 
     user, password = account

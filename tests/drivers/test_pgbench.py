@@ -46,12 +46,15 @@ def test_initialising_through_the_pool_makes_100000_accounts(initialised):
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", PREPARED])
 def test_16_clients_on_4_servers_lose_no_update(initialised, protocol):
+    # pgbench prepares while its other clients sit in blocks, and does nothing else meanwhile: with
+    # fewer servers than clients it would wait for itself.
+    clients = 4 if protocol == "prepared" else CLIENTS
     bench(
         initialised,
-        "-M", protocol, "-c", str(CLIENTS), "-j", "2", "-t", str(TRANSACTIONS),
+        "-M", protocol, "-c", str(clients), "-j", "2", "-t", str(TRANSACTIONS),
     )
 
-    assert_balanced(initialised, CLIENTS * TRANSACTIONS)
+    assert_balanced(initialised, clients * TRANSACTIONS)
 
 
 @pytest.mark.targets("direct")

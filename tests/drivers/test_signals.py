@@ -35,7 +35,7 @@ def test_a_transaction_in_hand_is_finished_before_the_end(start, observer):
     cursor.execute("INSERT INTO t VALUES (1)")
     conn.commit()
 
-    assert proxy.stop() == 0
+    assert proxy.process.wait(15) == 0
     observer.execute("SELECT count(*) FROM t")
     assert observer.fetchone() == (1,)
 
@@ -64,7 +64,7 @@ def test_an_idle_client_is_told_that_the_pooler_is_shutting_down(start):
 
     assert (error["S"], error["C"]) == ("FATAL", "57P01")
     assert "pooler is shutting down" in error["M"]
-    assert proxy.stop() == 0
+    assert proxy.process.wait(15) == 0
 
 
 def test_a_transaction_that_never_ends_is_cut_off_at_shutdown_timeout(start, observer):
@@ -107,4 +107,4 @@ def test_readyz_says_no_while_it_drains(start):
 
     wait_until(lambda: proxy.get("/readyz")[0] == 503, "balancers are told")
     conn.commit()
-    assert proxy.stop() == 0
+    assert proxy.process.wait(15) == 0
