@@ -10,7 +10,7 @@ use super::record::ClientRecord;
 use super::serve::{End, Link, Linked, Replacement, Session};
 use crate::error::{ClientMessage, Fault, SqlState};
 use crate::pool::Pool;
-use crate::server::exchange::{Request, Verdict};
+use crate::server::exchange::{Request, Segment, Verdict};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::backend::TxStatus;
 use crate::wire::error_response::{self, Severity};
@@ -86,7 +86,10 @@ impl Session {
         };
         let in_block = server.exchange.tx() != TxStatus::Idle;
         let transaction = rules.transaction_timeout.filter(|_| in_block || query.is_some());
-        let quiet = if server.exchange.is_held_open() && !linked.in_flight.has_bound && !in_block {
+        // One that has failed is not ended for the client: what follows is to be skipped.
+        let has_only_prepared =
+            server.exchange.segment() == Segment::Open && !linked.in_flight.has_bound && !in_block;
+        let quiet = if server.exchange.is_held_open() && has_only_prepared {
             Some((linked.quiet_since + PREPARED_LINGER, Over::Prepared))
         } else if server.exchange.is_held_open() {
             after(linked.quiet_since, Some(self.context.config.listen.flush_timeout), Over::Flush)

@@ -3,9 +3,11 @@
 use std::task::Context as TaskContext;
 
 use super::from_client::{Batch, Frame, Next};
-use super::serve::{End, Link, Linked, Session};
+use super::serve::{End, InFlight, Link, Linked, Session};
 use super::stand_in::{Message, StandIn};
 use crate::error::{ClientMessage, Fault};
+use crate::server::Server;
+use crate::server::exchange::Segment;
 use crate::sql::{Traits, classify};
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
@@ -19,9 +21,23 @@ struct UnderWay {
     tx: TxStatus,
     /// `ReadyForQuery` messages that the client is owed.
     owed: usize,
-    /// Anything at all is owed, or half said.
+    /// What has no Sync behind it yet.
+    segment: Segment,
+    /// Nothing at all is owed, or half said.
     is_settled: bool,
     may_commit: bool,
+}
+
+impl UnderWay {
+    fn of(server: &Server, in_flight: InFlight) -> Self {
+        Self {
+            tx: server.exchange.tx(),
+            owed: server.exchange.owed_ready(),
+            segment: server.exchange.segment(),
+            is_settled: server.exchange.is_settled(),
+            may_commit: in_flight.may_commit,
+        }
+    }
 }
 
 impl Session {
@@ -30,14 +46,10 @@ impl Session {
         let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else {
             return Ok(());
         };
-        let Linked { checkout, last_words, server_rest, in_flight, .. } = *linked;
-        let Some(server) = checkout.peek() else { return Ok(()) };
-        let under_way = UnderWay {
-            tx: server.exchange.tx(),
-            owed: server.exchange.owed_ready(),
-            is_settled: server.exchange.is_settled(),
-            may_commit: in_flight.may_commit,
-        };
+        let Linked { mut checkout, last_words, server_rest, in_flight, .. } = *linked;
+        let Some(server) = checkout.server() else { return Ok(()) };
+        let under_way = UnderWay::of(server, in_flight);
+        self.prepared.abandon(server);
         let is_cut = server_rest.is_cut() || self.client_rest > 0;
         tracing::warn!(client = self.record().id, domain = %self.record().domain,
             host = %self.pool.host.addr, pid = server.record.key.process_id,
@@ -61,16 +73,13 @@ impl Session {
     /// Closes the server, which undoes what was under way on it, for the reason that `message` gives.
     /// The session goes on if it can.
     pub(super) fn give_up_server(&mut self, message: ClientMessage) -> Result<(), End> {
-        let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else {
+        let Link::Linked(mut linked) = std::mem::replace(&mut self.link, Link::Free) else {
             return Ok(());
         };
-        let Some(server) = linked.checkout.peek() else { return Ok(()) };
-        let under_way = UnderWay {
-            tx: server.exchange.tx(),
-            owed: server.exchange.owed_ready(),
-            is_settled: server.exchange.is_settled(),
-            may_commit: linked.in_flight.may_commit,
-        };
+        let in_flight = linked.in_flight;
+        let Some(server) = linked.checkout.server() else { return Ok(()) };
+        let under_way = UnderWay::of(server, in_flight);
+        self.prepared.abandon(server);
         let message = if under_way.may_commit && !under_way.is_settled {
             message.detail("Whether the statement took effect is unknown.")
         } else {
@@ -119,8 +128,9 @@ impl Session {
         for _ in 0..under_way.owed {
             self.put_error(out, Fault::Server, &message, Some(status));
         }
-        let skipping = under_way.owed == 0;
-        if skipping {
+        // The rest of a segment is taken up to its Sync; its error may have been told already.
+        let skipping = under_way.segment != Segment::None;
+        if under_way.segment == Segment::Open {
             self.put_error(out, Fault::Server, &message, None);
         }
         if in_block {

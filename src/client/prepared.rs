@@ -82,6 +82,14 @@ impl Prepared {
         self.named.as_mut()?.remove(name).map(|named| named.statement)
     }
 
+    /// The server is lost: what was not answered was never prepared.
+    pub(super) fn abandon(&mut self, server: &mut Server) {
+        let undone: Vec<_> = server.exchange.abandon().collect();
+        for undone in undone {
+            take_back(self, server, undone);
+        }
+    }
+
     /// `server` has done a DEALLOCATE ALL or DISCARD ALL as the request with this serial number.
     pub(super) fn deallocated_all(&mut self, server: ServerId, serial: u64) {
         if let Some(named) = &mut self.named {

@@ -61,6 +61,15 @@ pub struct Violation {
     pub owed: Option<Request>,
 }
 
+/// What the client has sent behind its last Sync or Query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    None,
+    Open,
+    /// It has failed, and the client was told so.
+    Failed,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copy {
     None,
@@ -365,9 +374,20 @@ impl<U> Exchange<U> {
         self.owed.len()
     }
 
-    /// `ReadyForQuery` messages that the client is still owed.
-    pub const fn owed_ready(&self) -> usize {
-        self.boundaries
+    /// `ReadyForQuery` messages that the client is still owed: not those of commands of ours.
+    pub fn owed_ready(&self) -> usize {
+        let is_owed =
+            |request| matches!(request, Request::Simple(Verdict::Forward) | Request::Sync);
+        self.owed.iter().filter(|entry| is_owed(entry.request)).count()
+    }
+
+    /// The extended messages with no Sync behind them yet.
+    pub const fn segment(&self) -> Segment {
+        match (self.skipping, self.segment_open) {
+            (true, _) => Segment::Failed,
+            (false, true) => Segment::Open,
+            (false, false) => Segment::None,
+        }
     }
 
     /// The client streams `CopyData`, and the server takes it.
