@@ -132,13 +132,13 @@ fn a_loss_during_a_read_outside_a_block_is_08006() {
     let proxy = Proxy::start(&postgres, ONE);
     let mut client = proxy.client();
     let pid = client.pid();
-    client.send(&query("select pg_sleep(60)"));
+    client.send(&query("select count(*) from pg_class a, pg_class b, pg_class c, pg_class d"));
     proxy.wait_for_pool("it runs", |pool| pool.servers.active == 1);
 
     terminate(&postgres, &pid);
 
     let reply = client.read_ready(1);
-    assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZI", "08006"));
+    assert_eq!((reply.code().as_str(), reply.status()), ("08006", Some('I')));
     assert_eq!(client.value("select 1"), "1");
 }
 
@@ -228,10 +228,17 @@ fn each_segment_of_a_lost_pipeline_gets_its_own_ready_for_query() {
             peer.send(b'2', b"");
             return;
         }
-        while peer.read_to(b'Q').is_some() {
-            peer.row("recovered");
-            peer.complete("SELECT 1");
-            peer.ready(b'I');
+        while let Some(message) = peer.read() {
+            match message.tag {
+                b'Q' => {
+                    peer.row("recovered");
+                    peer.complete("SELECT 1");
+                    peer.ready(b'I');
+                }
+                b'B' => peer.error("ERROR", "26000", "no such statement"),
+                b'S' => peer.ready(b'I'),
+                _ => {}
+            }
         }
     });
     let proxy = Proxy::before(&server.host(), ONE);
@@ -241,11 +248,37 @@ fn each_segment_of_a_lost_pipeline_gets_its_own_ready_for_query() {
     let reply = client.read_ready(3);
     assert_eq!(reply.tags(), "12EZIEZIEZI");
 
-    // The segment that had no Sync yet is skipped up to it.
+    // The segment that had no Sync yet has failed too, and is skipped up to it.
     client.send(&[run("s", &[]), sync()].concat());
-    let rest = client.read_ready(1);
-    assert!(matches!(rest.tags().as_str(), "ZI" | "EZI"), "{rest:?}");
+    assert_eq!(client.read_ready(1).tags(), "EZI");
+    // Its statement was never prepared.
+    client.send(&[run("s", &[]), sync()].concat());
+    assert_eq!(client.read_ready(1).code(), "26000");
     assert_eq!(client.value("select 1"), "recovered");
+}
+
+/// What pgweir sends of its own is nothing that the client is owed an answer to.
+#[test]
+fn a_server_lost_before_it_took_the_settings_is_one_error_for_one_request() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        while let Some(asked) = peer.read_to(b'Q') {
+            let is_settings = asked.body.starts_with(b"SELECT pg_catalog.set_config");
+            if peer.number == 0 && is_settings && asked.body.windows(4).any(|w| w == b"Rome") {
+                return;
+            }
+            peer.row("fine");
+            peer.complete("SELECT 1");
+            peer.ready(b'I');
+        }
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut other = proxy.client();
+    let mut client = proxy.client_with(&[("application_name", "Rome")]);
+    other.value("select 1");
+
+    assert_eq!(client.ask("select 1").tags(), "EZI");
+    assert_eq!(client.ask("select 2").values(), "fine");
 }
 
 /// Section 7, case 4: nothing can be said any more in the middle of a message.

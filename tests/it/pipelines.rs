@@ -58,15 +58,45 @@ fn a_flush_without_a_sync_keeps_the_server() {
     let proxy = Proxy::start(&postgres, ONE);
     let (mut client, mut other) = (proxy.client(), proxy.client());
 
-    client
-        .send(&[parse("s", "select pg_backend_pid()"), describe_statement("s"), flush()].concat());
-    assert_eq!(client.read_to(b'T').tags(), "1tT");
+    client.send(&[parse("s", "select 1"), bind("s", &[]), flush()].concat());
+    assert_eq!(client.read_to(b'2').tags(), "12");
     other.send(&query("select 'other'"));
     proxy.wait_for_waiting(1);
-    client.send(&[run("s", &[]), sync()].concat());
+    client.send(&[execute(), sync()].concat());
 
-    assert_eq!(client.read_ready(1).tags(), "2DCZI");
+    assert_eq!(client.read_ready(1).tags(), "DCZI");
     assert_eq!(other.read_ready(1).values(), "other");
+}
+
+/// P28, P89: a driver that prepares ahead holds nothing that it needs.
+#[test]
+fn a_flush_behind_a_parse_alone_gives_the_server_to_others() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.send(&[parse("s", "select 's'"), describe_statement("s"), flush()].concat());
+    assert_eq!(client.read_to(b'T').tags(), "1tT");
+
+    assert_eq!(other.value("select 'other'"), "other");
+
+    client.send(&[run("s", &[]), sync()].concat());
+    assert_eq!(client.read_ready(1).tags(), "2DCZI");
+}
+
+/// Where the Parse failed, what follows is skipped up to the Sync.
+#[test]
+fn a_flush_behind_a_parse_that_failed_is_skipped_to_its_sync() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.send(&[parse("s", "select * from nowhere"), flush()].concat());
+    assert_eq!(client.read_to(b'E').code(), "42P01");
+    // Longer than a server waits that has only prepared something.
+    client.assert_silent();
+
+    client.send(&[parse("t", "select 't'"), run("t", &[]), sync()].concat());
+    assert_eq!(client.read_ready(1).tags(), "ZI");
+    assert_eq!(client.value("select 1"), "1");
 }
 
 /// P28: a client that flushes and then idles for ever.
@@ -75,14 +105,16 @@ fn a_server_that_is_kept_by_a_flush_is_taken_away_after_flush_timeout() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, "pool.size = 1\nlisten.flush_timeout = '150ms'");
     let (mut client, mut other) = (proxy.client(), proxy.client());
-    client.send(&[parse("s", "select 1"), flush()].concat());
-    assert_eq!(client.read().tag, b'1');
+    client.send(&[parse("s", "select 1"), bind("s", &[]), flush()].concat());
+    assert_eq!(client.read_to(b'2').tags(), "12");
 
     other.send(&query("select 'other'"));
 
     assert_eq!(other.read_ready(1).values(), "other");
-    let end = client.read_fatal();
-    assert!(end.message().contains("flush_timeout"), "{end:?}");
+    let error = client.read_to(b'E').error();
+    assert!(error.message().contains("flush_timeout"), "{error:?}");
+    assert_eq!(client.exchange(&sync()).tags(), "ZI");
+    assert_eq!(client.value("select 1"), "1");
 }
 
 /// P67: a client that dies there.

@@ -507,7 +507,7 @@ fn one_statement_more_than_a_client_may_have_is_53400() {
     assert_eq!(reply.tags(), "EZI");
     let error = reply.error();
     assert_eq!((error.severity(), error.code()), ("ERROR", "53400"));
-    assert!(error.hint().contains("max_statements_per_client"), "{error:?}");
+    assert!(error.message().contains("max_statements_per_client"), "{error:?}");
     assert_eq!(run_it(&mut client, "a", &[]), "a");
     client.exchange(&[close_statement("a"), sync()].concat());
     prepare(&mut client, "c", "select 'c'");
