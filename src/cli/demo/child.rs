@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use thiserror::Error;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -36,7 +36,7 @@ pub(super) enum ChildError {
     /// `said` are the last lines that it wrote.
     #[error("{name} failed ({status}):\n{said}")]
     Failed { name: &'static str, status: ExitStatus, said: String },
-    #[error("stopped")]
+    #[error("stopped before it was ready")]
     Stopped,
 }
 
@@ -132,29 +132,43 @@ impl Child {
         tail(&String::from_utf8_lossy(&bytes), LINES).to_owned()
     }
 
-    /// Ends it and whatever it has started in its group.
+    /// Ends it, and what is then left of its group.
     pub(super) async fn end(&mut self) {
         if self.is_over {
             return;
         }
-        self.signal(self.farewell);
+        self.say_farewell();
         if timeout(GRACE, self.process.wait()).await.is_err() {
-            self.signal(Signal::KILL);
+            self.kill();
             drop(timeout(GRACE, self.process.wait()).await);
         }
-        // `initdb` runs `postgres`, which ends a little later than it.
-        for _ in 0..POLLS {
-            if test_kill_process_group(self.group).is_err() {
-                break;
-            }
-            sleep(POLL).await;
+        if !self.group_ends().await {
+            self.kill();
+            self.group_ends().await;
         }
         self.is_over = true;
     }
 
-    fn signal(&self, signal: Signal) {
+    /// Waits a little until nobody of the group is left, and says whether that is so.
+    async fn group_ends(&self) -> bool {
+        for _ in 0..POLLS {
+            if test_kill_process_group(self.group).is_err() {
+                return true;
+            }
+            sleep(POLL).await;
+        }
+        false
+    }
+
+    /// To it alone: the `postgres` that `initdb` runs leaves its shared memory behind if a signal
+    /// ends it, and ends by itself once nobody talks to it.
+    fn say_farewell(&self) {
         // An error says that there is nobody left to hear it.
-        kill_process_group(self.group, signal).ok();
+        kill_process(self.group, self.farewell).ok();
+    }
+
+    fn kill(&self) {
+        kill_process_group(self.group, Signal::KILL).ok();
     }
 }
 
@@ -162,7 +176,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.is_over {
-            self.signal(self.farewell);
+            self.say_farewell();
         }
     }
 }

@@ -45,7 +45,7 @@ impl Programs {
                 .iter()
                 .cloned()
                 .chain(debian_folders(Path::new(DEBIAN)))
-                .find(|folder| missing(folder).is_empty())
+                .find_map(|folder| whole(&folder))
                 .ok_or(ProgramsError::NotFound)?,
         };
         let typed = on_path.iter().any(|folder| folder.join("psql").is_file());
@@ -67,12 +67,20 @@ impl Programs {
 /// What the user names is used or refused, never passed over in silence.
 fn named(folder: OsString) -> Result<PathBuf, ProgramsError> {
     let folder = PathBuf::from(folder);
-    let missing = missing(&folder);
-    if missing.is_empty() {
-        Ok(folder)
-    } else {
-        Err(ProgramsError::WrongFolder { folder, missing })
+    whole(&folder).ok_or_else(|| {
+        let missing = missing(&folder);
+        ProgramsError::WrongFolder { folder, missing }
+    })
+}
+
+/// `folder` if it has all programs, or else the one that its link `postgres` leads to.
+fn whole(folder: &Path) -> Option<PathBuf> {
+    if missing(folder).is_empty() {
+        return Some(folder.to_owned());
     }
+    let postgres = folder.join("postgres").canonicalize().ok()?;
+    let beyond = postgres.parent()?;
+    missing(beyond).is_empty().then(|| beyond.to_owned())
 }
 
 fn missing(folder: &Path) -> Vec<&'static str> {
@@ -145,6 +153,18 @@ mod tests {
         let programs = Programs::find(&env).unwrap();
 
         assert_eq!(programs.folder(), whole.path());
+    }
+
+    #[test]
+    fn a_link_to_the_server_leads_to_the_rest() {
+        let (links, whole) = (folder_with(&[]), folder_with(&PROGRAMS));
+        let target = whole.path().join("postgres");
+        std::os::unix::fs::symlink(&target, links.path().join("postgres")).unwrap();
+        let env = MapEnvironment::default().with_variable("PG_BIN", links.path());
+
+        let programs = Programs::find(&env).unwrap();
+
+        assert_eq!(programs.folder(), whole.path().canonicalize().unwrap());
     }
 
     #[test]

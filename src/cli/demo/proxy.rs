@@ -2,14 +2,14 @@
 
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use thiserror::Error;
 
 use super::folder::{Folder, FolderError};
 use super::samples::{PASSWORD, SAMPLES, USER};
 use crate::app::{self, Running, StartError};
-use crate::config::{self, Config, ConfigErrors, ProcessEnvironment};
+use crate::config::{self, ConfigErrors, ProcessEnvironment};
 
 /// Where pgweir listens: for clients, and for HTTP.
 #[derive(Debug)]
@@ -93,13 +93,9 @@ pub(super) fn start(
     let text = configuration(ports, postgres_port);
     let path = folder.write("pgweir.toml", &text)?;
     folder.write("users.txt", &format!("\"{USER}\" \"{PASSWORD}\"\n"))?;
-    let config = parse(&text, &path)?;
+    let config = config::parse(&text, &path, &ProcessEnvironment)?;
     crate::telemetry::log::init(&config.log)?;
     Ok((app::start(config)?, path))
-}
-
-fn parse(text: &str, path: &Path) -> Result<Config, ConfigErrors> {
-    config::parse(text, path, &ProcessEnvironment)
 }
 
 /// config/three-domains.toml with smaller pools, so that one sees them shared.
@@ -131,13 +127,18 @@ const HTTP: u16 = 9632;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::MapEnvironment;
 
     #[test]
     fn the_configuration_is_good_and_has_the_three_domains() {
         let ports = Ports::choose(Some(7000), Some(0));
 
-        let config = parse(&configuration(&ports, 41_234), Path::new("pgweir.toml")).unwrap();
+        let text = configuration(&ports, 41_234);
+        let env = MapEnvironment::default().with_file("users.txt", "");
+        let config = config::parse(&text, Path::new("pgweir.toml"), &env).unwrap();
 
         let domains: Vec<_> = config
             .domains
