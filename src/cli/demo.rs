@@ -218,11 +218,11 @@ impl Stage<'_> {
 
     fn first_words(self) -> String {
         let as_whom = match &self.surroundings.account {
-            Some(account) => format!(" as user {}, for it refuses root", account.name),
+            Some(account) => format!(", as user {} (it refuses root)", account.name),
             None => String::new(),
         };
         format!(
-            "Starting a throwaway PostgreSQL in {}{as_whom},\nwith the programs in {} ...\n",
+            "Starting a throwaway PostgreSQL in {}\nwith the programs in {}{as_whom} ...\n",
             self.folder.path().display(),
             self.programs.folder().display(),
         )

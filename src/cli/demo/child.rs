@@ -33,6 +33,12 @@ pub(super) struct Child {
 pub(super) enum ChildError {
     #[error("cannot start {name}: {source}")]
     Start { name: &'static str, source: io::Error },
+    #[error(
+        "user {user} may not enter {} or run {name}: set TMPDIR (or PG_BIN) to a folder that it may \
+         enter, e.g. TMPDIR=/tmp",
+        folder.display()
+    )]
+    NoEntry { name: &'static str, user: &'static str, folder: PathBuf },
     /// `said` are the last lines that it wrote.
     #[error("{name} failed ({status}):\n{said}")]
     Failed { name: &'static str, status: ExitStatus, said: String },
@@ -61,6 +67,19 @@ impl Surroundings {
         command
     }
 
+    /// Why `name` did not start. A folder for root alone is the likely slip, and "permission denied"
+    /// would not say so.
+    fn refusal(&self, name: &'static str, source: io::Error) -> ChildError {
+        match &self.account {
+            Some(Account { name: user, .. })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                ChildError::NoEntry { name, user, folder: self.folder.clone() }
+            }
+            _ => ChildError::Start { name, source },
+        }
+    }
+
     fn log_of(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.log"))
     }
@@ -81,7 +100,7 @@ impl Surroundings {
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
-            .map_err(failed)?;
+            .map_err(|source| self.refusal(name, source))?;
         let group = process.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         let group = group.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         Ok(Child { process, name, group, farewell, log, is_over: false })
