@@ -27,10 +27,10 @@ impl Greeting<'_> {
     /// The text in front of the lines.
     pub(super) fn text(&self) -> String {
         let Self { port, http_port, psql, .. } = self;
-        let psql = format!("PGPASSWORD={PASSWORD} {psql} -h 127.0.0.1 -p {port} -U {USER}");
+        let server = format!("{USER}:{PASSWORD}@127.0.0.1:{port}");
         let ways = [
-            ("psql", format!("{psql} technical_analysis")),
-            ("console", format!("{psql} pgbouncer -c 'SHOW POOLS'")),
+            ("psql", format!("{psql} postgresql://{server}/technical_analysis")),
+            ("console", format!("{psql} postgresql://{server}/pgbouncer -c 'SHOW POOLS'")),
             (
                 "psycopg2",
                 format!(
@@ -39,10 +39,7 @@ impl Greeting<'_> {
                     ""
                 ),
             ),
-            (
-                "SQLAlchemy",
-                format!("postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{port}/plurality"),
-            ),
+            ("SQLAlchemy", format!("postgresql+psycopg2://{server}/plurality")),
             ("metrics", format!("http://127.0.0.1:{http_port}/metrics")),
             ("status", format!("http://127.0.0.1:{http_port}/status")),
             ("configuration", self.config.clone()),
@@ -132,8 +129,6 @@ pub(super) fn summary(
             tally.connects.to_string(),
             most.to_string(),
             tally.transactions.to_string(),
-            tally.queries.to_string(),
-            milliseconds(tally.mean_response(&Tally::default())),
             milliseconds(quantile(&tally.query_duration, 0.5)),
             milliseconds(quantile(&tally.query_duration, 0.99)),
             milliseconds(quantile(&tally.checkout_wait, 0.99)),
@@ -144,8 +139,8 @@ pub(super) fn summary(
     format!(
         "\nIn {:.1} s {} client logins and {} transactions, on {} server connections.\n\
          Errors told to clients: {errors}.\n\n{}\n\
-         opened, peak: server connections in all, and at once. mean, p50, p99: response of a\n\
-         query in ms. wait p99: of a client for a server in ms.\n\n",
+         opened, peak: server connections in all, and at once. p50, p99: response of a query\n\
+         in ms. wait p99: of a client for a server in ms.\n\n",
         took.as_secs_f64(),
         sum(|tally| tally.logins),
         sum(|tally| tally.transactions),
@@ -181,18 +176,8 @@ fn table<const N: usize>(rows: &[[String; N]], side: impl Fn(usize) -> Side) -> 
     rows.iter().map(line).collect::<Vec<_>>().concat()
 }
 
-const SUMMARY: [&str; 10] = [
-    "domain",
-    "logins",
-    "opened",
-    "peak",
-    "transactions",
-    "queries",
-    "mean",
-    "p50",
-    "p99",
-    "wait p99",
-];
+const SUMMARY: [&str; 8] =
+    ["domain", "logins", "opened", "peak", "transactions", "p50", "p99", "wait p99"];
 
 #[cfg(test)]
 mod tests {
@@ -233,8 +218,8 @@ mod tests {
         let text = greeting().text();
 
         for part in [
-            "PGPASSWORD=root psql -h 127.0.0.1 -p 6432 -U postgres technical_analysis\n",
-            "pgbouncer -c 'SHOW POOLS'\n",
+            "  psql          psql postgresql://postgres:root@127.0.0.1:6432/technical_analysis\n",
+            "postgres:root@127.0.0.1:6432/pgbouncer -c 'SHOW POOLS'\n",
             "psycopg2.connect(host=\"127.0.0.1\", port=6432, user=\"postgres\",\n",
             "postgresql+psycopg2://postgres:root@127.0.0.1:6432/plurality\n",
             "http://127.0.0.1:9632/metrics\n",

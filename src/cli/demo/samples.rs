@@ -39,11 +39,11 @@ impl Load {
     /// What makes it different from the others.
     pub(super) fn manner(&self) -> String {
         let how = if self.reconnects {
-            "each transaction on a new connection"
+            "a connection per transaction"
         } else {
             match self.protocol {
                 "prepared" => "prepared statements",
-                _ => "thinking inside transactions",
+                _ => "pauses in transactions",
             }
         };
         format!("{} clients, {how}", self.clients)
