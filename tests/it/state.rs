@@ -303,6 +303,38 @@ fn what_ends_with_the_transaction_costs_no_reset() {
     assert_eq!(show(&mut client, "work_mem"), "4MB");
 }
 
+/// P73: also on a server that was waited for.
+#[test]
+fn settings_are_carried_to_a_server_that_was_waited_for() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut holder = proxy.client_with(&[("TimeZone", "Europe/Rome")]);
+    let mut waiter = proxy.client_with(&[("TimeZone", "Asia/Tokyo")]);
+    holder.ask("begin");
+    waiter.send(&query("show timezone"));
+    proxy.wait_for_waiting(1);
+
+    holder.ask("commit");
+
+    assert_eq!(waiter.read_ready(1).values(), "Asia/Tokyo");
+}
+
+/// What no word tells of is discarded with the session all the same.
+#[test]
+fn in_session_mode_a_server_is_cleaned_whatever_was_seen() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.pool_mode = 'session'");
+    postgres.client().value(
+        "create function hidden() returns void language plpgsql as \
+         $$ begin create temp table unseen (); end $$",
+    );
+    let mut client = proxy.client();
+    client.value("select hidden()");
+    client.send(&crate::support::messages::terminate());
+
+    assert_eq!(proxy.client().value("select to_regclass('unseen') is null"), "t");
+}
+
 /// Settings are put in front of the first statement, in the same exchange.
 #[test]
 fn settings_are_carried_in_front_of_a_pipeline_too() {
