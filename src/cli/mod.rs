@@ -1,5 +1,7 @@
 //! The commands: arguments in, exit code out.
 
+pub mod check;
+pub mod demo;
 pub mod serve;
 
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ enum Command {
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Try it: a throwaway PostgreSQL, pgweir before it with three domains, and a sample load.
+    Demo(demo::Options),
     /// Serve clients until SIGTERM or SIGINT.
     Serve {
         /// The configuration, a TOML file.
@@ -40,8 +44,6 @@ const USAGE: u8 = 64;
 /// The configuration is wrong (`EX_CONFIG`).
 const CONFIG: u8 = 78;
 
-pub mod check;
-
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
     };
     match arguments.command {
         Command::Check { config } => check::run(&config, &users_of),
+        Command::Demo(options) => demo::run(&options),
         Command::Serve { config } => serve::run(&config),
     }
 }

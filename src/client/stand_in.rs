@@ -75,10 +75,11 @@ impl StandIn {
             _ if self.skipping => {}
             Message::Ignored => {}
             Message::Query(traits) => {
-                if self.pending.is_none() && traits.ends_block() {
+                if traits.ends_block() && !self.must_tell(traits) {
                     self.roll_back(out);
                 } else {
                     self.put_error(out);
+                    self.in_block &= !traits.ends_block();
                 }
                 backend::put_ready(out, self.status());
             }
@@ -101,11 +102,21 @@ impl StandIn {
     }
 
     fn answer_extended(&mut self, traits: Option<Traits>, complete: &[u8], out: &mut Vec<u8>) {
-        if traits.is_some_and(Traits::ends_block) {
-            self.answer_if_well(complete, out);
+        let ends_block = traits.is_some_and(Traits::ends_block);
+        if ends_block && !traits.is_some_and(|traits| self.must_tell(traits)) {
+            self.pending = None;
+            out.extend_from_slice(complete);
         } else {
             self.fail(out);
+            self.in_block &= !ends_block;
         }
+    }
+
+    /// A COMMIT is told what has not been told yet, and ends the block all the same: some clients
+    /// take it for ended whatever they hear, and hardly any looks at the tag. A ROLLBACK gets what
+    /// it wants.
+    const fn must_tell(&self, traits: Traits) -> bool {
+        self.pending.is_some() && (!self.in_block || traits.may_write())
     }
 
     fn answer_if_well(&mut self, answer: &[u8], out: &mut Vec<u8>) {
@@ -133,6 +144,7 @@ impl StandIn {
 
     fn roll_back(&mut self, out: &mut Vec<u8>) {
         self.in_block = false;
+        self.pending = None;
         frame::put(out, b'C', |out| frame::put_text(out, b"ROLLBACK"));
     }
 }
@@ -183,8 +195,28 @@ mod tests {
     #[test]
     fn what_is_pending_is_the_answer_to_the_next_request() {
         let mut stand_in = StandIn::failed_block(Some(lost()), false);
-        assert_eq!(tags(&mut stand_in, &[query("COMMIT")]), "EZE");
+        assert_eq!(tags(&mut stand_in, &[query("SELECT 1")]), "EZE");
         assert_eq!(tags(&mut stand_in, &[query("ROLLBACK")]), "CZI");
+    }
+
+    /// psycopg2 takes its block for ended after a COMMIT that failed.
+    #[test]
+    fn a_commit_is_told_what_is_pending_and_ends_the_block() {
+        let mut simple = StandIn::failed_block(Some(lost()), false);
+        assert_eq!(tags(&mut simple, &[query("COMMIT")]), "EZI");
+        assert!(simple.is_over());
+
+        let mut extended = StandIn::failed_block(Some(lost()), false);
+        let commit = Message::Parse(Some(classify(b"COMMIT")));
+        assert_eq!(tags(&mut extended, &[commit, Message::Execute, Message::Sync]), "EZI");
+        assert!(extended.is_over());
+    }
+
+    #[test]
+    fn a_rollback_is_not_refused_for_what_is_pending() {
+        let mut stand_in = StandIn::failed_block(Some(lost()), false);
+        assert_eq!(tags(&mut stand_in, &[query("ROLLBACK")]), "CZI");
+        assert!(stand_in.is_over());
     }
 
     #[test]
