@@ -1,0 +1,240 @@
+//! Bounds: of clients, of messages, of memory.
+
+use std::io::Read;
+
+use crate::support::fake_server::FakeServer;
+use crate::support::messages::{extended, message, query};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::wait::wait_until;
+
+const ONE: &str = "pool.size = 1\n";
+
+/// Memory of this process, which the proxy is a part of.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn one_client_more_than_max_clients_is_refused() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "listen.max_clients = 3\nadmin.stats_users = ['app']");
+    let mut clients: Vec<_> = (0..3).map(|_| proxy.client()).collect();
+
+    let error = proxy.try_client_with(&[]).unwrap_err();
+
+    assert_eq!((error.severity(), error.code()), ("FATAL", "53300"));
+    assert_eq!(error.message(), "no more connections allowed (max_clients)");
+    // Whoever has to look at it comes in, and cancels do.
+    assert!(proxy.client_with(&[("database", "pgweir")]).ask("show clients").errors().is_empty());
+    clients[0].send(&query("select pg_sleep(60)"));
+    proxy.wait_for_pool("it runs", |pool| pool.servers.active == 1);
+    wait_until("it is cancelled", || {
+        clients[0].cancel();
+        clients[0].read_within(std::time::Duration::from_millis(50)).is_ok()
+    });
+    clients.pop();
+    wait_until("there is room again", || proxy.try_client_with(&[]).is_ok());
+}
+
+#[test]
+fn one_client_more_than_a_users_max_clients_is_refused() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "[users.app]\nmax_clients = 1");
+    let client = proxy.client();
+
+    let error = proxy.try_client_with(&[]).unwrap_err();
+
+    assert_eq!((error.severity(), error.code()), ("FATAL", "53300"));
+    assert!(proxy.try_client_with(&[("user", "app_two")]).is_ok());
+    drop(client);
+    wait_until("there is room again", || proxy.try_client_with(&[]).is_ok());
+}
+
+/// Clients that do not log in cannot take all the places, and do not keep theirs.
+#[test]
+fn clients_that_say_nothing_are_sent_away_after_login_timeout() {
+    let postgres = Postgres::start();
+    let config = "listen.max_unauthenticated = 2\nlisten.login_timeout = '200ms'";
+    let proxy = Proxy::start(&postgres, config);
+    let mut silent: Vec<_> = (0..4).map(|_| proxy.connect()).collect();
+
+    assert_eq!(proxy.client().value("select 1"), "1");
+
+    for client in &mut silent {
+        assert!(client.read_fatal().message().contains("login_timeout"));
+    }
+}
+
+#[test]
+fn a_client_that_sends_one_byte_a_second_is_sent_away_after_login_timeout() {
+    let proxy = Proxy::before("127.0.0.1:1", "listen.login_timeout = '200ms'");
+    let mut client = proxy.connect();
+    client.send(&[0, 0]);
+
+    assert!(client.read_fatal().message().contains("login_timeout"));
+}
+
+#[test]
+fn a_message_longer_than_max_message_is_54000() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\nlisten.max_message = '64KiB'");
+    let mut client = proxy.client();
+    assert_eq!(client.ask(&format!("select length('{}')", "x".repeat(60_000))).values(), "60000");
+
+    // Its head is enough.
+    client.send(&[b'Q', 0, 2, 0, 0]);
+
+    let error = client.read_fatal();
+    assert_eq!(error.code(), "54000");
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+/// A server is bounded alike, and its client told.
+#[test]
+fn a_row_longer_than_max_message_ends_the_session() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\nlisten.max_message = '64KiB'");
+    let mut client = proxy.client();
+    client.send(&query("select repeat('x', 100000)"));
+
+    let last = client.read_fatal();
+
+    assert!(matches!(last.code(), "54000" | "08P01"), "{last:?}");
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+#[test]
+fn an_impossible_length_ends_the_session() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for head in [[b'Q', 0xff, 0xff, 0xff, 0xff], [b'Q', 0x80, 0, 0, 0], [b'Q', 0, 0, 0, 3]] {
+        let mut client = proxy.client();
+        client.send(&head);
+
+        assert_eq!(client.read_fatal().code(), "08P01");
+    }
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+#[test]
+fn a_message_that_does_not_exist_ends_the_session() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let malformed = [
+        message(b'!', b""),
+        message(b'p', b"password\0"),
+        message(b'P', b"no end"),
+        message(b'B', b""),
+        message(b'D', b"?x\0"),
+        message(b'C', b"S"),
+    ];
+    for bytes in malformed {
+        let mut client = proxy.client();
+        client.send(&bytes);
+
+        assert_eq!(client.read_fatal().code(), "08P01", "{bytes:?}");
+    }
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+/// P57: stepped over piece by piece, in both directions.
+#[test]
+fn a_row_of_64_megabytes_goes_through_in_bounded_memory() {
+    const LEN: usize = 64 << 20;
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        while peer.read_to(b'Q').is_some() {
+            let mut head = vec![b'D'];
+            head.extend_from_slice(&u32::try_from(LEN + 10).unwrap().to_be_bytes());
+            head.extend_from_slice(&[0, 1]);
+            head.extend_from_slice(&u32::try_from(LEN).unwrap().to_be_bytes());
+            peer.send_bytes(&head);
+            let piece = [b'x'; 16 * 1024];
+            for _ in 0..LEN / piece.len() {
+                peer.send_bytes(&piece);
+            }
+            peer.complete("SELECT 1");
+            peer.ready(b'I');
+        }
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+    let before = resident_kib();
+
+    client.send(&query("select big"));
+    let mut left = 5 + 6 + LEN + (5 + 9) + 6;
+    let mut buf = vec![0; 64 * 1024];
+    let mut highest = 0;
+    while left > 0 {
+        let n = client.socket.read(&mut buf).unwrap();
+        left -= n;
+        highest = highest.max(resident_kib());
+    }
+
+    assert!(highest - before < 8 * 1024, "{} KiB more", highest - before);
+}
+
+/// P57, P74: what a slow client leaves unread is held back at the server.
+#[test]
+fn a_client_that_does_not_read_holds_back_its_server_and_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "runtime.workers = 1\npool.size = 2");
+    let (mut slow, mut other) = (proxy.client(), proxy.client());
+    let before = resident_kib();
+    slow.send(&query("select repeat('x', 1000) from generate_series(1, 200000)"));
+    wait_until("the server waits for its client", || {
+        let wait = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'";
+        postgres.client().value(wait) == "1"
+    });
+
+    for _ in 0..50 {
+        assert_eq!(other.value("select 1"), "1");
+    }
+
+    let more = resident_kib().saturating_sub(before);
+    assert!(more < 8 * 1024, "{more} KiB more");
+    assert_eq!(slow.read_ready(1).rows().len(), 200_000);
+}
+
+/// P57: the other direction, where the server does not read.
+#[test]
+fn a_server_that_does_not_read_holds_back_its_client() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        peer.read_to(b'Q');
+        peer.send(b'G', &[0, 0, 0]);
+        // It reads nothing more for as long as the client can write.
+        std::thread::park_timeout(std::time::Duration::from_secs(3));
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+    client.send(&query("copy t from stdin"));
+    assert_eq!(client.read().tag, b'G');
+    let before = resident_kib();
+    client.socket.set_write_timeout(std::time::Duration::from_millis(300)).unwrap();
+    let piece = message(b'd', &[b'x'; 16 * 1024]);
+
+    let mut sent = 0;
+    while client.try_send(&piece).is_ok() {
+        sent += piece.len();
+        assert!(sent < 256 << 20, "nothing holds the client back");
+    }
+
+    let more = resident_kib().saturating_sub(before);
+    assert!(more < 8 * 1024, "{more} KiB more after {sent} bytes");
+}
+
+/// P53: many small messages in one piece, and one that is cut by it.
+#[test]
+fn thousands_of_requests_in_one_write_are_answered() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+
+    client.send(&extended("select 1", &[]).repeat(3000));
+
+    assert_eq!(client.read_ready(3000).rows().len(), 3000);
+}

@@ -1,0 +1,176 @@
+//! Time limits: the right one, in the right words, and what goes on afterwards.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::support::messages::query;
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::reply::Fields;
+use crate::support::wait::wait_until;
+
+const ONE: &str = "pool.size = 1\n";
+
+fn with(key: &str, value: &str) -> String {
+    format!("{ONE}{key} = '{value}'")
+}
+
+#[track_caller]
+fn assert_error(error: &Fields, severity: &str, code: &str, setting: &str) {
+    assert_eq!((error.severity(), error.code()), (severity, code), "{error:?}");
+    assert!(error.message().contains(setting), "{error:?} does not name {setting}");
+}
+
+/// P60
+#[test]
+fn a_query_longer_than_query_timeout_is_cancelled_and_the_session_goes_on() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("pool.query_timeout", "150ms"));
+    let mut client = proxy.client();
+    let begun = Instant::now();
+
+    let reply = client.ask("select pg_sleep(60)");
+
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_error(&reply.error(), "ERROR", "57014", "query_timeout");
+    assert_eq!(reply.status(), Some('I'));
+    assert_eq!(client.value("select 1"), "1");
+    assert_eq!(proxy.pool().servers.total(), 1);
+}
+
+/// P60: the limit is a query's, not a transaction's.
+#[test]
+fn query_timeout_begins_anew_with_each_query_of_a_block() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("pool.query_timeout", "400ms"));
+    let mut client = proxy.client();
+    client.ask("begin");
+
+    for _ in 0..4 {
+        assert_eq!(client.ask("select pg_sleep(0.15)").errors(), []);
+    }
+
+    let reply = client.ask("select pg_sleep(60)");
+    assert_error(&reply.error(), "ERROR", "57014", "query_timeout");
+    assert_eq!(reply.status(), Some('E'));
+    assert_eq!(client.ask("rollback").status(), Some('I'));
+}
+
+/// P60
+#[test]
+fn a_transaction_longer_than_transaction_timeout_is_ended() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("pool.transaction_timeout", "200ms"));
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.ask("begin");
+    client.ask("create table undone ()");
+
+    client.send(&query("select pg_sleep(60)"));
+    let error = client.read_to(b'E').error();
+
+    assert!(error.message().contains("transaction_timeout"), "{error:?}");
+    assert_eq!(error.code(), "25P04");
+    assert_eq!(other.value("select to_regclass('undone') is null"), "t");
+}
+
+#[test]
+fn a_client_idle_in_a_transaction_for_too_long_is_closed() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("pool.idle_in_transaction_timeout", "150ms"));
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.ask("begin");
+    client.ask("create table undone ()");
+
+    assert_error(&client.read_fatal(), "FATAL", "25P03", "idle_in_transaction_timeout");
+
+    assert_eq!(other.value("select to_regclass('undone') is null"), "t");
+}
+
+/// P60: it is the idle time that counts.
+#[test]
+fn a_client_at_work_in_a_transaction_is_not_idle_in_it() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("pool.idle_in_transaction_timeout", "300ms"));
+    let mut client = proxy.client();
+    client.ask("begin");
+
+    assert_eq!(client.ask("select pg_sleep(0.6)").errors(), []);
+    assert_eq!(client.ask("commit").status(), Some('I'));
+}
+
+#[test]
+fn a_client_idle_for_client_idle_timeout_is_closed() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("listen.client_idle_timeout", "200ms"));
+    let mut client = proxy.client();
+    // At work for longer than it may be idle.
+    assert_eq!(client.ask("select pg_sleep(0.4)").errors(), []);
+
+    assert_error(&client.read_fatal(), "FATAL", "57P05", "client_idle_timeout");
+}
+
+#[test]
+fn a_users_own_limits_go_before_the_domains() {
+    let postgres = Postgres::start();
+    let config = "pool.query_timeout = '50ms'\n[users.app]\nquery_timeout = '0s'";
+    let proxy = Proxy::start(&postgres, config);
+
+    assert_eq!(proxy.client().ask("select pg_sleep(0.3)").errors(), []);
+    let mut other = proxy.client_with(&[("user", "app_two")]);
+    assert_eq!(other.ask("select pg_sleep(60)").code(), "57014");
+}
+
+/// A client that waits for long hears that it waits.
+#[test]
+fn a_waiter_gets_a_notice_after_wait_notice() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("pool.wait_notice", "100ms"));
+    let (mut holder, mut waiter) = (proxy.client(), proxy.client());
+    holder.ask("begin");
+    waiter.send(&query("select 'at last'"));
+
+    let notice = waiter.read();
+    assert_eq!(notice.tag, b'N');
+    assert_eq!(notice.fields().severity(), "NOTICE");
+    holder.ask("commit");
+
+    let reply = waiter.read_ready(1);
+    assert_eq!((reply.tags().as_str(), reply.values().as_str()), ("TDCZI", "at last"));
+    assert_eq!(reply.notices(), []);
+}
+
+/// 08001 within `login_timeout`, whatever `timeout` says.
+#[test]
+fn a_login_that_needs_a_server_ends_by_login_timeout() {
+    let proxy =
+        Proxy::before("127.0.0.1:1", "listen.login_timeout = '300ms'\npool.timeout = '60s'");
+    let begun = Instant::now();
+
+    let error = proxy.try_client_with(&[]).unwrap_err();
+
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!((error.severity(), error.code()), ("FATAL", "08001"), "{error:?}");
+}
+
+/// P61: a server that accepts and says nothing does not hold up a client for longer than it may.
+#[test]
+fn a_server_that_accepts_and_says_nothing_is_given_up_after_connect_timeout() {
+    use crate::support::fake_server::FakeServer;
+    let server = FakeServer::start(|peer| {
+        if peer.number == 0 {
+            peer.read();
+            return;
+        }
+        peer.welcome();
+        while peer.read_to(b'Q').is_some() {
+            peer.row("second");
+            peer.complete("SELECT 1");
+            peer.ready(b'I');
+        }
+    });
+    let proxy = Proxy::before(&server.host(), "pool.size = 1\npool.connect_timeout = '100ms'");
+
+    assert_eq!(proxy.client().value("select 1"), "second");
+    wait_until("two were made", || server.connections() == 2);
+}
