@@ -1,5 +1,6 @@
 //! Builds every long-lived object once, starts them, and drains them.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -164,20 +165,21 @@ impl Running {
     /// left when `shutdown_timeout` is over.
     pub async fn shut_down(self) -> Drained {
         let registry = Arc::clone(&self.context.registry);
-        let context = Arc::clone(&self.context);
-        let watcher = self.drain.clone();
-        // Sessions that log in while this runs hear of it as well.
-        self.spawn(async move {
-            watcher.soft().cancelled().await;
+        let pools = self.context.router.pools();
+        // Sessions whose login ends while this begins hear of it as well.
+        let ring = async {
             for _ in 0..RINGS {
-                context.registry.ring_all(Ring::Drain);
+                registry.ring_all(Ring::Drain);
                 tokio::time::sleep(RING_EVERY).await;
             }
-        });
-        registry.ring_all(Ring::Drain);
-        let pools = self.context.router.pools();
-        let grace = self.shutdown_timeout;
-        let drained = self.drain.run(grace, || registry.ring_all(Ring::Stop)).await;
+            std::future::pending::<Infallible>().await
+        };
+        let drained = tokio::select! {
+            drained = self.drain.run(self.shutdown_timeout, || registry.ring_all(Ring::Stop)) => {
+                drained
+            }
+            never = ring => match never {},
+        };
         for pool in pools {
             pool.shut_down();
         }

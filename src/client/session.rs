@@ -58,10 +58,20 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
 
 /// Greets the client and logs it in; `None` if there is no session to serve.
 async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -> Option<LoggedIn> {
-    let wish = match greet(stream).await {
+    let soft = context.commons.drain.soft();
+    // Who has not logged in when a drain begins does not hold it up.
+    let greeted = tokio::select! {
+        greeted = greet(stream) => greeted.map_err(Some),
+        () = soft.cancelled() => Err(None),
+    };
+    let wish = match greeted {
         Ok(wish) => wish,
-        Err(error) => {
+        Err(Some(error)) => {
             on_greet_error(stream, context, &error);
+            return None;
+        }
+        Err(None) => {
+            on_login_error(stream, context, &LoginError::ShuttingDown);
             return None;
         }
     };
@@ -71,13 +81,19 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
             cancel::forward(context, process_id, &secret).await;
             None
         }
-        Wish::Login(request) => match log_in(stream, request, context, deadline).await {
-            Ok(logged_in) => Some(logged_in),
-            Err(error) => {
-                on_login_error(stream, context, &error);
-                None
+        Wish::Login(request) => {
+            let logged_in = tokio::select! {
+                logged_in = log_in(stream, request, context, deadline) => logged_in,
+                () = soft.cancelled() => Err(LoginError::ShuttingDown),
+            };
+            match logged_in {
+                Ok(logged_in) => Some(logged_in),
+                Err(error) => {
+                    on_login_error(stream, context, &error);
+                    None
+                }
             }
-        },
+        }
     }
 }
 
