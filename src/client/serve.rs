@@ -92,6 +92,7 @@ pub(super) struct Waiting {
 }
 
 /// Linked to a server.
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct Linked {
     pub(super) checkout: Checkout,
     pub(super) since: Instant,
