@@ -73,6 +73,8 @@ pub(super) enum LoginError {
     NoServer { source: CheckoutError },
     #[error("the server does not take the client's startup parameters: {source}")]
     Settings { source: CommandError },
+    #[error("the system has no randomness to give")]
+    Random,
     #[error("pooler is shutting down")]
     ShuttingDown,
 }
@@ -80,9 +82,10 @@ pub(super) enum LoginError {
 impl ClientFacing for LoginError {
     fn fault(&self) -> Fault {
         match self {
-            Self::TooManyClients { .. } | Self::TooManyOfUser { .. } | Self::ShuttingDown => {
-                Fault::Proxy
-            }
+            Self::TooManyClients { .. }
+            | Self::TooManyOfUser { .. }
+            | Self::Random
+            | Self::ShuttingDown => Fault::Proxy,
             Self::NoServer { source } => source.fault(),
             Self::Replication
             | Self::Gone(_)
@@ -115,6 +118,7 @@ impl ClientFacing for LoginError {
             Self::NoServer { source } => source.client_message(),
             Self::Settings { source: CommandError::Refused { message } } => message.clone(),
             Self::Settings { .. } => message(sqlstate::CONNECTION_FAILURE),
+            Self::Random => message(sqlstate::INTERNAL_ERROR),
             Self::ShuttingDown => message(sqlstate::ADMIN_SHUTDOWN),
         }
     }
@@ -196,7 +200,7 @@ async fn authenticate(
     out: &mut Vec<u8>,
 ) -> Result<(), LoginError> {
     let mut random = [0; Entropy::LEN];
-    getrandom::fill(&mut random).map_err(|_error| LoginError::ShuttingDown)?;
+    getrandom::fill(&mut random).map_err(|_error| LoginError::Random)?;
     let entropy = Entropy::new(context.mock_key, random);
     let account = context.account(&request.user);
     let mut step = Login::start(context.config.auth.method, &request.user, account, &entropy);
@@ -380,7 +384,7 @@ fn record_of(
     let server = checkout.and_then(|checkout| checkout.server()).map(|s| Arc::clone(&s.record));
     let process_id = server.as_ref().map_or_else(|| Registry::process_id(id), |s| s.key.process_id);
     let mut secret = [0; 4];
-    getrandom::fill(&mut secret).map_err(|_error| LoginError::ShuttingDown)?;
+    getrandom::fill(&mut secret).map_err(|_error| LoginError::Random)?;
     let name = request.settings.iter().rev().find(|(name, _)| name == "application_name");
     let record = ClientRecord::new(Identity {
         id,

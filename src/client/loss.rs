@@ -53,7 +53,7 @@ impl Session {
         let is_cut = server_rest.is_cut() || self.client_rest > 0;
         tracing::warn!(client = self.record().id, domain = %self.record().domain,
             host = %self.pool.host.addr, pid = server.record.key.process_id,
-            words = last_words.as_ref().map_or("", |words| &words.message),
+            words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
         self.record().set_link(None);
         self.record().set_state(ClientState::Idle);

@@ -92,6 +92,7 @@ pub(super) struct Waiting {
 }
 
 /// Linked to a server.
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct Linked {
     pub(super) checkout: Checkout,
     pub(super) since: Instant,
@@ -183,8 +184,13 @@ pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<C
     let mut session = Session::new(stream, *start, context);
     let record = Arc::clone(&session.registered.record);
     tracing::info!(client = record.id, domain = %record.domain, user = %record.user,
-        peer = ?record.peer, "client logged in");
+        peer = %record.peer, "client logged in");
     session.pool.clients.fetch_add(1, Relaxed);
+    poll_fn(|cx| {
+        record.bell.listen(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let end = poll_fn(|cx| session.poll(cx)).await;
     session.pool.clients.fetch_sub(1, Relaxed);
     session.finish(&end);
@@ -224,7 +230,6 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
-        self.record().bell.listen(cx.waker());
         loop {
             match self.step(cx) {
                 Err(end) => return Poll::Ready(end),

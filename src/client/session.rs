@@ -103,20 +103,20 @@ fn on_greet_error(stream: &Stream, context: &Context, error: &GreetError) {
             sqlstate::PROTOCOL_VIOLATION
         }
         GreetError::Truncated | GreetError::Io(_) => {
-            tracing::debug!(peer = ?stream.peer(), %error, "client left before it logged in");
+            tracing::debug!(peer = %stream.peer(), %error, "client left before it logged in");
             return;
         }
     };
-    tracing::info!(peer = ?stream.peer(), %error, "client refused");
+    tracing::info!(peer = %stream.peer(), %error, "client refused");
     refuse(stream, context, &ClientMessage::new(code, error.to_string()));
 }
 
 fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
     context.process.login_failures.increment();
     match error.fault() {
-        Fault::Client => tracing::info!(peer = ?stream.peer(), %error, "login refused"),
+        Fault::Client => tracing::info!(peer = %stream.peer(), %error, "login refused"),
         Fault::Server | Fault::Proxy => {
-            tracing::warn!(peer = ?stream.peer(), %error, "login failed");
+            tracing::warn!(peer = %stream.peer(), %error, "login failed");
         }
     }
     let message = error.client_message();

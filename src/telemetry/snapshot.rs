@@ -1,6 +1,7 @@
 //! What the console, `/status` and `/metrics` are made from: plain values, copied at one moment.
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -142,6 +143,15 @@ impl ClientState {
 pub enum Peer {
     Tcp { ip: IpAddr, port: u16 },
     Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { ip, port } => SocketAddr::new(*ip, *port).fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
 }
 
 /// One client.
