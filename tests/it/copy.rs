@@ -31,7 +31,7 @@ fn rows_are_copied_in_and_out() {
     let out = client.ask("copy (select n from numbers order by n) to stdout");
     let data: Vec<u8> =
         out.0.iter().filter(|m| m.tag == b'd').flat_map(|m| m.body.clone()).collect();
-    let expected: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    let expected: String = (0..1000).flat_map(|n: u32| [n.to_string(), "\n".to_owned()]).collect();
     assert_eq!(String::from_utf8(data).unwrap(), expected);
     assert_eq!(out.status(), Some('I'));
     assert_eq!(proxy.pool().servers.total(), 1);

@@ -91,8 +91,8 @@ fn a_wait_that_is_too_long_is_an_error_with_its_reason() {
     let begun = Instant::now();
     let reply = waiter.ask("select 1");
 
-    let waited = begun.elapsed();
-    assert!(waited >= Duration::from_millis(200) && waited < Duration::from_secs(2), "{waited:?}");
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_millis(200) && took < Duration::from_secs(2), "{took:?}");
     assert_eq!(reply.tags(), "EZI");
     let error = reply.error();
     assert_eq!((error.severity(), error.code()), ("ERROR", "53300"));

@@ -23,9 +23,9 @@ fn reported_settings_follow_the_session_from_server_to_server() {
     let first = client.pid();
 
     let mut blockers: Vec<_> = (0..2).map(|_| proxy.client()).collect();
-    blockers.iter_mut().for_each(|blocker| {
+    for blocker in &mut blockers {
         blocker.ask("begin");
-    });
+    }
     let at = blockers.iter_mut().position(|blocker| blocker.pid() != first).unwrap();
     blockers[at].ask("rollback");
 
@@ -214,7 +214,7 @@ fn assert_isolated(mode: &str) {
             assert_eq!(proxy.client().value(look), clean, "{mode}: {leave}");
         }
     }
-    assert_eq!(proxy.pool().servers.total(), 1);
+    proxy.wait_for_pool("one server is left", |pool| pool.servers.total() == 1);
 }
 
 /// P87

@@ -262,7 +262,7 @@ fn major_version(bin: &Path) -> u32 {
 
 fn copy(from: &Path, to: &Path) {
     let done = Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap();
-    assert!(done.success(), "cp -r {from:?} {to:?}");
+    assert!(done.success(), "cp -r {} {}", from.display(), to.display());
 }
 
 fn temporary_folder() -> tempfile::TempDir {

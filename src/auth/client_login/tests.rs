@@ -1,3 +1,5 @@
+//! Logins of clients, each method with each kind of secret.
+
 use postgres_protocol::authentication::md5_hash;
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Logins at servers, by scripts of what a server asks.
+
 use std::sync::Arc;
 
 use proptest::prelude::*;

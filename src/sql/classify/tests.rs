@@ -1,3 +1,5 @@
+//! What texts are taken for.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Where tokens and statements end.
+
 use proptest::prelude::*;
 
 use super::*;

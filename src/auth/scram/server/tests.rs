@@ -1,3 +1,5 @@
+//! Our side of SCRAM against rust-postgres's.
+
 use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use proptest::prelude::*;
 
