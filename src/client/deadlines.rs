@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::cancel;
+use super::link::{Link, Linked, Replacement};
 use super::record::ClientRecord;
-use super::serve::{End, Link, Linked, Replacement, Session};
+use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault, SqlState};
 use crate::pool::Pool;
 use crate::server::exchange::{Request, Segment, Verdict};

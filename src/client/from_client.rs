@@ -8,9 +8,11 @@ use std::task::Context as TaskContext;
 
 use tokio::time::Instant;
 
-use super::serve::{End, InFlight, Link, Linked, Session, send};
+use super::link::{InFlight, Link, Linked};
+use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
+use crate::net::stream::send;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::statements::Unnamed;

@@ -8,11 +8,13 @@ use std::task::{Context as TaskContext, Poll};
 use tokio::time::Instant;
 
 use super::from_client::put_made_up;
+use super::link::{InFlight, Link, Linked, Rest};
 use super::prepared::OUTDATED_ROUTINE;
-use super::serve::{End, Link, Linked, Rest, Session, flush};
+use super::serve::{End, Session};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
+use crate::net::stream::flush;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
@@ -394,7 +396,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         if server.exchange.depth() == 0 {
-            linked.in_flight = super::serve::InFlight::default();
+            linked.in_flight = InFlight::default();
         }
         linked.cancel_sent = None;
         let tx = server.exchange.tx();

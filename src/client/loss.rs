@@ -3,7 +3,8 @@
 use std::task::Context as TaskContext;
 
 use super::from_client::{Batch, Frame, Next};
-use super::serve::{End, InFlight, Link, Linked, Session};
+use super::link::{InFlight, Link, Linked};
+use super::serve::{End, Session};
 use super::stand_in::{Message, StandIn};
 use crate::error::{ClientMessage, Fault};
 use crate::server::Server;

@@ -1,102 +1,21 @@
 //! Prepared statements of a session whose servers change: the client's names, and what goes to the
 //! server in their place.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::from_client::{Batch, Frame, Next, malformed, note_traits};
-use super::serve::{End, InFlight, Link, Replacement, Session};
+use super::link::{InFlight, Link, Replacement};
+use super::names::{Named, Prepared, take_back};
+use super::serve::{End, Session};
 use crate::error::ClientMessage;
-use crate::pool::core::ServerId;
 use crate::server::Server;
-use crate::server::exchange::{MadeUp, Request, Undone, Verdict};
+use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::statements::{Presence, Statement, Undo, Unnamed, is_reserved};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
 use crate::wire::sqlstate;
-
-/// The statements of a client.
-#[derive(Debug, Default)]
-pub(super) struct Prepared {
-    /// Made when the first one is prepared: most clients never do.
-    named: Option<Box<Names>>,
-    pub(super) unnamed: Option<Arc<Statement>>,
-    /// The settings that `unnamed` was parsed under.
-    unnamed_under: Option<Arc<Settings>>,
-}
-
-type Names = HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>;
-
-#[derive(Debug)]
-struct Named {
-    statement: Arc<Statement>,
-    /// Where and when its Parse was sent: a DEALLOCATE ALL takes only what came before it.
-    server: ServerId,
-    serial: u64,
-    /// The statement's generation that the client knows.
-    generation: u64,
-}
-
-impl Named {
-    fn new(statement: Arc<Statement>, server: ServerId, serial: u64) -> Self {
-        let generation = statement.generation();
-        Self { statement, server, serial, generation }
-    }
-}
-
-impl Prepared {
-    /// True if the client was told of other columns than the statement has by now. It is told so
-    /// once, as it would be by a server of its own, and may go on.
-    fn take_outdated(&mut self, name: &[u8]) -> bool {
-        let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(name)) else {
-            return false;
-        };
-        let generation = named.statement.generation();
-        std::mem::replace(&mut named.generation, generation) != generation
-    }
-
-    /// The client has just been told that `statement` is outdated.
-    fn knows(&mut self, statement: &Arc<Statement>) {
-        for named in self.named.iter_mut().flat_map(|named| named.values_mut()) {
-            if Arc::ptr_eq(&named.statement, statement) {
-                named.generation = statement.generation();
-            }
-        }
-    }
-
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.as_ref()?.get(name).map(|named| &named.statement)
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.named.as_ref().map_or(0, |named| named.len())
-    }
-
-    fn insert(&mut self, name: Box<[u8]>, named: Named) {
-        self.named.get_or_insert_default().insert(name, named);
-    }
-
-    fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        self.named.as_mut()?.remove(name).map(|named| named.statement)
-    }
-
-    /// The server is lost: what was not answered was never prepared.
-    pub(super) fn abandon(&mut self, server: &mut Server) {
-        let undone: Vec<_> = server.exchange.abandon().collect();
-        for undone in undone {
-            take_back(self, server, undone);
-        }
-    }
-
-    /// `server` has done a DEALLOCATE ALL or DISCARD ALL as the request with this serial number.
-    pub(super) fn deallocated_all(&mut self, server: ServerId, serial: u64) {
-        if let Some(named) = &mut self.named {
-            named.retain(|_, named| named.server == server && named.serial > serial);
-        }
-    }
-}
 
 /// What a statement frame is dealt with by: the parts of a linked session, borrowed apart.
 struct Desk<'a> {
@@ -483,30 +402,5 @@ impl Desk<'_> {
     ) {
         frontend::put_close_statement(batch.out, statement.name().as_bytes());
         self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
-    }
-}
-
-fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Undone<Undo>) {
-    let Undone { failed, undo } = undone;
-    match undo {
-        Undo::Parse { name, statement, sent } => {
-            if prepared.find(&name).is_some_and(|found| Arc::ptr_eq(found, &statement)) {
-                prepared.remove(&name);
-            }
-            if sent {
-                server.statements.remove(&statement);
-            }
-        }
-        Undo::Reparse { statement } => server.statements.remove(&statement),
-        Undo::Unnamed { client, server: before } => {
-            // A Parse that failed has dropped the old unnamed statement; a skipped one has not.
-            server.statements.unnamed = if failed { Unnamed::None } else { before };
-            prepared.unnamed = if failed { None } else { client };
-        }
-        Undo::Close { name, statement } => {
-            prepared.insert(name, Named::new(statement, server.id(), 0));
-        }
-        Undo::Bind { .. } => {}
-        Undo::Evict { statement } => server.statements.insert(statement, 0),
     }
 }

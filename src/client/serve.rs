@@ -15,30 +15,28 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::context::Context;
+use super::link::{Link, Linked, Waiting, carry_over};
 use super::login::SessionStart;
-use super::prepared::Prepared;
+use super::names::Prepared;
 use super::record::{ClientRecord, Ring};
 use super::registry::Registered;
 use super::stand_in::StandIn;
 use crate::config::{PoolMode, PoolSettings};
-use crate::error::{ClientFacing, ClientMessage, Fault, SqlState};
+use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
-use crate::net::stream::Stream;
-use crate::pool::checkout::{Asked, Wait};
+use crate::net::stream::{Stream, flush, send};
+use crate::pool::checkout::Asked;
 use crate::pool::core::{Home, ServerId};
 use crate::pool::waiter::Waiter;
 use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::worker::current_home;
-use crate::server::Server;
-use crate::server::exchange::{Request, Verdict};
-use crate::sql::Traits;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::{self, Severity};
-use crate::wire::{frontend, sqlstate};
+use crate::wire::sqlstate;
 
 /// A session at work.
 pub(super) struct Session {
@@ -65,103 +63,6 @@ pub(super) struct Session {
     pub(super) alarm: Alarm,
     /// When the client last had nothing open; only kept if it may not idle for ever.
     pub(super) idle_since: Instant,
-}
-
-/// The session's association with a server.
-pub(super) enum Link {
-    /// None, and none is wanted.
-    Free,
-    Waiting(Box<Waiting>),
-    /// An idle server was found that has to be proved alive first.
-    Proving {
-        proof: Proof,
-        since: Instant,
-    },
-    Linked(Box<Linked>),
-    /// The server is gone in the middle of something, and we answer in its place.
-    StandIn(Box<StandIn>),
-}
-
-type Proof = std::pin::Pin<Box<dyn Future<Output = Option<Checkout>> + Send>>;
-
-/// In the queue for a server.
-pub(super) struct Waiting {
-    wait: Wait,
-    pub(super) since: Instant,
-    pub(super) was_told: bool,
-}
-
-/// Linked to a server.
-#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
-pub(super) struct Linked {
-    pub(super) checkout: Checkout,
-    pub(super) since: Instant,
-    /// When the request under way began; `None` while nothing is owed.
-    pub(super) request_since: Option<Instant>,
-    /// When the exchange was last settled in the middle of a block, or held open by a Flush.
-    pub(super) quiet_since: Instant,
-    /// What is still to come of a server's frame whose front was taken.
-    pub(super) server_rest: Rest,
-    /// What the requests since the last time that nothing was owed may do.
-    pub(super) in_flight: InFlight,
-    /// A Parse waits until everything in front of it is answered.
-    pub(super) awaits_answers: bool,
-    /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
-    pub(super) reset_seen: bool,
-    /// Errors of the server that the client gets in words of ours.
-    pub(super) replacements: Vec<Replacement>,
-    /// The server's FATAL, after which it closes.
-    pub(super) last_words: Option<ClientMessage>,
-    /// A write failed: whatever the server still had to say is read, then it is lost.
-    pub(super) is_broken: bool,
-    pub(super) cancel_sent: Option<Instant>,
-    /// The exchange is over, and the server goes back once the client has its answer.
-    pub(super) is_done: bool,
-}
-
-/// The rest of a frame, in bytes, and whether it goes on to the client.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rest {
-    pub(super) len: usize,
-    pub(super) verdict: Verdict,
-}
-
-impl Rest {
-    /// A frame has gone to the client in part: nothing may come in between.
-    pub(super) const fn is_cut(self) -> bool {
-        self.len > 0 && matches!(self.verdict, Verdict::Forward)
-    }
-}
-
-/// What the requests in flight may do, should the server be lost.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct InFlight {
-    pub(super) may_commit: bool,
-    /// More than Parse and Describe was sent: the server holds something for the client.
-    pub(super) has_bound: bool,
-    /// Statements that were prepared before may be gone by the time of what comes behind.
-    pub(super) deallocates_all: bool,
-}
-
-impl InFlight {
-    /// Adds a request that was sent while the server's transaction status was `tx`.
-    pub(super) fn add(&mut self, traits: Traits, tx: TxStatus) {
-        self.deallocates_all |= traits.deallocates_all();
-        self.may_commit |= match tx {
-            TxStatus::Idle => traits.may_write() || traits.several_statements(),
-            TxStatus::Block => traits.ends_block() || traits.several_statements(),
-            TxStatus::Failed => false,
-        };
-    }
-}
-
-/// The error of one request, put into other words.
-pub(super) struct Replacement {
-    /// Serial number of the request in the exchange.
-    pub(super) serial: u64,
-    /// The error that is replaced; any other is passed on as it is.
-    pub(super) when: SqlState,
-    pub(super) message: ClientMessage,
 }
 
 /// Why a session is over.
@@ -347,21 +248,7 @@ impl Session {
             carry_over(server, &self.settings);
         }
         self.record().set_state(ClientState::Active);
-        self.link = Link::Linked(Box::new(Linked {
-            checkout,
-            since: now,
-            request_since: None,
-            quiet_since: now,
-            server_rest: Rest { len: 0, verdict: Verdict::Forward },
-            in_flight: InFlight::default(),
-            awaits_answers: false,
-            reset_seen: false,
-            replacements: Vec::new(),
-            last_words: None,
-            is_broken: false,
-            cancel_sent: None,
-            is_done: false,
-        }));
+        self.link = Link::Linked(Box::new(Linked::new(checkout, now)));
     }
 
     /// Asks the pool for a server; true if the session is linked at once.
@@ -551,72 +438,5 @@ impl Session {
     }
 }
 
-impl Linked {
-    /// No request is under way, and no block is open.
-    fn is_at_boundary(&self) -> bool {
-        // A server is looked at through the checkout, which lends it mutably.
-        self.request_since.is_none() && !self.is_in_block()
-    }
-
-    fn is_in_block(&self) -> bool {
-        self.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle)
-    }
-}
-
-/// Puts what carries a client's settings over to its server in front of everything that the client
-/// sends: in the same write, and without a round trip of its own.
-fn carry_over(server: &mut Server, settings: &Arc<Settings>) {
-    let Some(change) = server.change_to(settings) else { return };
-    frontend::put_query(&mut server.outbox, change.as_bytes());
-    server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
-    server.applied = Arc::clone(settings);
-    server.applied_is_unknown = false;
-    server.record.set_application_name(settings.value("application_name").unwrap_or_default());
-}
-
 /// Requests that a client may have unanswered before it is read no further.
 const DEPTH_MAX: usize = 10_000;
-
-/// Sends what is left over in `outbox`; true if something went.
-pub(super) fn flush(
-    stream: &mut Stream,
-    outbox: &mut Vec<u8>,
-    cx: &mut TaskContext<'_>,
-) -> io::Result<bool> {
-    let mut sent = 0;
-    while sent < outbox.len() {
-        let rest = outbox.get(sent..).unwrap_or_default();
-        match stream.poll_write(cx, rest) {
-            Poll::Pending => break,
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(n)) => sent += n,
-            Poll::Ready(Err(error)) => return Err(error),
-        }
-    }
-    if sent == outbox.len() {
-        *outbox = Vec::new();
-    } else {
-        outbox.drain(..sent);
-    }
-    Ok(sent > 0)
-}
-
-/// Sends `bytes` behind what is left over in `outbox`, and leaves there what the socket does not
-/// take.
-pub(super) fn send(
-    stream: &mut Stream,
-    outbox: &mut Vec<u8>,
-    mut bytes: &[u8],
-    cx: &mut TaskContext<'_>,
-) -> io::Result<()> {
-    while outbox.is_empty() && !bytes.is_empty() {
-        match stream.poll_write(cx, bytes) {
-            Poll::Pending => break,
-            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-            Poll::Ready(Ok(n)) => bytes = bytes.get(n..).unwrap_or_default(),
-            Poll::Ready(Err(error)) => return Err(error),
-        }
-    }
-    outbox.extend_from_slice(bytes);
-    Ok(())
-}

@@ -130,6 +130,46 @@ impl Stream {
     }
 }
 
+/// Sends what is left over in `outbox`; true if something went.
+pub fn flush(stream: &mut Stream, outbox: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<bool> {
+    let mut sent = 0;
+    while sent < outbox.len() {
+        let rest = outbox.get(sent..).unwrap_or_default();
+        match stream.poll_write(cx, rest) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => sent += n,
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+    if sent == outbox.len() {
+        *outbox = Vec::new();
+    } else {
+        outbox.drain(..sent);
+    }
+    Ok(sent > 0)
+}
+
+/// Sends `bytes` behind what is left over in `outbox`, and leaves there what the socket does not
+/// take.
+pub fn send(
+    stream: &mut Stream,
+    outbox: &mut Vec<u8>,
+    mut bytes: &[u8],
+    cx: &mut Context<'_>,
+) -> io::Result<()> {
+    while outbox.is_empty() && !bytes.is_empty() {
+        match stream.poll_write(cx, bytes) {
+            Poll::Pending => break,
+            Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+            Poll::Ready(Ok(n)) => bytes = bytes.get(n..).unwrap_or_default(),
+            Poll::Ready(Err(error)) => return Err(error),
+        }
+    }
+    outbox.extend_from_slice(bytes);
+    Ok(())
+}
+
 fn peer(addr: std::net::SocketAddr) -> Peer {
     let ip = match addr.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),

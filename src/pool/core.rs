@@ -1,8 +1,9 @@
 //! Who gets which server: counts, idle lists, one queue → decisions. Pure: no await, no clock, no I/O.
 //!
 //! Invariants:
-//! - A server is in exactly one place: being opened, idle, lent, or aside (reset, tested, awaiting a
-//!   cancel). Their number never exceeds `size + max_overflow`.
+//! - A server is in exactly one place: being opened, idle, lent, aside (reset, tested, awaiting a
+//!   cancel), or closing until PostgreSQL has let go of it. Their number never exceeds
+//!   `size + max_overflow`.
 //! - Nobody waits while a server is idle, and the oldest waiter is served first.
 //! - Servers are opened one [`Right`] each, and there are never more rights than are wanted by
 //!   waiters and by `min`.
@@ -92,6 +93,7 @@ pub struct Core<S, W> {
     opening: usize,
     lent: usize,
     aside: usize,
+    closing: usize,
     queue: Queue<W>,
     closed: bool,
 }
@@ -106,6 +108,7 @@ impl<S, W> Core<S, W> {
             opening: 0,
             lent: 0,
             aside: 0,
+            closing: 0,
             queue: Queue::default(),
             closed: false,
         }
@@ -199,9 +202,16 @@ impl<S, W> Core<S, W> {
         self.lent += 1;
     }
 
-    /// A server is gone; a right if one should be opened in its place.
-    pub fn closed(&mut self, place: Place) -> Option<Right> {
+    /// A server in `place` is being closed. It counts until it is `closed`.
+    pub fn begin_close(&mut self, place: Place) {
         self.leave(place);
+        self.closing += 1;
+    }
+
+    /// A server that was being closed is gone; a right if one should be opened in its place.
+    pub fn closed(&mut self) -> Option<Right> {
+        debug_assert!(self.closing > 0, "a server was closed that was not closing");
+        self.closing = self.closing.saturating_sub(1);
         self.right_if_wanted()
     }
 
@@ -227,12 +237,12 @@ impl<S, W> Core<S, W> {
 
     /// True if a server that is being opened would still find someone.
     pub fn is_opening_wanted(&self) -> bool {
-        !self.closed && (self.opening <= self.queue.len() || self.total() <= self.limits.min)
+        !self.closed && (self.opening <= self.queue.len() || self.kept() <= self.limits.min)
     }
 
     /// A right to open one more server, if a waiter or `min` wants one and a place is free.
     pub fn right_if_wanted(&mut self) -> Option<Right> {
-        let wanted = self.opening < self.queue.len() || self.total() < self.limits.min;
+        let wanted = self.opening < self.queue.len() || self.kept() < self.limits.min;
         if self.closed || !wanted || self.total() >= self.limits.most() {
             return None;
         }
@@ -250,7 +260,7 @@ impl<S, W> Core<S, W> {
         std::iter::from_fn(|| self.queue.pop()).collect()
     }
 
-    /// Takes out one idle server that has been idle for longer than it may: `linger` if the pool is
+    /// Takes out, to be closed, one idle server that has been idle for longer than it may: `linger` if the pool is
     /// beyond its size, `idle_timeout` (`None`: for ever) if it is beyond `min`.
     pub fn take_expired(
         &mut self,
@@ -260,10 +270,9 @@ impl<S, W> Core<S, W> {
     ) -> Option<(S, Expired)> {
         let since = self.longest_idle()?;
         let idle_for = now.saturating_duration_since(since);
-        let why = if self.total() > self.limits.size && idle_for >= linger {
+        let why = if self.kept() > self.limits.size && idle_for >= linger {
             Expired::Overflow
-        } else if self.total() > self.limits.min
-            && idle_timeout.is_some_and(|most| idle_for >= most)
+        } else if self.kept() > self.limits.min && idle_timeout.is_some_and(|most| idle_for >= most)
         {
             Expired::Idle
         } else {
@@ -272,9 +281,9 @@ impl<S, W> Core<S, W> {
         self.pop_longest_idle().map(|server| (server, why))
     }
 
-    /// Takes out the longest-idle server if the pool has more than `min`.
+    /// Takes out, to be closed, the longest-idle server if the pool has more than `min`.
     pub fn take_longest_idle(&mut self) -> Option<S> {
-        if self.total() <= self.limits.min {
+        if self.kept() <= self.limits.min {
             return None;
         }
         self.pop_longest_idle()
@@ -282,10 +291,10 @@ impl<S, W> Core<S, W> {
 
     /// Since when the longest-idle server that may be taken has been idle.
     pub fn spare_since(&self) -> Option<Instant> {
-        if self.total() > self.limits.min { self.longest_idle() } else { None }
+        if self.kept() > self.limits.min { self.longest_idle() } else { None }
     }
 
-    /// Takes out idle servers that `is_dead` says are of no more use.
+    /// Takes out, to be closed, idle servers that `is_dead` says are of no more use.
     pub fn take_idle_where(&mut self, mut is_dead: impl FnMut(&mut S) -> bool) -> Vec<S> {
         let mut dead = Vec::new();
         for idle in &mut self.idle {
@@ -298,6 +307,7 @@ impl<S, W> Core<S, W> {
             dead.extend(ids.iter().filter_map(|id| idle.remove(id)).map(|entry| entry.server));
         }
         self.idle_count -= dead.len();
+        self.closing += dead.len();
         dead
     }
 
@@ -316,6 +326,7 @@ impl<S, W> Core<S, W> {
         let oldest = oldest.min_by_key(|idle| idle.front().map(|(_, s)| s.since))?;
         let (_, entry) = oldest.pop_front()?;
         self.idle_count -= 1;
+        self.closing += 1;
         Some(entry.server)
     }
 
@@ -329,6 +340,11 @@ impl<S, W> Core<S, W> {
 
     /// Servers in any place.
     pub const fn total(&self) -> usize {
+        self.kept() + self.closing
+    }
+
+    /// Servers that are not being closed.
+    const fn kept(&self) -> usize {
         self.opening + self.idle_count + self.lent + self.aside
     }
 
@@ -338,6 +354,7 @@ impl<S, W> Core<S, W> {
             idle: self.idle_count,
             lent: self.lent,
             aside: self.aside,
+            closing: self.closing,
             waiting: self.queue.len(),
         }
     }
@@ -362,6 +379,7 @@ pub struct Counts {
     pub idle: usize,
     pub lent: usize,
     pub aside: usize,
+    pub closing: usize,
     pub waiting: usize,
 }
 

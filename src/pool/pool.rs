@@ -104,6 +104,10 @@ const CHECKED_MOST: usize = 100;
 /// for it: each such change costs a login.
 const YIELD_AFTER: Duration = Duration::from_millis(100);
 
+/// How long a server that is closed may take to go before its place is given to another. One that is
+/// in the middle of a statement goes when it notices.
+const END_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// How long a server may take to discard a session's state.
 const RESET_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -255,11 +259,8 @@ impl Pool {
 
     /// Closes a server that was in `place`.
     pub fn close(self: &Arc<Self>, server: Box<Server>, place: Place, reason: CloseReason) {
-        self.forget(&server, reason);
-        drop(server);
-        if let Some(right) = self.core().closed(place) {
-            connector::start(Arc::clone(self), right);
-        }
+        self.core().begin_close(place);
+        self.end(server, reason);
     }
 
     /// Closes servers that were taken out of the idle list.
@@ -269,18 +270,45 @@ impl Pool {
         reason: CloseReason,
     ) {
         for server in servers {
-            self.forget(&server, reason);
+            self.end(server, reason);
         }
-        self.open_if_wanted();
     }
 
-    fn forget(&self, server: &Server, reason: CloseReason) {
-        server.say_goodbye();
+    /// Ends a server that is counted as closing. Its place is free when PostgreSQL has let go of it:
+    /// until then it counts against the limits there as well.
+    fn end(self: &Arc<Self>, mut server: Box<Server>, reason: CloseReason) {
+        self.note_end(&server, reason);
+        if reason == CloseReason::Lost {
+            drop(server);
+            return self.on_ended(reason);
+        }
+        let pool = Arc::clone(self);
+        self.commons.drain.spawn(async move {
+            server.say_goodbye();
+            server.wait_for_end(END_TIMEOUT).await;
+            let id = server.id();
+            drop(server);
+            pool.servers().remove(&id);
+            pool.on_ended(reason);
+        });
+    }
+
+    fn on_ended(self: &Arc<Self>, reason: CloseReason) {
+        let right = self.core().closed();
+        if let Some(right) = right {
+            connector::start(Arc::clone(self), right);
+        }
+        tracing::trace!(domain = %self.domain, reason = reason.label(), "a server's place is free");
+    }
+
+    fn note_end(&self, server: &Server, reason: CloseReason) {
         server.record.set_state(ServerState::Closing);
         self.stats.closes.increment(reason as usize);
         tracing::debug!(domain = %self.domain, server = server.id().0,
             pid = server.record.key.process_id, reason = reason.label(), "server closed");
-        self.servers().remove(&server.id());
+        if reason == CloseReason::Lost {
+            self.servers().remove(&server.id());
+        }
     }
 
     /// Opens servers that waiters or `min` want.
@@ -362,7 +390,8 @@ impl Pool {
     pub fn shut_down(self: &Arc<Self>) {
         let (servers, waiters) = self.core().close();
         for server in servers {
-            self.forget(&server, CloseReason::Shutdown);
+            self.note_end(&server, CloseReason::Shutdown);
+            server.say_goodbye();
         }
         let error = Arc::new(ConnectError::Closed);
         for waiter in waiters {
@@ -397,6 +426,7 @@ impl Pool {
         let core = self.core();
         let counts = core.counts();
         by_state.login = counts.opening;
+        by_state.closing = counts.closing;
         by_state.idle = counts.idle;
         by_state.active = counts.lent.saturating_sub(by_state.tested);
         let oldest = core.waiting_since().map(|since| since.elapsed()).unwrap_or_default();

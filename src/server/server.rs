@@ -208,6 +208,14 @@ impl Server {
         true
     }
 
+    /// Waits until the server has closed its end, for at most `limit`. What it still sends is dropped.
+    pub async fn wait_for_end(&mut self, limit: Duration) {
+        let mut buf = vec![0; COMMAND_READ];
+        let ended = async { while self.stream.read(&mut buf).await.is_ok_and(|n| n > 0) {} };
+        // Either way it is closed now.
+        let _ended: Result<(), _> = tokio::time::timeout(limit, ended).await;
+    }
+
     /// Tells the server goodbye. The socket is closed when the server is dropped.
     pub fn say_goodbye(&self) {
         let mut out = Vec::new();

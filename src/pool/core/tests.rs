@@ -68,7 +68,9 @@ fn a_closed_server_is_replaced_while_someone_waits() {
     assert!(matches!(core.opened(right, ServerId(1), Home(0), 1, now), Given::HandTo(0, 1)));
     let Decision::Wait { connect: None, .. } = checkout(&mut core, now) else { panic!() };
 
-    let right = core.closed(Place::Lent);
+    core.begin_close(Place::Lent);
+    assert_eq!(core.right_if_wanted(), None, "it still counts");
+    let right = core.closed();
 
     assert!(right.is_some());
     if let Some(right) = right {
@@ -110,6 +112,7 @@ enum Act {
     Reset(usize),
     AsideBack(usize),
     Close(usize),
+    Closed,
     OpenDone(usize),
     OpenFails(usize),
     GiveUp(usize),
@@ -125,6 +128,7 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::Reset),
         1 => any::<usize>().prop_map(Act::AsideBack),
         1 => any::<usize>().prop_map(Act::Close),
+        2 => Just(Act::Closed),
         4 => any::<usize>().prop_map(Act::OpenDone),
         1 => any::<usize>().prop_map(Act::OpenFails),
         1 => any::<usize>().prop_map(Act::GiveUp),
@@ -139,6 +143,7 @@ struct Model {
     idle: Vec<u64>,
     lent: Vec<u64>,
     aside: Vec<u64>,
+    closing: usize,
     waiting: Vec<(Ticket, u32)>,
     rights: Vec<Right>,
     homes: std::collections::HashMap<u64, usize>,
@@ -148,7 +153,7 @@ struct Model {
 
 impl Model {
     fn total(&self) -> usize {
-        self.idle.len() + self.lent.len() + self.aside.len() + self.rights.len()
+        self.idle.len() + self.lent.len() + self.aside.len() + self.rights.len() + self.closing
     }
 
     fn given(&mut self, server: u64, given: &Given<u64, u32>) {
@@ -216,9 +221,17 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
         }
         Act::Close(n) => {
             if pick(&mut model.lent, n).is_some() {
-                model.rights.extend(core.closed(Place::Lent));
+                core.begin_close(Place::Lent);
+                model.closing += 1;
             } else if pick(&mut model.aside, n).is_some() {
-                model.rights.extend(core.closed(Place::Aside));
+                core.begin_close(Place::Aside);
+                model.closing += 1;
+            }
+        }
+        Act::Closed => {
+            if model.closing > 0 {
+                model.closing -= 1;
+                model.rights.extend(core.closed());
             }
         }
         Act::OpenDone(n) => {
@@ -246,11 +259,13 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
             let hour = Duration::from_secs(3600);
             if let Some((id, _)) = core.take_expired(now + hour, hour, Some(hour)) {
                 assert_eq!(id, model.idle.remove(0), "not the longest idle");
+                model.closing += 1;
             }
         }
         Act::TakeOver => {
             if let Some(id) = core.take_longest_idle() {
                 assert_eq!(id, model.idle.remove(0), "not the longest idle");
+                model.closing += 1;
             }
         }
     }
@@ -276,6 +291,7 @@ proptest! {
             prop_assert_eq!(counts.idle, model.idle.len());
             prop_assert_eq!(counts.lent, model.lent.len());
             prop_assert_eq!(counts.aside, model.aside.len());
+            prop_assert_eq!(counts.closing, model.closing);
             prop_assert_eq!(counts.opening, model.rights.len());
             prop_assert_eq!(counts.waiting, model.waiting.len());
             prop_assert!(core.total() <= limits.most());
