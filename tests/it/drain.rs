@@ -140,7 +140,7 @@ fn nobody_is_let_in_while_it_drains() {
 #[test]
 fn two_proxies_in_one_process_do_not_disturb_each_other() {
     let postgres = Postgres::start();
-    let mut first = Proxy::start(&postgres, "");
+    let mut first = Proxy::start(&postgres, PATIENT);
     let second = Proxy::start(&postgres, "");
     let mut client = second.client();
     client.ask("begin");

@@ -22,7 +22,7 @@ pub const DATABASE: &str = "app_db";
 pub const USER: &str = "app";
 
 /// Part of the template's name: a change of what is below makes a new one.
-const EDITION: u32 = 1;
+const EDITION: u32 = 3;
 
 const HBA: &str = "\
 local all app_md5   md5
@@ -45,13 +45,16 @@ max_prepared_transactions = 5
 max_logical_replication_workers = 0
 max_parallel_workers = 0
 autovacuum = off
+min_wal_size = 2MB
+max_wal_size = 16MB
 huge_pages = off
 timezone = 'UTC'
 log_timezone = 'UTC'
 log_line_prefix = '%m [%p] %a '
 ";
 
-/// One statement per line: that is what a server in single-user mode reads.
+/// One statement per line: that is what a server in single-user mode reads. Databases that nobody
+/// needs would be copied for each test.
 const ROLES: &str = "\
 CREATE ROLE app LOGIN;
 CREATE ROLE app_two LOGIN;
@@ -62,6 +65,10 @@ CREATE ROLE app_md5 LOGIN PASSWORD 'md5 secret';
 GRANT pg_signal_backend TO app;
 CREATE DATABASE app_db OWNER app;
 CREATE DATABASE other_db OWNER app;
+UPDATE pg_database SET datistemplate = false WHERE datname = 'template0';
+DROP DATABASE template0;
+DROP DATABASE postgres;
+CHECKPOINT;
 ";
 
 /// A running cluster. Its end is its drop.
@@ -212,8 +219,12 @@ fn initdb(data: &Path) {
     fs::write(data.join("postgresql.conf"), settings).unwrap();
     fs::write(data.join("pg_hba.conf"), HBA).unwrap();
     let mut single = Command::new(program("postgres"));
-    single.args(["--single", "-D"]).arg(data).arg("postgres");
+    single.args(["--single", "-D"]).arg(data).arg("template1");
     run(single, ROLES);
+    // What making the databases has logged is of no use to anybody.
+    let mut reset = Command::new(program("pg_resetwal"));
+    reset.arg("-D").arg(data);
+    run(reset, "");
 }
 
 /// Runs a program of PostgreSQL's to its end.
@@ -266,7 +277,23 @@ fn copy(from: &Path, to: &Path) {
 }
 
 fn temporary_folder() -> tempfile::TempDir {
-    tempfile::Builder::new().prefix("pgweir-it-").tempdir().unwrap()
+    tempfile::Builder::new().prefix("pgweir-it-").tempdir_in(roomy_folder()).unwrap()
+}
+
+/// Where a cluster is copied to: into memory where there is plenty of it, which is ten times as fast
+/// as most disks; else where all temporary files go.
+fn roomy_folder() -> PathBuf {
+    const MEMORY: &str = "/dev/shm";
+    const KIB_LEAST: u64 = 1 << 20;
+    let asked = Command::new("df").args(["-Pk", MEMORY]).output();
+    let table = asked.map(|done| String::from_utf8_lossy(&done.stdout).into_owned());
+    let row = table.unwrap_or_default().lines().nth(1).map(ToOwned::to_owned).unwrap_or_default();
+    let free = row.split_whitespace().nth(3).and_then(|kib| kib.parse::<u64>().ok());
+    if row.ends_with(MEMORY) && free.is_some_and(|kib| kib >= KIB_LEAST) {
+        MEMORY.into()
+    } else {
+        env::temp_dir()
+    }
 }
 
 /// The user that PostgreSQL runs as if we are root, whom it refuses: `nobody`.
