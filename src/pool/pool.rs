@@ -180,6 +180,7 @@ impl Pool {
             return self.close(server, Place::Lent, why);
         }
         if server.is_dirty || server.record.cancels().are_under_way() {
+            server.record.set_state(ServerState::Used);
             self.core().put_aside();
             let pool = Arc::clone(self);
             return self.commons.drain.spawn(async move { pool.clean(server).await });
