@@ -1,6 +1,5 @@
 //! Builds every long-lived object once, starts them, and drains them.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -166,20 +165,10 @@ impl Running {
     pub async fn shut_down(self) -> Drained {
         let registry = Arc::clone(&self.context.registry);
         let pools = self.context.router.pools();
-        // Sessions whose login ends while this begins hear of it as well.
-        let ring = async {
-            for _ in 0..RINGS {
-                registry.ring_all(Ring::Drain);
-                tokio::time::sleep(RING_EVERY).await;
-            }
-            std::future::pending::<Infallible>().await
-        };
-        let drained = tokio::select! {
-            drained = self.drain.run(self.shutdown_timeout, || registry.ring_all(Ring::Stop)) => {
-                drained
-            }
-            never = ring => match never {},
-        };
+        // Told first, so that a login that ends from here on knows by itself.
+        self.drain.soft().cancel();
+        registry.ring_all(Ring::Drain);
+        let drained = self.drain.run(self.shutdown_timeout, || registry.ring_all(Ring::Stop)).await;
         for pool in pools {
             pool.shut_down();
         }
@@ -189,9 +178,6 @@ impl Running {
         drained
     }
 }
-
-const RINGS: usize = 3;
-const RING_EVERY: Duration = Duration::from_millis(100);
 
 /// Takes clients from one socket and hands them to the least loaded worker.
 struct Acceptor {

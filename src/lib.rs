@@ -3,7 +3,7 @@
 //! Reading the modules in this order follows a connection from the socket to the server and back.
 //!
 //! ```text
-//! net::listener → client::session → domain → pool → server → back through client::relay
+//! net::listener → client::session → domain → pool → server → back through client::from_server
 //! ```
 
 pub mod admin;

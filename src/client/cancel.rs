@@ -9,18 +9,17 @@ use tokio::time::timeout;
 
 use super::context::Context;
 use super::record::{ClientKey, ClientRecord, Ring};
-use crate::net::stream::Stream;
 use crate::pool::Pool;
+use crate::server::cancel::request;
 use crate::server::record::ServerRecord;
 use crate::telemetry::snapshot::ClientState;
-use crate::wire::frontend;
 
 /// How long a cancel may be under way. Its server is lent to nobody for as long.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Passes a client's cancel request on. An unknown key is ignored in silence: whoever guesses learns
 /// nothing.
-pub(super) async fn forward(context: &Context, process_id: i32, secret: &[u8]) {
+pub(super) fn forward(context: &Context, process_id: i32, secret: &[u8]) {
     let Ok(secret) = <[u8; 4]>::try_from(secret) else { return };
     let Some(record) = context.registry.find(&ClientKey { process_id, secret }) else {
         tracing::debug!(process_id, "a cancel request for nobody");
@@ -33,9 +32,9 @@ pub(super) async fn forward(context: &Context, process_id: i32, secret: &[u8]) {
         return;
     }
     let pools = context.router.pools();
-    if let Some(pool) = pool_of(&pools, &record) {
-        send_for(pool, &record).await;
-    }
+    let Some(pool) = pool_of(&pools, &record).map(Arc::clone) else { return };
+    // A task of its own: the client may go, and its login_timeout end, before PostgreSQL answers.
+    context.commons.drain.spawn(async move { send_for(&pool, &record).await });
 }
 
 fn pool_of<'a>(pools: &'a [Arc<Pool>], record: &ClientRecord) -> Option<&'a Arc<Pool>> {
@@ -58,20 +57,16 @@ pub(super) async fn send(pool: &Pool, server: &Arc<ServerRecord>) {
     let run = async {
         // Not more of them at once than of logins: a host that is slow is not hammered.
         let _gate = pool.host.gate.acquire().await.map_err(std::io::Error::other)?;
-        let mut stream = Stream::connect(&server.host).await?;
-        let mut out = Vec::with_capacity(16);
-        frontend::put_cancel(&mut out, server.key.process_id, &server.key.secret);
-        stream.write_all(&out).await?;
-        let mut buf = [0; 16];
-        while stream.read(&mut buf).await? > 0 {}
-        Ok::<(), std::io::Error>(())
+        request(server).await
     };
     match timeout(TIMEOUT, run).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
+            server.cancels().doubt();
             tracing::warn!(host = %server.host, %error, "a cancel request was not delivered");
         }
         Err(_elapsed) => {
+            server.cancels().doubt();
             tracing::warn!(host = %server.host, "a cancel request was not delivered in time");
         }
     }

@@ -86,7 +86,8 @@ impl Session {
             (None, None) => None,
         };
         let in_block = server.exchange.tx() != TxStatus::Idle;
-        let transaction = rules.transaction_timeout.filter(|_| in_block || query.is_some());
+        let transaction =
+            rules.transaction_timeout.filter(|_| in_block || linked.request_since.is_some());
         // One that has failed is not ended for the client: what follows is to be skipped.
         let has_only_prepared =
             server.exchange.segment() == Segment::Open && !linked.in_flight.has_bound && !in_block;

@@ -8,50 +8,19 @@ use std::task::Context as TaskContext;
 
 use tokio::time::Instant;
 
-use super::link::{InFlight, Link, Linked};
+use super::batch::Batch;
+use super::link::{InFlight, Link, Linked, carry_over};
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
 use crate::net::stream::send;
 use crate::server::Server;
-use crate::server::exchange::{MadeUp, Request, Verdict};
+use crate::server::exchange::{MadeUp, Request, Segment, Verdict};
 use crate::server::statements::Unnamed;
 use crate::sql::{Traits, classify};
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::frame::{self, HEAD, Head};
 use crate::wire::{frontend, sqlstate};
-
-/// A batch of client bytes on its way to the server.
-pub(super) struct Batch<'a> {
-    pub(super) data: &'a [u8],
-    /// Bytes of `data` that have been dealt with.
-    pub(super) at: usize,
-    /// Where the bytes begin that go on as they are and are not in `out` yet.
-    pass_from: usize,
-    /// What goes to the server in front of `data[pass_from..at]`.
-    pub(super) out: &'a mut Vec<u8>,
-}
-
-impl Batch<'_> {
-    /// Moves what goes on as it is into `out`, because something else comes next.
-    pub(super) fn gather(&mut self) {
-        let passed = self.data.get(self.pass_from..self.at).unwrap_or_default();
-        self.out.extend_from_slice(passed);
-        self.pass_from = self.at;
-    }
-
-    /// Steps over `len` bytes, which go on as they are.
-    pub(super) const fn pass(&mut self, len: usize) {
-        self.at += len;
-    }
-
-    /// Steps over `len` bytes, which do not go on.
-    pub(super) fn swallow(&mut self, len: usize) {
-        self.gather();
-        self.at += len;
-        self.pass_from = self.at;
-    }
-}
 
 /// A frame of which at least the front is there.
 #[derive(Clone, Copy)]
@@ -144,6 +113,7 @@ impl Session {
                 let mut ready = Vec::with_capacity(6);
                 backend::put_ready(&mut ready, TxStatus::Idle);
                 batch.swallow(frame.head.len);
+                self.idle_since = Instant::now();
                 self.send_to_client(&ready, cx)?;
                 return Ok(Next::Go);
             }
@@ -177,22 +147,30 @@ impl Session {
             return Ok(Next::Hold);
         }
         let shares = self.shares_statements();
-        let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
-        if linked.is_done {
+        if matches!(&self.link, Link::Linked(linked) if linked.is_done) {
             // The server goes back as soon as the client has its answer: this is for the next one.
             return Ok(Next::Hold);
         }
+        self.begin_request(tag);
+        let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
-        begin_request(&mut linked.request_since, linked.since, server, tag);
+        if server.applied_is_unknown && server.exchange.may_checkin() {
+            // A session that keeps its server has reset it: to what it asked for at startup.
+            carry_over(server, &self.settings);
+        }
         match tag {
             b'Q' => {
+                if server.exchange.segment() != Segment::Failed {
+                    self.prepared.unnamed = None;
+                    server.statements.unnamed = Unnamed::None;
+                }
                 on_query(&mut linked.in_flight, server, frame);
-                self.prepared.unnamed = None;
-                server.statements.unnamed = Unnamed::None;
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
             b'E' => {
                 linked.in_flight.has_bound = true;
+                // What it executes is known only where statements are ours.
+                linked.in_flight.may_commit |= !shares && server.exchange.tx() != TxStatus::Failed;
                 server.exchange.on_request(Request::Execute, None);
             }
             b'H' | b'd' => {}
@@ -205,8 +183,11 @@ impl Session {
             b'P' | b'B' | b'D' | b'C' if shares => return self.on_statement_frame(batch, frame),
             b'P' => {
                 let parsed = frontend::parse(frame.body).ok_or_else(|| malformed(tag))?;
+                // Without shared statements a name stays on the server for the next client to meet.
+                server.is_dirty |= !parsed.name.is_empty();
                 self.pool.stats.client_parses.increment();
                 self.pool.stats.server_parses.increment();
+                server.note_text(parsed.text);
                 note_traits(&mut linked.in_flight, server, classify(parsed.text));
                 server.exchange.on_request(Request::Parse(Verdict::Forward), None);
             }
@@ -222,6 +203,26 @@ impl Session {
         self.client_rest = frame.rest();
         batch.pass(frame.available);
         Ok(Next::Go)
+    }
+
+    /// Notes when a request begins.
+    fn begin_request(&mut self, tag: u8) {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return };
+        if linked.request_since.is_some() || matches!(tag, b'd' | b'c' | b'f' | b'H') {
+            return;
+        }
+        let Some(server) = linked.checkout.server() else { return };
+        let is_first = server.exchange.tx() == TxStatus::Idle && server.exchange.is_settled();
+        linked.request_since = Some(if is_first && !is_session_mode {
+            // The first request of a link began when the link did: a clock read less.
+            linked.since
+        } else {
+            Instant::now()
+        });
+        if let Some(begun) = linked.request_since.filter(|_| is_first) {
+            linked.since = begun;
+        }
     }
 
     /// Sends the batch, as one write if the socket takes it.
@@ -269,28 +270,17 @@ pub(super) fn put_made_up(server: &mut Server, out: &mut Vec<u8>) {
 
 /// True if enough of the frame is there to begin with it. Short ones are waited for; of long ones
 /// the front is enough, but for those that must be known whole.
-fn may_begin(frame: Frame<'_>) -> bool {
+pub(super) fn may_begin(frame: Frame<'_>) -> bool {
     match frame.head.tag {
         _ if frame.is_whole() => true,
         b'd' => true,
-        b'P' | b'D' | b'C' => false,
+        b'P' => false,
+        // Names that are longer than this break the protocol, which is told where they are read.
+        b'D' | b'C' => frame.head.len > HOLD_LEN,
+        b'B' if frame.available >= HOLD_LEN => true,
         b'B' => frontend::bind(frame.body).is_some(),
         _ => frame.available >= HOLD_LEN,
     }
-}
-
-fn begin_request(
-    request_since: &mut Option<Instant>,
-    linked_since: Instant,
-    server: &Server,
-    tag: u8,
-) {
-    if request_since.is_some() || matches!(tag, b'd' | b'c' | b'f' | b'H') {
-        return;
-    }
-    // The first request of a link began when the link did: a clock read less.
-    let is_first = server.exchange.tx() == TxStatus::Idle && server.exchange.is_settled();
-    *request_since = Some(if is_first { linked_since } else { Instant::now() });
 }
 
 /// Notes a simple query, of which a long one is known by its front only.

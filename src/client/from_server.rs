@@ -7,8 +7,10 @@ use std::task::{Context as TaskContext, Poll};
 
 use tokio::time::Instant;
 
+use super::batch::Batch;
 use super::from_client::put_made_up;
 use super::link::{InFlight, Link, Linked, Rest};
+use super::loss::UnderWay;
 use super::prepared::OUTDATED_ROUTINE;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
@@ -25,32 +27,6 @@ use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::frame::{self, HEAD};
 use crate::wire::sqlstate;
-
-/// A batch of server bytes on its way to the client.
-struct Batch<'a> {
-    data: &'a [u8],
-    at: usize,
-    pass_from: usize,
-    /// What goes to the client in front of `data[pass_from..at]`.
-    out: &'a mut Vec<u8>,
-}
-
-impl Batch<'_> {
-    fn gather(&mut self) {
-        let passed = self.data.get(self.pass_from..self.at).unwrap_or_default();
-        self.out.extend_from_slice(passed);
-        self.pass_from = self.at;
-    }
-
-    /// Steps over `len` bytes, which go on or not.
-    fn step(&mut self, len: usize, verdict: Verdict) {
-        if verdict == Verdict::Swallow {
-            self.gather();
-            self.pass_from = self.at + len;
-        }
-        self.at += len;
-    }
-}
 
 /// What a server's bytes led to besides bytes for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,10 +65,8 @@ impl Session {
                 return Ok(true);
             }
         }
-        if let Link::Linked(linked) = &self.link
-            && linked.is_done
-            && self.outbox.is_empty()
-        {
+        // The client's part is at most what one read brought: its server need not wait for it (P74).
+        if matches!(&self.link, Link::Linked(linked) if linked.is_done) {
             self.unlink();
             // What the client sent meanwhile begins a new exchange.
             self.take_inbox(cx)?;
@@ -317,9 +291,15 @@ impl Session {
             | TagState::DeclareCursor
             | TagState::Unlisten
             | TagState::DiscardTemp => {}
-            TagState::Reset => linked.reset_seen = true,
+            TagState::Reset => {
+                linked.reset_seen = true;
+                if linked.in_flight.resets_all {
+                    self.settings = Arc::clone(&self.startup);
+                }
+            }
             TagState::DiscardAll => {
                 linked.reset_seen = true;
+                self.settings = Arc::clone(&self.startup);
                 server.statements.deallocated_all(serial);
                 self.prepared.deallocated_all(server.id(), serial);
             }
@@ -385,7 +365,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         linked.is_done =
             !is_session_mode && linked.checkout.peek().is_some_and(|s| s.exchange.may_checkin());
-        if linked.is_done {
+        if linked.checkout.peek().is_some_and(|server| server.exchange.may_checkin()) {
             linked.request_since = None;
         }
     }
@@ -447,26 +427,27 @@ impl Session {
         });
     }
 
-    /// A block was opened where none may be: its server is closed, which undoes it.
+    /// A block was opened where none may be: its server is closed, which undoes it. What came behind
+    /// the BEGIN has the same end.
     fn refuse_block(&mut self, batch: &mut Batch<'_>) {
+        let Some(linked) = self.take_linked() else { return };
+        let Linked { mut checkout, in_flight, .. } = *linked;
+        let Some(server) = checkout.server() else { return };
+        let behind = UnderWay { tx: TxStatus::Idle, ..UnderWay::of(server, in_flight) };
+        self.prepared.abandon(server);
+        checkout.close(CloseReason::Refused);
         let message = ClientMessage::new(
             sqlstate::FEATURE_NOT_SUPPORTED,
             "transaction blocks not allowed in statement pooling mode",
         )
         .hint("Use pool_mode = \"transaction\" for this domain or user.");
         batch.gather();
-        self.put_error(batch.out, Fault::Client, &message, None);
-        backend::put_ready(batch.out, TxStatus::Idle);
-        // The server's own ReadyForQuery is not passed on: nothing of it is left to take.
+        // In the place of the server's own ReadyForQuery.
+        self.put_error(batch.out, Fault::Client, &message, Some(TxStatus::Idle));
+        self.put_loss(behind, message, batch.out);
+        // Nothing of the server's is left to take.
         batch.at = batch.data.len();
         batch.pass_from = batch.at;
-        self.close_server(CloseReason::Refused);
-    }
-
-    /// The client's settings could not be put on a server: its statement must not run under others.
-    fn on_settings_refused(&mut self, message: &ClientMessage) -> Result<Option<Verdict>, End> {
-        self.close_server(CloseReason::Refused);
-        Err(End::Fatal { fault: Fault::Client, message: message.clone() })
     }
 
     fn on_violation(&mut self, what: &str) -> Result<bool, End> {

@@ -83,10 +83,13 @@ impl Rest {
 
 /// What the requests in flight may do, should the server be lost.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct InFlight {
     pub(super) may_commit: bool,
     /// More than Parse and Describe was sent: the server holds something for the client.
     pub(super) has_bound: bool,
+    /// A RESET that is seen may be one of everything.
+    pub(super) resets_all: bool,
     /// Statements that were prepared before may be gone by the time of what comes behind.
     pub(super) deallocates_all: bool,
 }
@@ -95,10 +98,12 @@ impl InFlight {
     /// Adds a request that was sent while the server's transaction status was `tx`.
     pub(super) fn add(&mut self, traits: Traits, tx: TxStatus) {
         self.deallocates_all |= traits.deallocates_all();
+        self.resets_all |= traits.resets_all();
         self.may_commit |= match tx {
             TxStatus::Idle => traits.may_write() || traits.several_statements(),
-            TxStatus::Block => traits.ends_block() || traits.several_statements(),
-            TxStatus::Failed => false,
+            TxStatus::Block | TxStatus::Failed => {
+                traits.ends_block() || traits.several_statements()
+            }
         };
     }
 }

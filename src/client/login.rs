@@ -1,7 +1,6 @@
 //! Logging a client in: who it is, where it goes, and what it is told of its server.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -10,7 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::console::Seat;
 use super::context::Context;
 use super::record::{ClientKey, ClientRecord, Identity};
-use super::registry::{Registered, Registry};
+use super::registry::{ClientLimits, Full, Registered, Registry};
 use crate::auth::{Entropy, Login, LoginRefusal, Step};
 use crate::config::{PoolMode, PoolSettings};
 use crate::domain::Route;
@@ -145,7 +144,7 @@ pub(super) async fn log_in(
         return Err(LoginError::ShuttingDown);
     }
     let is_console = CONSOLE.contains(&request.database.as_str());
-    check_room(context, &request, is_console)?;
+    check_room(context, is_console)?;
     if request.replication {
         return Err(LoginError::Replication);
     }
@@ -174,20 +173,10 @@ pub(super) async fn log_in(
 }
 
 /// Checks the limits on clients. Administrators come in whatever the limit says.
-fn check_room(
-    context: &Context,
-    request: &LoginRequest,
-    is_console: bool,
-) -> Result<(), LoginError> {
+fn check_room(context: &Context, is_console: bool) -> Result<(), LoginError> {
     let max = context.config.listen.max_clients;
-    if !is_console && context.registry.connected.load(Relaxed) > max {
+    if !is_console && context.registry.len() >= max {
         return Err(LoginError::TooManyClients { max });
-    }
-    let limit = context.config.users.get(&request.user).and_then(|rules| rules.max_clients);
-    let Some(max) = limit.filter(|_| !is_console) else { return Ok(()) };
-    let same_user = |record: &Arc<ClientRecord>| *record.user == *request.user;
-    if context.registry.list().iter().filter(|record| same_user(record)).count() >= max {
-        return Err(LoginError::TooManyOfUser { user: request.user.clone(), max });
     }
     Ok(())
 }
@@ -283,7 +272,7 @@ async fn prepare(
     let record = record_of(route, request, stream, context, checkout.as_mut())?;
     let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
     Ok(SessionStart {
-        registered: context.registry.add(record),
+        registered: register(context, record)?,
         pool,
         rules,
         idle_timeout: own.unwrap_or(context.config.listen.client_idle_timeout),
@@ -371,6 +360,17 @@ async fn apply(
     server.applied = Arc::clone(&spelled);
     pool.note_checked_settings(&settings, &spelled);
     Ok(spelled)
+}
+
+/// Adds the session, if the limits on clients still let it in: others may have come meanwhile.
+fn register(context: &Context, record: ClientRecord) -> Result<Registered, LoginError> {
+    let of_user = context.config.users.get(&*record.user).and_then(|rules| rules.max_clients);
+    let limits = ClientLimits { all: context.config.listen.max_clients, of_user };
+    let user = Arc::clone(&record.user);
+    context.registry.add(record, limits).map_err(|full| match full {
+        Full::All { max } => LoginError::TooManyClients { max },
+        Full::User { max } => LoginError::TooManyOfUser { user: user.to_string(), max },
+    })
 }
 
 fn record_of(

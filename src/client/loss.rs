@@ -2,35 +2,35 @@
 
 use std::task::Context as TaskContext;
 
-use super::from_client::{Batch, Frame, Next};
+use super::batch::Batch;
+use super::from_client::{Frame, Next, may_begin};
 use super::link::{InFlight, Link, Linked};
 use super::serve::{End, Session};
 use super::stand_in::{Message, StandIn};
 use crate::error::{ClientMessage, Fault};
 use crate::server::Server;
-use crate::server::exchange::Segment;
+use crate::server::exchange::{Segment, Verdict};
 use crate::sql::{Traits, classify};
 use crate::telemetry::counters::CloseReason;
-use crate::telemetry::snapshot::ClientState;
 use crate::wire::backend::TxStatus;
 use crate::wire::error_response::{self, Severity};
 use crate::wire::{frontend, sqlstate};
 
 /// What was under way when the server was lost.
 #[derive(Debug, Clone, Copy)]
-struct UnderWay {
-    tx: TxStatus,
+pub(super) struct UnderWay {
+    pub(super) tx: TxStatus,
     /// `ReadyForQuery` messages that the client is owed.
-    owed: usize,
+    pub(super) owed: usize,
     /// What has no Sync behind it yet.
-    segment: Segment,
+    pub(super) segment: Segment,
     /// Nothing at all is owed, or half said.
-    is_settled: bool,
-    may_commit: bool,
+    pub(super) is_settled: bool,
+    pub(super) may_commit: bool,
 }
 
 impl UnderWay {
-    fn of(server: &Server, in_flight: InFlight) -> Self {
+    pub(super) fn of(server: &Server, in_flight: InFlight) -> Self {
         Self {
             tx: server.exchange.tx(),
             owed: server.exchange.owed_ready(),
@@ -44,9 +44,7 @@ impl UnderWay {
 impl Session {
     /// The server is gone. Ends the link, and tells the client what that means for it.
     pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
-        let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else {
-            return Ok(());
-        };
+        let Some(linked) = self.take_linked() else { return Ok(()) };
         let Linked { mut checkout, last_words, server_rest, in_flight, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
         let under_way = UnderWay::of(server, in_flight);
@@ -56,8 +54,6 @@ impl Session {
             host = %self.pool.host.addr, pid = server.record.key.process_id,
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
-        self.record().set_link(None);
-        self.record().set_state(ClientState::Idle);
         checkout.close(CloseReason::Lost);
         self.pool.purge_dead();
         if is_cut {
@@ -87,16 +83,30 @@ impl Session {
             message
         };
         let is_cut = linked.server_rest.is_cut() || self.client_rest > 0;
-        self.record().set_link(None);
-        self.record().set_state(ClientState::Idle);
         linked.checkout.close(CloseReason::Timeout);
-        if is_cut || self.is_session_mode() {
+        if is_cut {
+            return Err(End::Cut("its server was taken from it in the middle of a message"));
+        }
+        if self.is_session_mode() {
             return Err(End::Fatal { fault: Fault::Proxy, message });
         }
         let mut out = Vec::new();
         self.put_loss(under_way, message, &mut out);
         self.outbox.extend_from_slice(&out);
         Ok(())
+    }
+
+    /// The client's settings could not be put on a server: its statement must not run under others.
+    pub(super) fn on_settings_refused(
+        &mut self,
+        message: &ClientMessage,
+    ) -> Result<Option<Verdict>, End> {
+        if message.sqlstate == sqlstate::QUERY_CANCELED {
+            // The cancel was meant for what the client had sent behind it (pitfall P24).
+            return self.give_up_server(message.clone()).map(|()| None);
+        }
+        self.close_server(CloseReason::Refused);
+        Err(End::Fatal { fault: Fault::Client, message: message.clone() })
     }
 
     /// Goes on after a loss: by what was under way.
@@ -115,7 +125,12 @@ impl Session {
     }
 
     /// Appends what the client is told, and leaves a stand-in for what it is still to be told.
-    fn put_loss(&mut self, under_way: UnderWay, message: ClientMessage, out: &mut Vec<u8>) {
+    pub(super) fn put_loss(
+        &mut self,
+        under_way: UnderWay,
+        message: ClientMessage,
+        out: &mut Vec<u8>,
+    ) {
         let in_block = under_way.tx != TxStatus::Idle && !under_way.may_commit;
         if under_way.is_settled {
             if in_block {
@@ -152,16 +167,17 @@ impl Session {
         if tag == b'X' {
             return Err(End::ClientLeft);
         }
-        if !frame.is_whole() && !matches!(tag, b'd' | b'Q') {
+        if !matches!(tag, b'Q') && !may_begin(frame) {
             return Ok(Next::Hold);
         }
         let message = match tag {
             b'Q' => Message::Query(classify(frontend::query_text(frame.body))),
             b'F' => Message::FunctionCall,
             b'S' => Message::Sync,
-            b'P' => Message::Parse(frontend::parse(frame.body).map(|parse| classify(parse.text))),
+            b'P' => Message::Parse(self.note_parse(frame.body)),
             b'B' => Message::Bind(self.traits_of(frame.body)),
-            b'D' => Message::Describe,
+            b'D' if frame.body.first() == Some(&b'S') => Message::DescribeStatement,
+            b'D' => Message::DescribePortal,
             b'E' => Message::Execute,
             b'C' => Message::Close,
             _ => Message::Ignored,
@@ -181,14 +197,26 @@ impl Session {
         Ok(Next::Go)
     }
 
-    /// What the statement of a Bind does. One that was parsed here, where nothing can be prepared,
-    /// can only be one that ends the block.
+    /// Notes a Parse that ends the block, the only one that succeeds here: its Bind comes next.
+    fn note_parse(&mut self, body: &[u8]) -> Option<Traits> {
+        let parse = frontend::parse(body)?;
+        let traits = classify(parse.text);
+        if traits.ends_block() {
+            let statement = self.context.store.private(parse.rest);
+            self.prepared.note_parse(parse.name, statement);
+        }
+        Some(traits)
+    }
+
+    /// What the statement of a Bind does; `None` if the client has none of that name.
     fn traits_of(&self, body: &[u8]) -> Option<Traits> {
         let bind = frontend::bind(body)?;
-        match self.prepared.find(bind.statement) {
-            Some(statement) => Some(statement.traits()),
-            None => Some(classify(b"ROLLBACK")),
-        }
+        let statement = if bind.statement.is_empty() {
+            self.prepared.unnamed.as_ref()
+        } else {
+            self.prepared.find(bind.statement)
+        };
+        statement.map(|statement| statement.traits())
     }
 }
 

@@ -1,5 +1,6 @@
 //! One accepted connection.
 
+mod batch;
 pub mod cancel;
 pub mod console;
 pub mod context;

@@ -70,6 +70,15 @@ impl Prepared {
         self.named.get_or_insert_default().insert(name, named);
     }
 
+    /// Notes a statement that no server has: one of a stand-in's.
+    pub(super) fn note_parse(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if name.is_empty() {
+            self.unnamed = Some(statement);
+        } else {
+            self.insert(name.into(), Named::new(statement, ServerId(0), 0));
+        }
+    }
+
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
         self.named.as_mut()?.remove(name).map(|named| named.statement)
     }
@@ -112,6 +121,6 @@ pub(super) fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Un
             prepared.insert(name, Named::new(statement, server.id(), 0));
         }
         Undo::Bind { .. } => {}
-        Undo::Evict { statement } => server.statements.insert(statement, 0),
+        Undo::Evict(evicted) => server.statements.restore(evicted),
     }
 }

@@ -4,14 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::from_client::{Batch, Frame, Next, malformed, note_traits};
+use super::batch::Batch;
+use super::from_client::{Frame, Next, malformed, note_traits};
 use super::link::{InFlight, Link, Replacement};
 use super::names::{Named, Prepared, take_back};
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
-use crate::server::statements::{Presence, Statement, Undo, Unnamed, is_reserved};
+use crate::server::statements::{Evicted, Presence, Statement, Undo, Unnamed, is_reserved};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
@@ -260,7 +261,9 @@ impl Desk<'_> {
         }
         if presence != Presence::Absent {
             // Only the server knows whether it would take it now (pitfall P54): prepared anew.
-            self.close_on_server(batch, statement, None);
+            if let Some(gone) = self.server.statements.take(statement) {
+                self.close_on_server(batch, gone);
+            }
         }
         self.make_room(batch);
         self.put_parse(batch, statement, Request::Parse(Verdict::Forward), undo);
@@ -360,8 +363,8 @@ impl Desk<'_> {
             return;
         }
         batch.gather();
-        if presence == Presence::Outdated {
-            self.close_on_server(batch, statement, None);
+        if let Some(outdated) = self.server.statements.take(statement) {
+            self.close_on_server(batch, outdated);
         }
         self.make_room(batch);
         let undo = Undo::Reparse { statement: Arc::clone(statement) };
@@ -389,18 +392,15 @@ impl Desk<'_> {
     fn make_room(&mut self, batch: &mut Batch<'_>) {
         while let Some(old) = self.server.statements.evict(self.most.saturating_sub(1)) {
             self.stats.statements.increment(StatementOutcome::Evicted as usize);
-            let undo = Undo::Evict { statement: Arc::clone(&old) };
-            self.close_on_server(batch, &old, Some(undo));
+            self.close_on_server(batch, old);
         }
     }
 
-    fn close_on_server(
-        &mut self,
-        batch: &mut Batch<'_>,
-        statement: &Statement,
-        undo: Option<Undo>,
-    ) {
-        frontend::put_close_statement(batch.out, statement.name().as_bytes());
-        self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
+    /// Closes a statement on the server. If that is skipped, the server has it still.
+    fn close_on_server(&mut self, batch: &mut Batch<'_>, gone: Evicted) {
+        batch.gather();
+        frontend::put_close_statement(batch.out, gone.statement().name().as_bytes());
+        let undo = Undo::Evict(gone);
+        self.server.exchange.on_request(Request::Close(Verdict::Swallow), Some(undo));
     }
 }

@@ -16,6 +16,21 @@ pub struct Registry {
     next_id: AtomicU64,
 }
 
+/// How many sessions there may be.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientLimits {
+    pub all: usize,
+    /// Of the user that logs in; `None`: no limit of its own.
+    pub of_user: Option<usize>,
+}
+
+/// The limit that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    All { max: usize },
+    User { max: usize },
+}
+
 /// A session's entry; gone on drop.
 #[derive(Debug)]
 pub struct Registered {
@@ -39,10 +54,34 @@ impl Registry {
         i32::try_from(FIRST_PROCESS_ID + id % span).unwrap_or(i32::MAX)
     }
 
-    pub fn add(self: &Arc<Self>, record: ClientRecord) -> Registered {
+    /// Adds a session, unless there are as many as `limits` say.
+    pub fn add(
+        self: &Arc<Self>,
+        record: ClientRecord,
+        limits: ClientLimits,
+    ) -> Result<Registered, Full> {
         let record = Arc::new(record);
-        self.sessions().insert(record.key, Arc::clone(&record));
-        Registered { record, registry: Arc::clone(self) }
+        let mut sessions = self.sessions();
+        if sessions.len() >= limits.all {
+            return Err(Full::All { max: limits.all });
+        }
+        if let Some(max) = limits.of_user
+            && sessions.values().filter(|other| other.user == record.user).count() >= max
+        {
+            return Err(Full::User { max });
+        }
+        sessions.insert(record.key, Arc::clone(&record));
+        drop(sessions);
+        Ok(Registered { record, registry: Arc::clone(self) })
+    }
+
+    /// Sessions that are logged in.
+    pub fn len(&self) -> usize {
+        self.sessions().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The session that a cancel request is meant for.

@@ -87,6 +87,11 @@ pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<C
     tracing::info!(client = record.id, domain = %record.domain, user = %record.user,
         peer = %record.peer, "client logged in");
     session.pool.clients.fetch_add(1, Relaxed);
+    let drain = &session.context.commons.drain;
+    if drain.soft().is_cancelled() {
+        // Its login ended after everybody was told.
+        record.bell.ring(if drain.hard().is_cancelled() { Ring::Stop } else { Ring::Drain });
+    }
     poll_fn(|cx| {
         record.bell.listen(cx.waker());
         Poll::Ready(())
@@ -166,8 +171,13 @@ impl Session {
 
     fn on_bell(&mut self) -> Result<(), End> {
         let bell = &self.record().bell;
-        let is_at_boundary = matches!(self.link, Link::Free | Link::Waiting(_))
-            || matches!(&self.link, Link::Linked(linked) if linked.is_at_boundary());
+        // What the client is still to be sent of its answers goes first.
+        let is_at_boundary = self.outbox.is_empty()
+            && match &self.link {
+                Link::Free | Link::Waiting(_) => true,
+                Link::Linked(linked) => linked.is_at_boundary(),
+                Link::Proving { .. } | Link::StandIn(_) => false,
+            };
         if bell.is_rung(Ring::Stop) || (bell.is_rung(Ring::Drain) && is_at_boundary) {
             let message = ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
             return Err(End::Fatal { fault: Fault::Proxy, message });
@@ -243,6 +253,7 @@ impl Session {
             record.set_link(self.registered.record.id, now);
             self.registered.record.set_link(Some(Arc::clone(record)));
             self.last = Some(server.id());
+            server.statement_text.clear();
             // Whatever a session leaves behind that has a server to itself, seen or not.
             server.is_dirty |= self.rules.pool_mode == PoolMode::Session;
             carry_over(server, &self.settings);
@@ -291,16 +302,19 @@ impl Session {
     /// up to its end by a stand-in.
     pub(super) fn answer_without_server(&mut self, message: &ClientMessage) {
         self.record().set_state(ClientState::Idle);
+        self.idle_since = Instant::now();
         self.link = Link::StandIn(Box::new(StandIn::refusing(message.clone())));
     }
 
     /// Gives the server back after the exchange.
     pub(super) fn unlink(&mut self) {
-        let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) else { return };
+        let Some(linked) = self.take_linked() else { return };
         let now = Instant::now();
-        self.registered.record.set_link(None);
-        self.registered.record.set_state(ClientState::Idle);
         self.idle_since = now;
+        if self.client_rest > 0 {
+            // It waits for the rest of a message: of a COPY that has failed meanwhile (P31).
+            return linked.checkout.close(CloseReason::ClientLeft);
+        }
         linked.checkout.checkin(now);
     }
 
@@ -386,6 +400,9 @@ impl Session {
             End::ClientLeft => tracing::info!(client = id, "client left"),
             End::Io(error) => tracing::info!(client = id, %error, "client lost"),
             End::Cut(why) => tracing::warn!(client = id, why, "client closed"),
+            End::Fatal { .. } if matches!(&link, Link::Linked(l) if l.server_rest.is_cut()) => {
+                tracing::warn!(client = id, "client closed in the middle of a message");
+            }
             End::Fatal { fault, message } => {
                 self.context.process.errors.increment(message.sqlstate.class(), *fault);
                 tracing::info!(
@@ -401,7 +418,11 @@ impl Session {
         }
         if let Link::Linked(linked) = link {
             // Whatever is under way on it is the end of it; a server at rest is only given back.
-            linked.checkout.checkin(Instant::now());
+            if self.client_rest > 0 {
+                linked.checkout.close(CloseReason::ClientLeft);
+            } else {
+                linked.checkout.checkin(Instant::now());
+            }
         }
     }
 
@@ -431,9 +452,22 @@ impl Session {
 
     /// Closes the server that the session is linked to, and nothing else.
     pub(super) fn close_server(&mut self, reason: CloseReason) {
-        if let Link::Linked(linked) = std::mem::replace(&mut self.link, Link::Free) {
-            self.registered.record.set_link(None);
+        if let Some(linked) = self.take_linked() {
             linked.checkout.close(reason);
+        }
+    }
+
+    /// Ends the link, if there is one, and leaves everything else as it is.
+    pub(super) fn take_linked(&mut self) -> Option<Box<Linked>> {
+        if !matches!(self.link, Link::Linked(_)) {
+            return None;
+        }
+        self.record().set_link(None);
+        self.record().set_state(ClientState::Idle);
+        self.idle_since = Instant::now();
+        match std::mem::replace(&mut self.link, Link::Free) {
+            Link::Linked(linked) => Some(linked),
+            Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => None,
         }
     }
 }

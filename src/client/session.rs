@@ -37,7 +37,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     let logged_in = match begun {
         Ok(logged_in) => logged_in,
         Err(_elapsed) => {
-            refuse(&stream, &context, &login_timeout());
+            refuse(&stream, &login_timeout());
             None
         }
     };
@@ -67,7 +67,7 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
     let wish = match greeted {
         Ok(wish) => wish,
         Err(Some(error)) => {
-            on_greet_error(stream, context, &error);
+            on_greet_error(stream, &error);
             return None;
         }
         Err(None) => {
@@ -78,7 +78,7 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
     match wish {
         Wish::Nothing => None,
         Wish::Cancel { process_id, secret } => {
-            cancel::forward(context, process_id, &secret).await;
+            cancel::forward(context, process_id, &secret);
             None
         }
         Wish::Login(request) => {
@@ -97,7 +97,7 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
     }
 }
 
-fn on_greet_error(stream: &Stream, context: &Context, error: &GreetError) {
+fn on_greet_error(stream: &Stream, error: &GreetError) {
     let code = match error {
         GreetError::Startup(_) | GreetError::DataBehindRequest | GreetError::TooManyRequests => {
             sqlstate::PROTOCOL_VIOLATION
@@ -108,7 +108,7 @@ fn on_greet_error(stream: &Stream, context: &Context, error: &GreetError) {
         }
     };
     tracing::info!(peer = %stream.peer(), %error, "client refused");
-    refuse(stream, context, &ClientMessage::new(code, error.to_string()));
+    refuse(stream, &ClientMessage::new(code, error.to_string()));
 }
 
 fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
@@ -121,10 +121,10 @@ fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
     }
     let message = error.client_message();
     context.process.errors.increment(message.sqlstate.class(), error.fault());
-    refuse(stream, context, &message);
+    refuse(stream, &message);
 }
 
-fn refuse(stream: &Stream, _context: &Context, message: &ClientMessage) {
+fn refuse(stream: &Stream, message: &ClientMessage) {
     let mut out = Vec::new();
     error_response::put(&mut out, Severity::Fatal, message);
     stream.try_write_last(&out);

@@ -32,7 +32,8 @@ pub(super) enum Message {
     /// Parse, or a Bind or Describe of a statement: what its text does, if it is known.
     Parse(Option<Traits>),
     Bind(Option<Traits>),
-    Describe,
+    DescribeStatement,
+    DescribePortal,
     Execute,
     Close,
     /// Flush and everything of a copy.
@@ -89,7 +90,8 @@ impl StandIn {
             }
             Message::Parse(traits) => self.answer_extended(traits, backend::PARSE_COMPLETE, out),
             Message::Bind(traits) => self.answer_extended(traits, BIND_COMPLETE, out),
-            Message::Describe => self.answer_if_well(NO_DATA, out),
+            Message::DescribeStatement => self.answer_if_well(NO_PARAMETERS_NO_DATA, out),
+            Message::DescribePortal => self.answer_if_well(NO_DATA, out),
             Message::Close => self.answer_if_well(backend::CLOSE_COMPLETE, out),
             Message::Execute => {
                 if self.pending.is_some() {
@@ -151,6 +153,7 @@ impl StandIn {
 
 const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
 const NO_DATA: &[u8] = b"n\0\0\0\x04";
+const NO_PARAMETERS_NO_DATA: &[u8] = b"t\0\0\0\x06\0\0n\0\0\0\x04";
 
 #[cfg(test)]
 mod tests {
@@ -241,11 +244,12 @@ mod tests {
         let messages = [
             Message::Parse(rollback),
             Message::Bind(rollback),
-            Message::Describe,
+            Message::DescribeStatement,
+            Message::DescribePortal,
             Message::Execute,
             Message::Sync,
         ];
-        assert_eq!(tags(&mut stand_in, &messages), "12nCZI");
+        assert_eq!(tags(&mut stand_in, &messages), "12tnnCZI");
         assert!(stand_in.is_over());
     }
 }

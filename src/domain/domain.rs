@@ -97,10 +97,10 @@ impl Domain {
         self.pools().values().map(Arc::clone).collect()
     }
 
-    /// Forgets pools of databases that only a client named, once nothing is left of them: any name
-    /// makes one under the catch-all.
+    /// Forgets pools of databases and users that only a client named, once nothing is left of them:
+    /// any name may make one.
     pub fn forget_unused(&self) {
-        if self.config.database.is_some() {
+        if self.config.database.is_some() && self.config.user.is_some() {
             return;
         }
         self.pools().retain(|_, pool| {

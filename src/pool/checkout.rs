@@ -43,10 +43,6 @@ impl Checkout {
         self.server.as_deref()
     }
 
-    pub fn pool(&self) -> &Arc<Pool> {
-        &self.pool
-    }
-
     /// Gives the server back.
     pub fn checkin(mut self, now: Instant) {
         if let Some(server) = self.server.take() {

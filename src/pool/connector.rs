@@ -25,7 +25,8 @@ pub fn start(pool: Arc<Pool>, right: Right) {
             None => {
                 pool.core().abandon(right);
                 // Someone may have come to wait while this right was still counted.
-                if pool.core().counts().waiting > 0 {
+                let is_draining = pool.commons.drain.soft().is_cancelled();
+                if !is_draining && pool.core().counts().waiting > 0 {
                     pool.open_if_wanted();
                 }
             }
@@ -72,6 +73,8 @@ async fn wait_for_places(pool: &Arc<Pool>) -> Option<Option<Places>> {
     }
     match pool.commons.caps.ask(&pool.caps, Instant::now()) {
         Asked::Granted(places) => Some(Some(places)),
+        // What `min` wants is no reason to take a place from others: the next tick asks again (P35).
+        Asked::Queued(_) if pool.core().counts().waiting == 0 => None,
         Asked::Queued(mut wanted) => {
             pool.commons.relieve.notify_one();
             loop {

@@ -138,9 +138,10 @@ impl<S, W> Core<S, W> {
         if self.idle_count == 0 {
             return None;
         }
-        let at_home = self.idle.get_mut(home.0);
-        let found = at_home.and_then(|idle| {
-            last.and_then(|id| idle.remove(&id)).or_else(|| idle.pop_back().map(|(_, s)| s))
+        let last = last.and_then(|id| self.idle.iter_mut().find_map(|idle| idle.remove(&id)));
+        let found = last.or_else(|| {
+            let at_home = self.idle.get_mut(home.0)?;
+            at_home.pop_back().map(|(_, server)| server)
         });
         let found = found.or_else(|| {
             let newest = self.idle.iter_mut().filter(|idle| !idle.is_empty());
@@ -194,12 +195,6 @@ impl<S, W> Core<S, W> {
     pub fn put_aside(&mut self) {
         self.leave(Place::Lent);
         self.aside += 1;
-    }
-
-    /// A server that was put aside is lent after all, to the session that it was taken out for.
-    pub fn lend_aside(&mut self) {
-        self.leave(Place::Aside);
-        self.lent += 1;
     }
 
     /// A server in `place` is being closed. It counts until it is `closed`.
@@ -332,10 +327,6 @@ impl<S, W> Core<S, W> {
 
     pub const fn is_closed(&self) -> bool {
         self.closed
-    }
-
-    pub fn limits(&self) -> Limits {
-        self.limits
     }
 
     /// Servers in any place.

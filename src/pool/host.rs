@@ -1,7 +1,7 @@
 //! A host as those see it who open connections to it: how many at once, and how often.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -75,13 +75,6 @@ impl Host {
 
     fn trouble(&self) -> std::sync::MutexGuard<'_, Trouble> {
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl LastTrouble {
-    /// For how long it has lasted.
-    pub fn age(&self) -> Duration {
-        self.since.elapsed().unwrap_or_default()
     }
 }
 

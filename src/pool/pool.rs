@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use hashlink::LruCache;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::caps::{Caps, Places};
 use super::connector;
@@ -20,6 +21,7 @@ use crate::config::PoolSettings;
 use crate::runtime::backoff::{Backoff, random};
 use crate::runtime::drain::Drain;
 use crate::server::Server;
+use crate::server::cancel;
 use crate::server::connect::{ConnectError, Target};
 use crate::server::parameters::Parameters;
 use crate::server::record::ServerRecord;
@@ -72,6 +74,8 @@ struct Refusal {
     backoff: Backoff,
 }
 
+type PoolCore = Core<Box<Server>, Arc<Waiter>>;
+
 /// A pool.
 #[derive(Debug)]
 pub struct Pool {
@@ -85,7 +89,7 @@ pub struct Pool {
     pub stats: Arc<PoolStats>,
     /// Clients that are logged in to it.
     pub clients: AtomicUsize,
-    core: Mutex<Core<Box<Server>, Arc<Waiter>>>,
+    core: Mutex<PoolCore>,
     servers: Mutex<HashMap<ServerId, Known>>,
     /// What its servers report, for the greeting of clients.
     welcome: ArcSwapOption<Parameters>,
@@ -104,8 +108,7 @@ const CHECKED_MOST: usize = 100;
 /// for it: each such change costs a login.
 const YIELD_AFTER: Duration = Duration::from_millis(100);
 
-/// How long a server that is closed may take to go before its place is given to another. One that is
-/// in the middle of a statement goes when it notices.
+/// How long a server that is closed may take to go before its place is given to another.
 const END_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long a server may take to discard a session's state.
@@ -145,7 +148,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn core(&self) -> MutexGuard<'_, Core<Box<Server>, Arc<Waiter>>> {
+    pub(super) fn core(&self) -> MutexGuard<'_, PoolCore> {
         // Nothing inside may panic, and a count that is off by one is better than no pool at all.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -179,7 +182,8 @@ impl Pool {
             let why = if is_old { CloseReason::Recycle } else { CloseReason::TakenOver };
             return self.close(server, Place::Lent, why);
         }
-        if server.is_dirty || server.record.cancels().are_under_way() {
+        let cancels = server.record.cancels();
+        if server.is_dirty || cancels.are_under_way() || cancels.is_doubtful() {
             server.record.set_state(ServerState::Used);
             self.core().put_aside();
             let pool = Arc::clone(self);
@@ -193,6 +197,10 @@ impl Pool {
     async fn clean(self: Arc<Self>, mut server: Box<Server>) {
         server.record.set_state(ServerState::BeingCanceled);
         server.record.cancels().wait().await;
+        if server.record.cancels().is_doubtful() {
+            // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
+            return self.close(server, Place::Aside, CloseReason::ResetFailed);
+        }
         if server.is_dirty {
             server.record.set_state(ServerState::Used);
             if let Err(error) = discard_all(&mut server, RESET_TIMEOUT).await {
@@ -209,8 +217,9 @@ impl Pool {
     pub(super) fn give(self: &Arc<Self>, server: Box<Server>, place: Place, now: Instant) {
         let (id, home) = (server.id(), server.home);
         server.record.set_state(ServerState::Idle);
-        let given = self.core().checkin(place, id, home, server, now);
-        self.pass_on(given);
+        let mut core = self.core();
+        let given = core.checkin(place, id, home, server, now);
+        self.pass_on(given, core);
     }
 
     /// Takes in a server that was just opened.
@@ -243,18 +252,23 @@ impl Pool {
             return;
         }
         let given = core.opened(right, id, home, server, now);
-        drop(core);
-        self.pass_on(given);
+        self.pass_on(given, core);
     }
 
-    fn pass_on(self: &Arc<Self>, given: Given<Box<Server>, Arc<Waiter>>) {
-        match given {
+    /// Puts a server into its waiter's letter box before the core is unlocked, and wakes it after.
+    fn pass_on(&self, given: Given<Box<Server>, Arc<Waiter>>, core: MutexGuard<'_, PoolCore>) {
+        let waker = match given {
             Given::HandTo(waiter, server) => {
                 server.record.set_state(ServerState::Active);
-                waiter.deliver(Ok(server));
+                waiter.put(Ok(server))
             }
-            Given::Idle if self.commons.caps.is_awaited() => self.commons.relieve.notify_one(),
-            Given::Idle => {}
+            Given::Idle => None,
+        };
+        drop(core);
+        match waker {
+            Some(waker) => waker.wake(),
+            None if self.commons.caps.is_awaited() => self.commons.relieve.notify_one(),
+            None => {}
         }
     }
 
@@ -285,6 +299,11 @@ impl Pool {
         }
         let pool = Arc::clone(self);
         self.commons.drain.spawn(async move {
+            if server.exchange.depth() > 0 {
+                // PostgreSQL would finish the statement before it notices that nobody waits for it.
+                let asked = timeout(END_TIMEOUT, cancel::request(&server.record)).await;
+                tracing::trace!(?asked, "cancelled what was under way on a server that is closed");
+            }
             server.say_goodbye();
             server.wait_for_end(END_TIMEOUT).await;
             let id = server.id();
@@ -351,10 +370,11 @@ impl Pool {
 
     /// Tells everybody who waits that there will be no server.
     pub(super) fn fail_waiters(&self, error: &Arc<ConnectError>) {
-        let waiters = self.core().take_waiters();
-        for waiter in waiters {
-            waiter.deliver(Err(Arc::clone(error)));
-        }
+        let mut core = self.core();
+        let told = core.take_waiters().into_iter().map(|waiter| waiter.put(Err(Arc::clone(error))));
+        let wakers: Vec<_> = told.collect();
+        drop(core);
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
     pub(super) fn note_trouble(&self, error: &Arc<ConnectError>) {
@@ -389,14 +409,16 @@ impl Pool {
 
     /// Closes what is idle, refuses waiters, and opens nothing more.
     pub fn shut_down(self: &Arc<Self>) {
-        let (servers, waiters) = self.core().close();
+        let mut core = self.core();
+        let (servers, waiters) = core.close();
+        let error = Arc::new(ConnectError::Closed);
+        let told = waiters.into_iter().map(|waiter| waiter.put(Err(Arc::clone(&error))));
+        let wakers: Vec<_> = told.collect();
+        drop(core);
+        wakers.into_iter().flatten().for_each(Waker::wake);
         for server in servers {
             self.note_end(&server, CloseReason::Shutdown);
             server.say_goodbye();
-        }
-        let error = Arc::new(ConnectError::Closed);
-        for waiter in waiters {
-            waiter.deliver(Err(Arc::clone(&error)));
         }
     }
 

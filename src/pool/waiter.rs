@@ -22,16 +22,15 @@ struct Held {
 }
 
 impl Waiter {
-    /// Puts `outcome` in and wakes the session.
-    pub fn deliver(&self, outcome: Outcome) {
-        let waker = {
-            let mut held = self.held();
-            held.outcome = Some(outcome);
-            held.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+    /// Puts `outcome` in; the session's task is the caller's to wake.
+    ///
+    /// Called with the pool's core locked: a waiter that leaves the queue finds itself there, or
+    /// finds what it was given here.
+    #[must_use = "the session sleeps until it is woken"]
+    pub fn put(&self, outcome: Outcome) -> Option<Waker> {
+        let mut held = self.held();
+        held.outcome = Some(outcome);
+        held.waker.take()
     }
 
     /// Takes what was delivered, or registers the task to be woken when it is.

@@ -31,14 +31,6 @@ impl Backoff {
         let part = 0.1 + 0.9 * f64::from(random) / f64::from(u32::MAX);
         bound.mul_f64(part)
     }
-
-    pub const fn reset(&mut self) {
-        self.failures = 0;
-    }
-
-    pub const fn failures(&self) -> u32 {
-        self.failures
-    }
 }
 
 impl Default for Backoff {

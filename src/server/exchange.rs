@@ -273,6 +273,12 @@ impl<U> Exchange<U> {
             if matches!(next, Request::Simple(_) | Request::Sync) {
                 self.boundaries -= 1;
             }
+            if matches!(next, Request::MadeUp(_)) {
+                // Never sent: the server knows nothing of it, and its answer would come too late.
+                let undo = removed.and_then(|entry| entry.undo);
+                self.undone.extend(undo.map(|undo| Undone { failed: false, undo }));
+                continue;
+            }
             if next == Request::Sync {
                 continue;
             }

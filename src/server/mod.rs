@@ -1,5 +1,6 @@
 //! One connection to `PostgreSQL`.
 
+pub mod cancel;
 pub mod connect;
 pub mod exchange;
 pub mod parameters;

@@ -1,7 +1,7 @@
 //! What others may see of a server while a session or a pool holds it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -126,6 +126,8 @@ const STATES: [ServerState; 7] = [
 pub struct Cancels {
     under_way: AtomicUsize,
     done: Notify,
+    /// One was given up, and nobody knows whether PostgreSQL will still heed it.
+    is_doubtful: AtomicBool,
 }
 
 /// One cancel request under way; its end is its drop.
@@ -137,6 +139,15 @@ impl Cancels {
     pub fn begin(record: &Arc<ServerRecord>) -> CancelUnderWay {
         record.cancels.under_way.fetch_add(1, Relaxed);
         CancelUnderWay(Arc::clone(record))
+    }
+
+    /// Notes that one was given up.
+    pub fn doubt(&self) {
+        self.is_doubtful.store(true, Relaxed);
+    }
+
+    pub fn is_doubtful(&self) -> bool {
+        self.is_doubtful.load(Relaxed)
     }
 
     pub fn are_under_way(&self) -> bool {

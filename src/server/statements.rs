@@ -162,6 +162,16 @@ struct Prepared {
     generation: u64,
 }
 
+/// A statement that a server is told to close.
+#[derive(Debug)]
+pub struct Evicted(Prepared);
+
+impl Evicted {
+    pub fn statement(&self) -> &Arc<Statement> {
+        &self.0.statement
+    }
+}
+
 /// Whether a server has a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
@@ -208,12 +218,22 @@ impl Statements {
         self.named.remove(&statement.id);
     }
 
+    /// Takes one out that the server is told to close.
+    pub fn take(&mut self, statement: &Statement) -> Option<Evicted> {
+        self.named.remove(&statement.id).map(Evicted)
+    }
+
+    /// Takes one back that the server was not told to close after all.
+    pub fn restore(&mut self, evicted: Evicted) {
+        self.named.insert(evicted.0.statement.id, evicted.0);
+    }
+
     /// Takes out the least recently used if there are more than `most`.
-    pub fn evict(&mut self, most: usize) -> Option<Arc<Statement>> {
+    pub fn evict(&mut self, most: usize) -> Option<Evicted> {
         if self.named.len() <= most {
             return None;
         }
-        self.named.pop_front().map(|(_, prepared)| prepared.statement)
+        self.named.pop_front().map(|(_, prepared)| Evicted(prepared))
     }
 
     /// `DEALLOCATE ALL` or `DISCARD ALL` was done by the request with this serial number: only what
@@ -244,8 +264,8 @@ pub enum Undo {
     Close { name: Box<[u8]>, statement: Arc<Statement> },
     /// A Bind: the statement that it is of.
     Bind { statement: Arc<Statement> },
-    /// A Close of ours, to make room.
-    Evict { statement: Arc<Statement> },
+    /// A Close of ours: to make room, or to prepare it anew.
+    Evict(Evicted),
 }
 
 #[cfg(test)]
@@ -294,7 +314,7 @@ mod tests {
         statements.insert(Arc::clone(&b), 1);
         assert_eq!(statements.touch(&a), Presence::Ready);
 
-        assert!(statements.evict(1).is_some_and(|gone| Arc::ptr_eq(&gone, &b)));
+        assert!(statements.evict(1).is_some_and(|gone| Arc::ptr_eq(gone.statement(), &b)));
         assert!(statements.evict(1).is_none());
         assert_eq!(statements.touch(&b), Presence::Absent);
     }

@@ -75,6 +75,26 @@ fn data_behind_a_copy_that_failed_is_swallowed() {
     assert_eq!(proxy.pool().servers.total(), 1);
 }
 
+/// P31: the server fails while half a message is on its way to it: it waits for the other half, and
+/// must not get another client's bytes for it.
+#[test]
+fn a_server_that_waits_for_the_rest_of_a_message_is_lent_to_nobody() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (with_table(&proxy), proxy.client());
+    client.send(&query("copy numbers from stdin"));
+    assert_eq!(client.read().tag, b'G');
+    let late = copy_data(&vec![b'3'; 50_000]);
+    let (front, rest) = late.split_at(20_000);
+
+    client.send(&[&copy_data(b"not a number\n"), front].concat());
+    assert_eq!(client.read_ready(1).code(), "22P02");
+
+    assert_eq!(other.value("select 'undisturbed'"), "undisturbed");
+    client.send(&[rest, &copy_done(), &query("select 'after'")].concat());
+    assert_eq!(client.read_ready(1).values(), "after");
+}
+
 /// P31: the same where the end of the data is in the same packet as what fails.
 #[test]
 fn a_copy_done_in_the_same_packet_as_the_data_that_fails_is_swallowed() {

@@ -596,3 +596,21 @@ fn a_pipeline_cut_at_any_byte_is_understood() {
         assert_eq!(reply.tags(), "2DCtT3ZI", "cut at {cut}: {reply:?}");
     }
 }
+
+/// P55, P64: what was to prepare a statement anew is skipped behind an error: the server has it still.
+#[test]
+fn a_preparation_that_was_skipped_leaves_the_statement_where_it_was() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\n");
+    let (mut one, mut other) = (proxy.client(), proxy.client());
+    assert_eq!(one.exchange(&[parse("a", "select 7"), sync()].concat()).tags(), "1ZI");
+
+    other
+        .send(&[query("select 1"), parse("bad", "selec"), parse("b", "select 7"), sync()].concat());
+    assert_eq!(other.read_ready(2).code(), "42601");
+
+    for name in ["c", "d"] {
+        assert_eq!(other.exchange(&[parse(name, "select 7"), sync()].concat()).tags(), "1ZI");
+        assert_eq!(other.exchange(&[run(name, &[]), sync()].concat()).values(), "7");
+    }
+}

@@ -352,3 +352,19 @@ fn settings_are_carried_in_front_of_a_pipeline_too() {
         assert_eq!(reply.tags(), "TDCZI12DCZI");
     }
 }
+
+/// A session that keeps its server is reset to what it asked for, not to what the server began with.
+#[test]
+fn reset_all_in_session_mode_returns_to_the_startup_values() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.pool_mode = 'session'\n");
+    let asked = [("TimeZone", "Asia/Tokyo"), ("options", "-c search_path=pg_catalog")];
+    let mut client = proxy.client_with(&asked);
+
+    for reset in ["reset all", "discard all"] {
+        client.ask("set timezone = 'UTC'");
+        client.ask(reset);
+        assert_eq!(client.value("show timezone"), "Asia/Tokyo", "{reset}");
+        assert_eq!(client.value("show search_path"), "pg_catalog", "{reset}");
+    }
+}

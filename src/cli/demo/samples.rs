@@ -77,7 +77,9 @@ pub(super) const SAMPLES: [Sample; 3] = [
         load: Load {
             clients: 16,
             rate: 120,
-            protocol: "prepared",
+            // Not "prepared": pgbench prepares while its other clients sit in blocks, and would wait
+            // for itself with fewer servers than clients.
+            protocol: "extended",
             reconnects: false,
             scripts: [
                 Script {

@@ -183,11 +183,11 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
             let waiter = model.next_waiter;
             match core.checkout(Home(home), last.map(ServerId), now, || waiter) {
                 Decision::Lend(server) => {
-                    let wanted = last
-                        .filter(|id| model.idle.contains(id) && model.homes.get(id) == Some(&home));
+                    let wanted = last.filter(|id| model.idle.contains(id));
                     assert!(wanted.is_none_or(|id| id == server), "not the session's last");
                     let at_home = model.idle.iter().any(|id| model.homes[id] == home);
-                    assert!(!at_home || model.homes[&server] == home, "not one at home");
+                    let is_at_home = model.homes[&server] == home;
+                    assert!(wanted.is_some() || !at_home || is_at_home, "not one at home");
                     model.idle.retain(|id| *id != server);
                     model.lent.push(server);
                 }
