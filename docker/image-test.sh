@@ -177,7 +177,8 @@ mirror() {
     first=$(find /etc/apt/sources.list /etc/apt/sources.list.d -type f \
             \( -name '*.list' -o -name '*.sources' \) -exec cat {} + 2> /dev/null \
         | sed -nE 's/^(URIs:|deb( \[[^]]*\])?) *(https?:[^ ]+\/debian\/?)( .*)?$/\3/p' | sed -n 1p || true)
-    echo "${first:-http://deb.debian.org/debian}"
+    [ -n "$first" ] || { echo "image-test: /etc/apt names no Debian mirror" >&2; return 1; }
+    echo "$first"
 }
 
 # import NAME TAR [COMMAND]: makes an image of a tar; the command may add to its container.
