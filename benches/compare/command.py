@@ -68,6 +68,8 @@ def _parse_arguments():
                         help=f"targets to run, of {', '.join(FAMILIES)}")
     parser.add_argument("--pgweir-bin", type=Path, default=ROOT / "target/release/pgweir",
                         metavar="PATH")
+    parser.add_argument("--before", type=Path, metavar="PATH",
+                        help="another build of pgweir, to say what a change costs")
     parser.add_argument("--pgweir-workers", type=_workers, default=[1], metavar="1,2")
     parser.add_argument("--memory-clients", type=_positive, default=2000, metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -152,6 +154,11 @@ def _targets(options, cluster, folder, user, results):
         ("pgbouncer", Pgbouncer, (cluster, folder, user))) if family in families]
     if "pgweir" not in families:
         return targets
+    if options.before:
+        if not options.before.exists():
+            raise StartError(f"--before: no binary at {options.before}")
+        targets.append(Pgweir(cluster, folder, options.before, min(options.pgweir_workers),
+                              family=report.BEFORE))
     if options.pgweir_bin.exists():
         return targets + [Pgweir(cluster, folder, options.pgweir_bin, workers)
                           for workers in sorted(options.pgweir_workers)]

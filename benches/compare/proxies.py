@@ -196,12 +196,13 @@ class Pgweir(Proxy):
 
     family = "pgweir"
 
-    def __init__(self, cluster, folder, binary, workers):
+    def __init__(self, cluster, folder, binary, workers, family="pgweir"):
         # It runs as whoever started us: the binary may be in a folder closed to others.
         super().__init__(cluster, folder, user=None)
         self.binary = Path(binary).resolve()
         self.workers = workers
-        self.name = f"pgweir-{workers}"
+        self.family = family
+        self.name = f"{family}-{workers}"
 
     def _service(self):
         config = self._write(f"{self.name}.toml", PGWEIR_CONFIG.format(

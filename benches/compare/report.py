@@ -8,6 +8,10 @@ from measure import Failure, Run, medians
 from memory import Memory
 
 
+#: The family of an older build of pgweir that a change is compared with.
+BEFORE = "before"
+
+
 @dataclass(frozen=True)
 class NotApplicable:
     """A scenario that a target cannot run, and why."""
@@ -39,6 +43,10 @@ class Results:
     def judged(self):
         """The pgweir column that bounds apply to: the one with fewest workers."""
         return next((name for name in self.versions if name.startswith("pgweir")), None)
+
+    def before(self):
+        """The column of the older build, if there is one."""
+        return next((name for name in self.versions if name.startswith(BEFORE)), None)
 
     def ratio(self, key, name, other, figure):
         """`name`'s figure over `other`'s in the same run; None where either has none."""
@@ -82,6 +90,8 @@ def tables(results):
         made += [_cpu(results, notes), _throughput(results, notes), _switches(results, notes)]
         if results.judged():
             made.append(_bounds(results, notes))
+        if results.before() and results.judged():
+            made.append(_change(results, notes))
     if results.memory:
         made.append(_memory(results, notes))
     return made, notes.reasons
@@ -155,6 +165,20 @@ def _bounds(results, notes):
             "final goal", "to pgbouncer here"]
     title = f"CPU of {name} as a ratio to haproxy: bound and goal"
     return Table(title, head, rows)
+
+
+def _change(results, notes):
+    """What this build costs against the older one, in the same run."""
+    before, now = results.before(), results.judged()
+    rows = []
+    for scenario in results.scenarios:
+        ratios = [results.ratio(scenario.key, now, before, figure) for figure in ("cpu_us", "tps")]
+        rows.append([f"{scenario.key}. {scenario.title}"] + [
+            _cell(results.median(scenario.key, name), notes, lambda run: f"{run.cpu_us:.1f} µs")
+            for name in (before, now)
+        ] + ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios])
+    return Table(f"{now} against {before}", ["scenario", before, now, "CPU ratio", "TPS ratio"],
+                 rows)
 
 
 def _ratio_or_why(results, key, name, ratio, notes):

@@ -79,6 +79,14 @@ class ReportTest(unittest.TestCase):
         self.assertIn("≤ 75 µs: yes", report)
         self.assertIn("0.75", report.split("bound and goal")[1])
 
+    def test_an_older_build_is_compared_with_and_not_judged(self):
+        results = results_of(
+            {("a", "before-1"): runs(10.0), ("a", "pgweir-1"): runs(11.0, tps=900.0)},
+            names=("before-1", "pgweir-1"))
+
+        self.assertEqual(results.judged(), "pgweir-1")
+        self.assertIn("| 10.0 µs | 11.0 µs | 1.10 | 0.90 |", markdown(results))
+
     def test_reasons_are_told_once_under_the_tables(self):
         report = plain(results_of({
             ("b", "haproxy"): runs(10.0), ("b", "pgbouncer"): NotApplicable("too old"),
