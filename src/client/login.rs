@@ -402,8 +402,10 @@ fn record_of(
 fn put_greeting(out: &mut Vec<u8>, start: &SessionStart) {
     let welcome = start.pool.welcome().unwrap_or_else(|| Arc::new(Parameters::default()));
     let mut told = (*welcome).clone();
-    for (name, value) in start.settings.iter().filter(|(name, _)| is_reported(name)) {
-        told.note(name, value);
+    for (name, value) in start.settings.iter() {
+        if is_reported(name) || told.value(name).is_some() {
+            told.note(name, value);
+        }
     }
     for (name, value) in told.iter() {
         backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-/// Parameters that PostgreSQL reports and that a client may set: these follow the session.
+/// Parameters that every PostgreSQL reports and that a client may set: these follow the session.
 pub const REPORTED: [&str; 6] = [
     "application_name",
     "client_encoding",
@@ -14,6 +14,16 @@ pub const REPORTED: [&str; 6] = [
     "IntervalStyle",
     "standard_conforming_strings",
     "TimeZone",
+];
+
+/// Parameters that PostgreSQL reports and that no client sets.
+const FIXED: [&str; 6] = [
+    "in_hot_standby",
+    "integer_datetimes",
+    "is_superuser",
+    "server_encoding",
+    "server_version",
+    "session_authorization",
 ];
 
 /// Settings on which the meaning of a text depends when it is parsed: literals are folded then.
@@ -160,7 +170,14 @@ fn compare(a: &str, b: &str) -> std::cmp::Ordering {
     a.len().cmp(&b.len()).then_with(|| lower(a).cmp(&lower(b)))
 }
 
-/// True if PostgreSQL reports this parameter and a client may set it.
+/// True for a parameter that a server reports and no client can set: it is the server's own. Every
+/// other one that a server reports follows the session, whichever its version reports (`search_path`
+/// from 18 on).
+pub fn is_fixed(name: &str) -> bool {
+    FIXED.contains(&name)
+}
+
+/// True if every PostgreSQL reports this parameter and a client may set it.
 pub fn is_reported(name: &str) -> bool {
     REPORTED.iter().any(|known| known.eq_ignore_ascii_case(name))
 }

@@ -38,6 +38,55 @@ fn reported_settings_follow_the_session_from_server_to_server() {
     assert_eq!(show(&mut other, "application_name"), "");
 }
 
+/// Which parameters are reported is the server's version's to say: `search_path` since 18.
+#[test]
+fn whatever_the_server_reports_follows_the_session() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let settings = [
+        ("search_path", "here, public"),
+        ("default_transaction_read_only", "on"),
+        ("scram_iterations", "5000"),
+        ("IntervalStyle", "iso_8601"),
+    ];
+    let is_reported = |name: &str| client.parameters.contains_key(name);
+    let reported: Vec<_> = settings.into_iter().filter(|(name, _)| is_reported(name)).collect();
+    assert!(reported.len() >= 2, "{reported:?}");
+
+    for (name, value) in &reported {
+        let told = client.ask(&format!("set {name} to {value}")).parameters();
+        assert_eq!(told, [((*name).to_owned(), (*value).to_owned())]);
+    }
+
+    for (name, value) in &reported {
+        assert_eq!(show(&mut other, name), other.parameters[*name]);
+        assert_eq!(show(&mut client, name), *value);
+    }
+    for (name, _) in &reported {
+        let told = client.ask(&format!("reset {name}")).parameters();
+        assert_eq!(told, [((*name).to_owned(), other.parameters[*name].clone())]);
+        assert_eq!(show(&mut client, name), other.parameters[*name]);
+    }
+}
+
+/// A startup option of such a name is told in the greeting as the server would tell it.
+#[test]
+fn the_greeting_tells_what_the_client_asked_for_itself() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let direct = postgres.client();
+    proxy.client();
+
+    let client = proxy.client_with(&[("options", "-c search_path=here -c work_mem=3MB")]);
+
+    let names = |client: &Client| client.parameters.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&client), names(&direct));
+    if direct.parameters.contains_key("search_path") {
+        assert_eq!(client.parameters["search_path"], "here");
+    }
+}
+
 /// P45, P88: what is rolled back was never set.
 #[test]
 fn a_set_that_is_rolled_back_is_not_carried() {
