@@ -4,6 +4,9 @@
 PG_NEWEST := $(CURDIR)/.postgresql/18/bin
 .PHONY: help setup demo test test-all drivers lint bench image-test
 
+# Most of these tests wait for something; each process has a PostgreSQL of its own.
+PYTEST := .venv/bin/pytest --quiet --numprocesses 3
+
 help:
 	@echo "make demo        a throwaway PostgreSQL, pgweir before it, and a sample load"
 	@echo "make test        unit, integration and driver tests"
@@ -28,14 +31,14 @@ test: setup
 
 drivers: setup
 	cargo build
-	.venv/bin/pytest tests/drivers --quiet $(ARGS)
+	$(PYTEST) tests/drivers $(ARGS)
 
 # Adds: each property test with 20 times the cases, the driver tests three times over (a race
 # shows in one run of many), once more against the newest PostgreSQL, and the container image.
 test-all: test
 	PROPTEST_CASES=5000 cargo nextest run --no-fail-fast
-	for round in 1 2 3; do .venv/bin/pytest tests/drivers --quiet || exit 1; done
-	PG_BIN=$(PG_NEWEST) .venv/bin/pytest tests/drivers --quiet
+	for round in 1 2 3; do $(PYTEST) tests/drivers || exit 1; done
+	PG_BIN=$(PG_NEWEST) $(PYTEST) tests/drivers
 	@$(MAKE) --no-print-directory image-test
 
 lint:

@@ -12,6 +12,8 @@ from support.postgres import Postgres
 from support.proxy import TARGETS, Proxy
 
 DEFAULT_TIMEOUT = 60.0
+POOLS = (1, 4)
+"""The sizes of a pool, without overflow, that every driver is tested with."""
 _numbers = itertools.count(1)
 
 
@@ -26,6 +28,20 @@ def pytest_configure(config) -> None:
     config.addinivalue_line(
         "markers", "targets(*names): what this test may run against besides pgweir; bare: nothing"
     )
+    config.addinivalue_line("markers", "each_pool: `proxy` is a pool of 1, and a pool of 4")
+    config.addinivalue_line("markers", "needs_servers(n): this test holds so many servers at once")
+
+
+def pytest_generate_tests(metafunc) -> None:
+    """Runs the tests of a driver with each size of pool that can carry them."""
+    marked = metafunc.definition.get_closest_marker
+    if "proxy" not in metafunc.fixturenames or not marked("each_pool"):
+        return
+    needs = marked("needs_servers")
+    sizes = [size for size in POOLS if not needs or size >= needs.args[0]]
+    if metafunc.config.getoption("--target") == "direct":
+        sizes = sizes[-1:]
+    metafunc.parametrize("proxy", sizes, indirect=True, ids=lambda size: f"pool-of-{size}")
 
 
 def pytest_collection_modifyitems(config, items) -> None:
@@ -99,6 +115,6 @@ def start(request, postgres, database):
 
 
 @pytest.fixture
-def proxy(start) -> Proxy:
-    """A proxy with the defaults: transaction mode, four servers, no overflow."""
-    return start()
+def proxy(request, start) -> Proxy:
+    """A proxy with the defaults: transaction mode, four servers or what `each_pool` says."""
+    return start(pool={"size": getattr(request, "param", 4)})

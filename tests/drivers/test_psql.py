@@ -6,6 +6,8 @@ import pytest
 
 from support.programs import run_client
 
+pytestmark = pytest.mark.each_pool
+
 
 def psql(proxy, *args: str, **how):
     return run_client("psql", "-X", "-q", "-A", "-t", *args, proxy=proxy, **how)

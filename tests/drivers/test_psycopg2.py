@@ -11,7 +11,10 @@ import pytest
 from psycopg2 import errors
 
 from support.load import in_threads
+from support.values import VALUES
 from support.wait import wait_until
+
+pytestmark = pytest.mark.each_pool
 
 BATCH = 1000
 
@@ -48,6 +51,7 @@ def test_a_committed_row_is_there_for_others_and_a_rolled_back_one_is_not(conn, 
     assert observer.fetchone()[0] == [2]
 
 
+@pytest.mark.needs_servers(2)
 def test_an_uncommitted_row_is_not_seen_by_another_client(proxy, conn):
     conn.cursor().execute("CREATE TABLE t (id int)")
     conn.commit()
@@ -117,7 +121,69 @@ def test_two_phase_commit_commits_what_was_prepared(conn, proxy):
     assert proxy.ask("SELECT count(*) FROM t") == 1
 
 
+def test_what_two_phase_commit_prepared_another_client_finds_and_rolls_back(conn, proxy):
+    conn.cursor().execute("CREATE TABLE t (id int)")
+    conn.commit()
+    conn.tpc_begin(conn.xid(2, proxy.database, "branch"))
+    conn.cursor().execute("INSERT INTO t VALUES (1)")
+    conn.tpc_prepare()
+    conn.close()
+
+    finder = proxy.connect()
+    [xid] = [xid for xid in finder.tpc_recover() if xid.gtrid == proxy.database]
+    finder.reset()
+    finder.tpc_rollback(xid)
+
+    assert proxy.ask("SELECT count(*) FROM t") == 0
+
+
+def test_set_session_makes_each_transaction_of_its_client_read_only_and_deferrable(conn, proxy):
+    conn.set_session(isolation_level="REPEATABLE READ", readonly=True, deferrable=True)
+
+    for _ in range(3):
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            ask(conn, "CREATE TABLE t (id int)")
+        conn.rollback()
+        assert ask(conn, "SHOW transaction_deferrable") == "on"
+        conn.rollback()
+        assert proxy.ask("SHOW transaction_read_only") == "off"
+
+
+def test_autocommit_switched_on_and_off_ends_and_begins_transactions(conn, proxy):
+    conn.autocommit = True
+    conn.cursor().execute("CREATE TABLE t (id int)")
+    conn.cursor().execute("INSERT INTO t VALUES (1)")
+    conn.autocommit = False
+    conn.cursor().execute("INSERT INTO t VALUES (2)")
+    conn.rollback()
+    conn.autocommit = True
+
+    assert ask(conn, "SELECT array_agg(id) FROM t") == [1]
+
+
 # Statements
+
+
+def test_a_value_of_each_type_comes_back_as_it_went(conn):
+    psycopg2.extras.register_uuid(conn_or_curs=conn)
+    for sql_type, value in VALUES.items():
+        sent = psycopg2.extras.Json(value) if sql_type in ("json", "jsonb") else value
+
+        received = ask(conn, f"SELECT CAST(%s AS {sql_type})", sent)
+
+        assert (bytes(received) if sql_type == "bytea" else received) == value, sql_type
+        assert ask(conn, f"SELECT NULL::{sql_type}") is None
+
+
+def test_a_statement_prepared_in_sql_lasts_for_its_transaction(conn):
+    for _ in range(3):
+        cursor = conn.cursor()
+        cursor.execute("PREPARE twice (int) AS SELECT $1 * 2")
+        for n in range(20):
+            cursor.execute("EXECUTE twice (%s)", (n,))
+            assert cursor.fetchone() == (2 * n,)
+        cursor.execute("DEALLOCATE twice")
+        conn.commit()
 
 
 def test_an_executemany_of_1000_rows_arrives_whole(conn):
@@ -201,6 +267,7 @@ def test_a_notice_reaches_the_client_that_caused_it(conn, proxy):
     other = proxy.connect()
 
     conn.cursor().execute("DO $$ BEGIN RAISE NOTICE 'mind the gap'; END $$")
+    conn.commit()
 
     assert any("mind the gap" in notice for notice in conn.notices)
     assert ask(other, "SELECT 1") == 1
@@ -268,6 +335,103 @@ def test_a_server_side_cursor_walks_through_all_rows(conn):
     assert [row[0] for row in cursor] == list(range(1, 5001))
 
 
+def test_a_scrollable_named_cursor_goes_back_and_forth(conn):
+    cursor = conn.cursor("walker", scrollable=True)
+    cursor.execute("SELECT generate_series(1, 1000)")
+
+    assert cursor.fetchmany(3) == [(1,), (2,), (3,)]
+    cursor.scroll(500, mode="absolute")
+    assert cursor.fetchone() == (501,)
+    cursor.scroll(-2)
+    assert cursor.fetchone() == (500,)
+
+
+def test_100000_rows_come_through_a_named_cursor_in_batches(conn):
+    cursor = conn.cursor("walker")
+    cursor.execute("SELECT n, repeat('x', n %% 50) FROM generate_series(1, %s) n", (100_000,))
+
+    seen = 0
+    while rows := cursor.fetchmany(7_000):
+        assert rows[0] == (seen + 1, "x" * ((seen + 1) % 50))
+        seen += len(rows)
+    assert seen == 100_000
+
+
+@pytest.mark.targets()
+def test_a_cursor_with_hold_is_34000_after_its_transaction_and_the_session_goes_on(conn):
+    cursor = conn.cursor("walker", withhold=True)
+    cursor.execute("SELECT generate_series(1, 5000)")
+    assert cursor.fetchone() == (1,)
+    conn.commit()
+
+    with pytest.raises(errors.InvalidCursorName):
+        cursor.fetchall()
+    conn.rollback()
+    assert ask(conn, "SELECT 1") == 1
+
+
+def test_copy_in_binary_carries_what_copy_out_gave(conn):
+    cursor = conn.cursor()
+    cursor.execute(
+        "CREATE TABLE a AS SELECT n, repeat('x', n % 70) AS t FROM generate_series(1, 50000) n"
+    )
+    cursor.execute("CREATE TABLE b (n int, t text)")
+    carried = io.BytesIO()
+
+    cursor.copy_expert("COPY a TO STDOUT (FORMAT binary)", carried)
+    carried.seek(0)
+    cursor.copy_expert("COPY b FROM STDIN (FORMAT binary)", carried)
+
+    assert ask(conn, "SELECT count(*) FROM (TABLE a EXCEPT ALL TABLE b) d") == 0
+    assert ask(conn, "SELECT count(*) FROM b") == 50_000
+
+
+def test_a_statement_timeout_of_the_transaction_is_57014_and_ends_with_it(conn):
+    for _ in range(3):
+        conn.cursor().execute("SET LOCAL statement_timeout = '50ms'")
+        with pytest.raises(errors.QueryCanceled):
+            ask(conn, "SELECT pg_sleep(30)")
+        conn.rollback()
+        assert ask(conn, "SELECT 1 FROM pg_sleep(0.1)") == 1
+        conn.rollback()
+
+
+def test_a_connection_that_is_polled_runs_statements_and_cancels_them(proxy):
+    conn = psycopg2.connect(**proxy.params(), async_=True)
+    psycopg2.extras.wait_select(conn)
+    cursor = conn.cursor()
+    for n in range(20):
+        cursor.execute("SELECT %s", (n,))
+        psycopg2.extras.wait_select(conn)
+        assert cursor.fetchone() == (n,)
+
+    cursor.execute("SELECT pg_sleep(30)")
+    conn.poll()
+    cancel_until_it_ends(conn, cursor)
+
+    cursor.execute("SELECT 7")
+    psycopg2.extras.wait_select(conn)
+    assert cursor.fetchone() == (7,)
+
+
+def cancel_until_it_ends(conn, cursor) -> None:
+    """A cancel that comes before the query has begun does nothing, so it is asked for again."""
+    canceller = threading.Event()
+
+    def cancel() -> None:
+        while not canceller.wait(0.05):
+            conn.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        with pytest.raises(errors.QueryCanceled):
+            psycopg2.extras.wait_select(conn)
+    finally:
+        canceller.set()
+        thread.join()
+
+
 def test_a_cancel_ends_the_query_and_nothing_else(start):
     proxy = start(pool={"size": 2})
     bystander, sleeper = proxy.connect(), proxy.connect()
@@ -317,6 +481,26 @@ def test_a_cancel_for_an_idle_client_cancels_nobody(start):
 
 
 # Sharing
+
+
+def test_ten_connections_that_take_turns_keep_their_transactions_apart(proxy):
+    conns = [proxy.connect() for _ in range(10)]
+    conns[0].cursor().execute("CREATE TABLE t (client int, turn int)")
+    conns[0].commit()
+
+    for turn in range(10):
+        for client, conn in enumerate(conns):
+            conn.cursor().execute("INSERT INTO t VALUES (%s, %s)", (client, turn))
+            assert ask(conn, "SELECT count(*) FROM t WHERE client = %s AND turn = %s", client, turn)
+            if (client + turn) % 2:
+                conn.rollback()
+            else:
+                conn.commit()
+
+    kept = {(client, turn) for client in range(10) for turn in range(10) if not (client + turn) % 2}
+    cursor = conns[0].cursor()
+    cursor.execute("SELECT client, turn FROM t")
+    assert set(cursor.fetchall()) == kept
 
 
 def test_20_clients_on_2_servers_lose_no_update(start):

@@ -9,9 +9,14 @@ import psycopg
 import pytest
 from psycopg import errors
 from psycopg.rows import dict_row
+from psycopg.types.json import Json, Jsonb
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
 from support.load import run_async
+from support.values import VALUES
 from support.wait import wait_until
+
+pytestmark = pytest.mark.each_pool
 
 
 def connect(proxy, **how) -> psycopg.Connection:
@@ -126,6 +131,30 @@ def test_a_search_path_decides_which_table_a_prepared_statement_reads(start):
             assert one(conn, "SELECT name FROM t WHERE name <> %s", ("",)) == schema
 
 
+@pytest.mark.targets("direct")
+def test_a_rollback_or_a_drop_makes_the_driver_drop_its_statements_and_go_on(proxy):
+    # psycopg says DEALLOCATE ALL after ROLLBACK, DROP and ALTER: the client's own go, no one else's.
+    with connect(proxy) as alice, connect(proxy) as bob:
+        for turn in range(5):
+            for conn in (alice, bob):
+                assert one(conn, "SELECT %s::int + 1", (turn,)) == turn + 1
+                if turn % 2:
+                    conn.rollback()
+                else:
+                    conn.execute("CREATE TABLE t (id int)")
+                    conn.execute("DROP TABLE t")
+                    conn.commit()
+
+
+@pytest.mark.targets("direct")
+def test_the_default_threshold_prepares_at_the_fifth_time_and_across_transactions(proxy, observer):
+    with psycopg.connect(**proxy.params()) as conn:
+        for i in range(20):
+            assert one(conn, "SELECT %s::int + 1", (i,)) == i + 1
+            conn.commit()
+        assert len(conn._prepared._names) == 1
+
+
 # Pipelines
 
 
@@ -233,6 +262,52 @@ def test_copy_carries_rows_in_and_out_in_binary(proxy):
     assert read == rows
 
 
+@pytest.mark.targets("direct")
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_a_value_of_each_type_comes_back_as_it_went(conn, binary):
+    cursor = conn.cursor(binary=binary)
+    for sql_type, value in VALUES.items():
+        sent = {"json": Json, "jsonb": Jsonb}.get(sql_type, lambda plain: plain)(value)
+        mark = "%b" if binary and sql_type not in ("int[]", "text[]") else "%s"
+        query = f"SELECT CAST({mark} AS {sql_type}), NULL::{sql_type}"
+
+        assert cursor.execute(query, (sent,)).fetchone() == (value, None), sql_type
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["text", "binary"])
+def test_100000_rows_come_through_a_server_side_cursor_in_batches(proxy, binary):
+    with connect(proxy, prepare_threshold=None) as conn:
+        cursor = conn.cursor("walker", binary=binary)
+        cursor.itersize = 7_000
+        cursor.execute("SELECT n, repeat('x', n %% 50) FROM generate_series(1, %s) n", (100_000,))
+
+        for number, row in enumerate(cursor, start=1):
+            assert row == (number, "x" * (number % 50))
+    assert number == 100_000
+
+
+def test_100000_rows_come_one_by_one_or_in_chunks(proxy):
+    with connect(proxy, prepare_threshold=None) as conn:
+        for size in (1, 1000) if psycopg.pq.version() >= 170000 else (1,):
+            rows = conn.cursor().stream("SELECT generate_series(1, 100000)", size=size)
+            assert sum(row[0] for row in rows) == 100_000 * 100_001 // 2
+
+
+def test_a_copy_that_fails_names_its_line_and_leaves_the_connection_usable(proxy):
+    with connect(proxy, prepare_threshold=None) as conn:
+        conn.execute("CREATE TABLE t (id int)")
+        conn.commit()
+        with pytest.raises(errors.InvalidTextRepresentation) as caught:
+            with conn.cursor().copy("COPY t FROM STDIN") as copy:
+                for _ in range(50_000):
+                    copy.write("1\n")
+                copy.write("not a number\n")
+        assert caught.value.diag.context.startswith("COPY t, line 50001")
+        conn.rollback()
+
+        assert one(conn, "SELECT count(*) FROM t") == 0
+
+
 def test_a_copy_out_left_in_the_middle_leaves_the_connection_usable(proxy):
     with connect(proxy, prepare_threshold=None, autocommit=True) as conn:
         with pytest.raises(RuntimeError):
@@ -281,6 +356,46 @@ def test_an_inner_transaction_rolls_back_without_the_outer_one(conn):
     assert one(conn, "SELECT array_agg(id) FROM t") == [1, 3]
 
 
+@pytest.mark.targets("direct")
+def test_an_error_has_its_sqlstate_and_the_session_goes_on(conn):
+    for _ in range(10):
+        with pytest.raises(errors.DivisionByZero) as caught:
+            conn.execute("SELECT 1 / %s", (0,))
+        assert caught.value.sqlstate == "22012"
+        with pytest.raises(errors.InFailedSqlTransaction):
+            conn.execute("SELECT 1 / %s", (1,))
+        conn.rollback()
+        assert one(conn, "SELECT 1 / %s", (1,)) == 1
+        conn.commit()
+
+
+@pytest.mark.targets("direct")
+def test_two_phase_commit_commits_what_was_prepared(conn, proxy):
+    conn.execute("CREATE TABLE t (id int)")
+    conn.commit()
+
+    conn.tpc_begin(conn.xid(1, proxy.database, "branch"))
+    conn.execute("INSERT INTO t VALUES (1)")
+    conn.tpc_prepare()
+    assert proxy.ask("SELECT count(*) FROM t") == 0
+    conn.tpc_commit()
+
+    assert proxy.ask("SELECT count(*) FROM t") == 1
+
+
+@pytest.mark.targets("direct")
+def test_a_read_only_serializable_connection_is_one_in_each_transaction(conn, proxy):
+    conn.isolation_level = psycopg.IsolationLevel.SERIALIZABLE
+    conn.read_only = True
+
+    for _ in range(3):
+        assert one(conn, "SHOW transaction_isolation") == "serializable"
+        with pytest.raises(errors.ReadOnlySqlTransaction):
+            conn.execute("CREATE TABLE t (id int)")
+        conn.rollback()
+        assert proxy.ask("SHOW transaction_read_only") == "off"
+
+
 def test_a_notice_handler_hears_a_notice(proxy):
     heard = []
     with connect(proxy, prepare_threshold=None) as conn:
@@ -311,3 +426,72 @@ def test_a_cancel_ends_a_query_in_extended_protocol(proxy):
 def test_a_row_factory_sees_the_columns_names(proxy):
     with connect(proxy, prepare_threshold=None, row_factory=dict_row) as conn:
         assert conn.execute("SELECT 1 AS a, 'b' AS b").fetchone() == {"a": 1, "b": "b"}
+
+
+# Async, pools
+
+
+async def async_connect(proxy, **how) -> psycopg.AsyncConnection:
+    how = {"prepare_threshold": 0, "autocommit": True, **how}
+    return await psycopg.AsyncConnection.connect(**proxy.params(), **how)
+
+
+@pytest.mark.targets("direct")
+def test_an_async_connection_copies_streams_and_walks_through_a_cursor(proxy):
+    async def body():
+        async with await async_connect(proxy, autocommit=False) as conn:
+            await conn.execute("CREATE TABLE t (id int, name text)")
+            async with conn.cursor().copy("COPY t FROM STDIN") as copy:
+                for i in range(5000):
+                    await copy.write_row((i, f"row {i}"))
+            async with conn.cursor().copy("COPY t TO STDOUT") as copy:
+                copied = [row async for row in copy.rows()]
+            streamed = [row async for row in conn.cursor().stream("SELECT id FROM t ORDER BY id")]
+            async with conn.cursor("walker") as cursor:
+                await cursor.execute("SELECT id FROM t ORDER BY id")
+                walked = [row async for row in cursor]
+            return len(copied), streamed == walked == [(i,) for i in range(5000)]
+
+    assert run_async(body()) == (5000, True)
+
+
+@pytest.mark.targets("direct")
+def test_a_timed_out_task_cancels_its_query_and_the_connection_goes_on(proxy):
+    async def body():
+        async with await async_connect(proxy) as conn:
+            for turn in range(5):
+                with pytest.raises((asyncio.TimeoutError, errors.QueryCanceled)):
+                    await asyncio.wait_for(conn.execute("SELECT pg_sleep(%s)", (30,)), 0.2)
+                answer = await conn.execute("SELECT %s::int", (turn,))
+                assert await answer.fetchone() == (turn,)
+
+    run_async(body())
+
+
+@pytest.mark.targets("direct")
+def test_an_async_pool_serves_more_tasks_than_there_are_servers(proxy):
+    async def body():
+        pool = AsyncConnectionPool(
+            proxy.url(), min_size=2, max_size=10, open=False, timeout=30,
+            check=AsyncConnectionPool.check_connection, kwargs={"prepare_threshold": 0},
+        )
+        async with pool:
+            async def work(number: int) -> int:
+                async with pool.connection() as conn:
+                    answer = await conn.execute("SELECT %s::int FROM pg_sleep(0.001)", (number,))
+                    return (await answer.fetchone())[0]
+
+            return await asyncio.gather(*(work(n) for n in range(200)))
+
+    assert run_async(body()) == list(range(200))
+
+
+@pytest.mark.targets("direct")
+def test_a_pool_takes_back_what_was_left_in_a_transaction_and_lends_it_clean(proxy):
+    with ConnectionPool(proxy.url(), min_size=1, max_size=1, timeout=20) as pool:
+        for _ in range(5):
+            with pytest.raises(errors.DivisionByZero), pool.connection() as conn:
+                conn.execute("CREATE TABLE t (id int)")
+                conn.execute("SELECT 1 / 0")
+            with pool.connection() as conn:
+                assert one(conn, "SELECT to_regclass('t')") is None

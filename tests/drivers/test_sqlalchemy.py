@@ -2,16 +2,28 @@
 
 
 import asyncio
+import datetime
+import uuid
+from decimal import Decimal
 
 import pytest
-from sqlalchemy import ForeignKey, create_engine, event, func, inspect, select, text
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy import (
+    ARRAY, DateTime, ForeignKey, Integer, Numeric, create_engine, event, func, insert, inspect,
+    select, text, update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import (
+    DeclarativeBase, Mapped, Session, joinedload, mapped_column, relationship, selectinload,
+)
 
 from support.load import in_threads, run_async
 
+pytestmark = pytest.mark.each_pool
+
 SYNC = ["postgresql+psycopg2", "postgresql+psycopg"]
+ASYNC = ["postgresql+asyncpg", "postgresql+psycopg_async"]
 
 
 class Base(DeclarativeBase):
@@ -35,6 +47,31 @@ class Book(Base):
     author: Mapped[Author] = relationship(back_populates="books")
 
 
+class Measure(Base):
+    """A column of each kind."""
+
+    __tablename__ = "measure"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    at: Mapped[datetime.datetime] = mapped_column(DateTime(timezone=True))
+    level: Mapped[Decimal] = mapped_column(Numeric(30, 10))
+    raw: Mapped[bytes]
+    counts: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    notes: Mapped[dict] = mapped_column(JSONB)
+    remark: Mapped[str | None]
+
+
+MEASURE = {
+    "id": uuid.UUID("0b6d2f9c-8a4e-4d5f-9d0e-1f2a3b4c5d6e"),
+    "at": datetime.datetime(2038, 1, 19, 3, 14, 8, 1, datetime.timezone.utc),
+    "level": Decimal("12345678901234567890.0123456789"),
+    "raw": bytes(range(256)),
+    "counts": [3, 1, 2],
+    "notes": {"a": [1, None, "ü"]},
+    "remark": None,
+}
+
+
 @pytest.fixture(params=SYNC)
 def engine(request, proxy):
     engine = create_engine(proxy.url(request.param))
@@ -42,16 +79,21 @@ def engine(request, proxy):
     engine.dispose()
 
 
-def with_async_engine(proxy, body, **how):
-    """Runs `body(engine)` on asyncpg."""
+def with_async_engine(proxy, body, scheme=ASYNC[0], **how):
+    """Runs `body(engine)` on asyncpg or another asynchronous driver."""
     async def run():
-        engine = create_async_engine(proxy.url("postgresql+asyncpg"), **how)
+        engine = create_async_engine(proxy.url(scheme), **how)
         try:
             return await body(engine)
         finally:
             await engine.dispose()
 
     return run_async(run())
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """psycopg2 and psycopg 3 have different names for it."""
+    return getattr(error.orig, "sqlstate", None) or error.orig.pgcode
 
 
 def test_orm_objects_are_stored_found_changed_and_deleted(engine):
@@ -93,12 +135,111 @@ def test_an_orm_bulk_insert_of_1000_rows_arrives_whole(engine):
         assert session.scalar(select(func.count(Author.name.distinct()))) == 1000
 
 
+def test_a_bulk_insert_returns_its_keys_in_order(engine):
+    Base.metadata.create_all(engine)
+    names = [{"name": f"author {i}"} for i in range(3000)]
+    with Session(engine) as session, session.begin():
+        statement = insert(Author).returning(Author.id, Author.name, sort_by_parameter_order=True)
+        rows = session.execute(statement, names).all()
+
+    assert [row.name for row in rows] == [row["name"] for row in names]
+    assert len({row.id for row in rows}) == 3000
+
+
+def test_relationships_are_loaded_with_joins_and_with_selects(engine):
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add_all(
+            Author(name=f"{a}", books=[Book(title=f"{a}.{b}") for b in range(3)]) for a in range(50)
+        )
+
+    for load in (joinedload, selectinload):
+        with Session(engine) as session:
+            query = select(Author).options(load(Author.books)).order_by(Author.id)
+            authors = session.scalars(query).unique().all()
+            titles = [sorted(book.title for book in author.books) for author in authors]
+        assert titles == [[f"{a}.{b}" for b in range(3)] for a in range(50)]
+
+
+def test_a_savepoint_undoes_its_own_part_of_a_session(engine):
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        for name in ("one", "two", "one", "three"):
+            try:
+                with session.begin_nested():
+                    session.add(Author(name=name))
+            except IntegrityError as error:
+                assert sqlstate(error) == "23505"
+
+    with Session(engine) as session:
+        names = session.scalars(select(Author.name).order_by(Author.id)).all()
+    assert names == ["one", "two", "three"]
+
+
+def test_two_phase_sessions_commit_and_roll_back_what_they_prepared(engine):
+    Base.metadata.create_all(engine)
+    for name, end in (("kept", Session.commit), ("dropped", Session.rollback)):
+        with Session(engine, twophase=True) as session:
+            session.add(Author(name=name))
+            session.flush()
+            session.prepare()
+            end(session)
+
+    with Session(engine) as session:
+        assert session.scalars(select(Author.name)).all() == ["kept"]
+
+
+def test_each_kind_of_column_comes_back_as_it_went(engine):
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Measure(**MEASURE))
+
+    with Session(engine) as session:
+        found = session.scalars(select(Measure)).one()
+        assert {name: getattr(found, name) for name in MEASURE} == MEASURE
+
+
+def test_rows_locked_for_update_are_changed_by_one_session_at_a_time(engine):
+    Base.metadata.create_all(engine)
+    with Session(engine) as session, session.begin():
+        session.add(Measure(**{**MEASURE, "level": 0}))
+
+    def add_one(_call: int) -> None:
+        with Session(engine) as session, session.begin():
+            measure = session.scalars(select(Measure).with_for_update()).one()
+            measure.level += 1
+
+    in_threads(add_one, calls=40, threads=5)
+
+    with Session(engine) as session:
+        assert session.scalar(select(Measure.level)) == 40
+
+
+def test_a_statement_that_takes_too_long_is_57014_and_the_pool_goes_on(engine):
+    for _ in range(3):
+        with engine.connect() as conn, pytest.raises(DBAPIError) as caught:
+            conn.execute(text("SET LOCAL statement_timeout = '50ms'"))
+            conn.execute(text("SELECT pg_sleep(30)"))
+        assert sqlstate(caught.value) == "57014"
+        with engine.connect() as conn:
+            assert conn.scalar(text("SELECT 1")) == 1
+
+
+def test_100000_rows_are_streamed_in_partitions(engine):
+    with engine.connect() as conn:
+        query = text("SELECT n, repeat('x', n % 50) FROM generate_series(1, 100000) n")
+        result = conn.execute(query, execution_options={"yield_per": 10_000})
+        sizes = [len(partition) for partition in result.partitions(10_000)]
+
+    assert sizes == [10_000] * 10
+
+
 def test_the_inspector_finds_tables_columns_and_keys(engine):
     Base.metadata.create_all(engine)
 
     found = inspect(engine)
 
-    assert set(found.get_table_names()) == {"author", "book"}
+    assert set(found.get_table_names()) == {"author", "book", "measure"}
     assert [column["name"] for column in found.get_columns("author")] == ["id", "name"]
     assert found.get_foreign_keys("book")[0]["referred_table"] == "author"
 
@@ -189,6 +330,50 @@ def test_an_async_engine_pre_pings_without_harm(start):
                 assert await conn.scalar(text("SELECT CAST(:n AS int)"), {"n": number}) == number
 
     with_async_engine(start(pool={"size": 1}), body, pool_pre_ping=True)
+
+
+@pytest.mark.targets("direct")
+@pytest.mark.parametrize("scheme", ASYNC)
+def test_an_async_session_carries_types_relations_and_savepoints(proxy, scheme):
+    async def body(engine):
+        async with engine.begin() as conn:
+            await conn.run_sync(Base.metadata.create_all)
+        async with AsyncSession(engine) as session, session.begin():
+            session.add(Measure(**MEASURE))
+            session.add(Author(name="Ursula", books=[Book(title="A"), Book(title="B")]))
+            await session.flush()
+            with pytest.raises(IntegrityError):
+                async with session.begin_nested():
+                    session.add(Author(name="Ursula"))
+            await session.execute(update(Author).values(name="U. K."))
+        async with AsyncSession(engine) as session:
+            query = select(Author).options(selectinload(Author.books))
+            author = (await session.scalars(query)).one()
+            measure = (await session.scalars(select(Measure))).one()
+            assert author.name == "U. K."
+            assert sorted(book.title for book in author.books) == ["A", "B"]
+            assert {name: getattr(measure, name) for name in MEASURE} == MEASURE
+
+    with_async_engine(proxy, body, scheme)
+
+
+@pytest.mark.targets("direct")
+@pytest.mark.parametrize("scheme", ASYNC)
+def test_an_async_bulk_insert_returns_its_keys_and_a_stream_reads_them(proxy, scheme):
+    async def body(engine):
+        async with engine.begin() as conn:
+            await conn.run_sync(Base.metadata.create_all)
+            rows = await conn.execute(
+                insert(Author).returning(Author.id, sort_by_parameter_order=True),
+                [{"name": f"author {i}"} for i in range(3000)],
+            )
+            keys = [row.id for row in rows]
+        async with engine.connect() as conn:
+            query = select(Author.id).order_by(Author.id).execution_options(yield_per=500)
+            streamed = [row.id async for row in await conn.stream(query)]
+        return keys == streamed, len(keys)
+
+    assert with_async_engine(proxy, body, scheme) == (True, 3000)
 
 
 @pytest.mark.targets("direct")

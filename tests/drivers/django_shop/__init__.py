@@ -1,0 +1,1 @@
+"""A small Django project: models, migrations, and what a site does with them."""
