@@ -91,9 +91,10 @@ impl Session {
         // One that has failed is not ended for the client: what follows is to be skipped.
         let has_only_prepared =
             server.exchange.segment() == Segment::Open && !linked.in_flight.has_bound && !in_block;
-        let quiet = if server.exchange.is_held_open() && has_only_prepared {
+        let is_held_open = server.exchange.is_held_open() && !self.is_session_mode();
+        let quiet = if is_held_open && has_only_prepared {
             Some((linked.quiet_since + PREPARED_LINGER, Over::Prepared))
-        } else if server.exchange.is_held_open() {
+        } else if is_held_open {
             after(linked.quiet_since, Some(self.context.config.listen.flush_timeout), Over::Flush)
         } else if in_block && linked.is_settled() {
             let limit = rules.idle_in_transaction_timeout;

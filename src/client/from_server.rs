@@ -200,6 +200,7 @@ impl Session {
         body: &[u8],
         is_whole: bool,
     ) -> Result<Option<Verdict>, End> {
+        let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return Ok(None) };
         let Some(server) = linked.checkout.server() else { return Ok(None) };
         let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
@@ -208,7 +209,8 @@ impl Session {
             let fields = ErrorFields::parse(body);
             if fields.is_fatal() {
                 linked.last_words = Some(fields.to_message());
-                return Ok(Some(Verdict::Swallow));
+                // Who has a server to itself hears it as it is.
+                return Ok(Some(if is_session_mode { Verdict::Forward } else { Verdict::Swallow }));
             }
             if is_own {
                 return self.on_settings_refused(&fields.to_message());
@@ -222,6 +224,14 @@ impl Session {
             Err(violation) => return self.on_violation(&violation.to_string()).map(|_| None),
         };
         let verdict = match tag {
+            b'S' if is_whole && is_session_mode => {
+                self.note_own_parameter(body);
+                verdict
+            }
+            b'C' if is_session_mode => {
+                self.pool.stats.queries.increment();
+                verdict
+            }
             b'S' if is_whole => self.on_parameter(batch, body, is_own, verdict),
             b'C' if !is_own => {
                 self.on_complete(body, serial);
@@ -310,6 +320,18 @@ impl Session {
             TagState::Prepare | TagState::Listen | TagState::Load | TagState::Do => {
                 server.is_dirty = true;
             }
+        }
+    }
+
+    /// A parameter of a server that is the session's own has a new value.
+    fn note_own_parameter(&mut self, body: &[u8]) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        server.note_parameter(body);
+        if let Some((b"application_name", value)) = backend::parameter_status(body) {
+            let name = String::from_utf8_lossy(value);
+            self.registered.record.set_application_name(&name);
+            server.record.set_application_name(&name);
         }
     }
 

@@ -4,27 +4,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::console::Seat;
 use super::context::Context;
+use super::placement::{Placement, place};
 use super::record::{ClientKey, ClientRecord, Identity};
 use super::registry::{ClientLimits, Full, Registered, Registry};
 use crate::auth::{Entropy, Login, LoginRefusal, Step};
-use crate::config::{PoolMode, PoolSettings};
 use crate::domain::Route;
-use crate::domain::domain::PoolWanted;
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::Stream;
-use crate::pool::checkout::Asked;
-use crate::pool::waiter::Waiter;
-use crate::pool::{Checkout, CheckoutError, Pool};
-use crate::runtime::worker::current_home;
+use crate::pool::{Checkout, CheckoutError};
 use crate::server::parameters::Parameters;
 use crate::server::server::CommandError;
-use crate::state::settings::{Settings, is_reported};
+use crate::state::settings::is_reported;
 use crate::wire::backend::{self, TxStatus};
-use crate::wire::startup::LoginRequest;
+use crate::wire::error_response::ErrorFields;
+use crate::wire::startup::{LoginRequest, StartupError};
 use crate::wire::{frame, sqlstate};
 
 /// What a login leads to.
@@ -38,12 +35,8 @@ pub(super) enum LoggedIn {
 #[derive(Debug)]
 pub(super) struct SessionStart {
     pub registered: Registered,
-    pub pool: Arc<Pool>,
-    pub rules: PoolSettings,
     pub idle_timeout: Option<Duration>,
-    pub settings: Arc<Settings>,
-    /// In session mode: the server that is the session's until its end.
-    pub checkout: Option<Checkout>,
+    pub placement: Placement,
     pub begun: Instant,
 }
 
@@ -56,6 +49,12 @@ pub(super) enum LoginError {
     TooManyOfUser { user: String, max: usize },
     #[error("replication connections are not built yet")]
     Replication,
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    #[error("unrecognized configuration parameter \"{name}\"")]
+    UnknownSetting { name: String },
+    #[error("the server said: {}", ErrorFields::parse(.body).to_message().message)]
+    Server { body: Box<[u8]> },
     #[error("the client closed the connection, or broke it off: {0}")]
     Gone(#[from] std::io::Error),
     #[error("expected a password message, got {tag:?}", tag = char::from(*.tag))]
@@ -87,6 +86,9 @@ impl ClientFacing for LoginError {
             | Self::ShuttingDown => Fault::Proxy,
             Self::NoServer { source } => source.fault(),
             Self::Replication
+            | Self::Startup(_)
+            | Self::UnknownSetting { .. }
+            | Self::Server { .. }
             | Self::Gone(_)
             | Self::NotAPassword { .. }
             | Self::PasswordTooLong { .. }
@@ -108,9 +110,12 @@ impl ClientFacing for LoginError {
             .hint("Raise listen.max_clients, or close connections that are not needed."),
             Self::TooManyOfUser { .. } => message(sqlstate::TOO_MANY_CONNECTIONS),
             Self::Replication => message(sqlstate::FEATURE_NOT_SUPPORTED),
-            Self::Gone(_) | Self::NotAPassword { .. } | Self::PasswordTooLong { .. } => {
-                message(sqlstate::PROTOCOL_VIOLATION)
-            }
+            Self::Startup(_)
+            | Self::Gone(_)
+            | Self::NotAPassword { .. }
+            | Self::PasswordTooLong { .. } => message(sqlstate::PROTOCOL_VIOLATION),
+            Self::UnknownSetting { .. } => message(sqlstate::UNDEFINED_OBJECT),
+            Self::Server { body } => ErrorFields::parse(body).to_message(),
             Self::Refused(refusal) => refusal.client_message(),
             Self::NoSuchDatabase { .. } => message(sqlstate::INVALID_CATALOG_NAME),
             Self::NoConsole { .. } => message(sqlstate::INVALID_AUTHORIZATION),
@@ -145,7 +150,7 @@ pub(super) async fn log_in(
     }
     let is_console = CONSOLE.contains(&request.database.as_str());
     check_room(context, is_console)?;
-    if request.replication {
+    if request.replication.is_some() {
         return Err(LoginError::Replication);
     }
     let mut out = Vec::with_capacity(512);
@@ -164,11 +169,14 @@ pub(super) async fn log_in(
         .router
         .route(&request.database)
         .ok_or_else(|| LoginError::NoSuchDatabase { name: request.database.clone() })?;
+    if let Some((name, _)) = request.own.first() {
+        return Err(LoginError::UnknownSetting { name: name.clone() });
+    }
     let mut start = prepare(&route, &request, stream, context, deadline).await?;
     start.begun = begun;
     put_greeting(&mut out, &start);
     stream.write_all(&out).await?;
-    start.pool.stats.logins.increment();
+    start.placement.pool.stats.logins.increment();
     Ok(LoggedIn::Session(Box::new(start)))
 }
 
@@ -237,7 +245,7 @@ async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, LoginError> {
     }
 }
 
-/// Finds the pool, and a server where one is needed now.
+/// Finds its place for the session, and enters it among the others.
 async fn prepare(
     route: &Route,
     request: &LoginRequest,
@@ -245,121 +253,17 @@ async fn prepare(
     context: &Arc<Context>,
     deadline: Instant,
 ) -> Result<SessionStart, LoginError> {
-    let (pool, rules) = pool_of(route, request, context);
-    let settings = Settings::new(request.settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-    let mut checkout = None;
-    let mut settings = Arc::new(settings);
-    let is_session_mode = rules.pool_mode == PoolMode::Session;
-    let known = if is_session_mode { None } else { pool.checked_settings(&settings) };
-    let must_check = known.is_none() && !only_application_name(&settings);
-    if let Some(known) = known {
-        settings = known;
-    }
-    if is_session_mode || must_check || pool.welcome().is_none() {
-        match check_out(&pool, deadline).await {
-            Ok(mut lent) => {
-                settings = apply(&mut lent, &pool, settings).await?;
-                checkout = Some(lent).filter(|_| is_session_mode);
-            }
-            // The last known parameters answer in the place of a server that cannot be had.
-            Err(source) => {
-                if is_session_mode || pool.welcome().is_none() {
-                    return Err(LoginError::NoServer { source });
-                }
-            }
-        }
-    }
-    let record = record_of(route, request, stream, context, checkout.as_mut())?;
+    let id = context.registry.next_id();
+    let placement = place(route, request, context, id, deadline).await?;
+    let record = record_of(id, route, request, stream, &placement)?;
     let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
+    let idle_timeout = own.unwrap_or(context.config.listen.client_idle_timeout);
     Ok(SessionStart {
         registered: register(context, record)?,
-        pool,
-        rules,
-        idle_timeout: own.unwrap_or(context.config.listen.client_idle_timeout),
-        settings,
-        checkout,
+        idle_timeout: idle_timeout.filter(|_| request.replication.is_none()),
+        placement,
         begun: Instant::now(),
     })
-}
-
-/// The pool of the domain's user, or of the client's own where the domain has none.
-fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Pool>, PoolSettings) {
-    let domain = &route.domain.config;
-    let rules = context.pool_settings(domain, &request.user);
-    let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
-        Some(user) => (Arc::clone(user), context.domain_secret(domain, user), domain.pool.clone()),
-        None => {
-            let secret = context.secret_for_server(&request.user);
-            (request.user.as_str().into(), secret, rules.clone())
-        }
-    };
-    let pool = route.domain.pool(PoolWanted {
-        user_cap: context.router.user_cap(&user),
-        user,
-        database: Arc::clone(&route.database),
-        secret,
-        settings,
-    });
-    (pool, rules)
-}
-
-fn only_application_name(settings: &Settings) -> bool {
-    settings.iter().all(|(name, _)| name == "application_name")
-}
-
-/// Lends a server during a login, which ends at `deadline` at the latest.
-async fn check_out(pool: &Arc<Pool>, deadline: Instant) -> Result<Checkout, CheckoutError> {
-    let begun = Instant::now();
-    // A little before the login's own deadline, so that the client hears why.
-    let most = deadline.saturating_duration_since(begun).mul_f64(0.95);
-    let after = pool.settings.timeout.min(most);
-    let waiter = Arc::new(Waiter::default());
-    let lend = async {
-        loop {
-            match pool.ask(current_home(), None, &waiter, Instant::now())? {
-                Asked::Lent(checkout) => return Ok(checkout),
-                Asked::Stale(checkout) => {
-                    if let Some(checkout) = pool.prove(checkout).await {
-                        return Ok(checkout);
-                    }
-                }
-                Asked::Wait(mut wait) => {
-                    return std::future::poll_fn(|cx| wait.poll(cx)).await;
-                }
-            }
-        }
-    };
-    match timeout_at(begun + after, lend).await {
-        Ok(result) => result,
-        Err(_elapsed) => Err(pool.login_timeout_error(after)),
-    }
-}
-
-/// Puts the client's settings on a server, and returns them as the server spells them.
-async fn apply(
-    checkout: &mut Checkout,
-    pool: &Arc<Pool>,
-    settings: Arc<Settings>,
-) -> Result<Arc<Settings>, LoginError> {
-    let Some(server) = checkout.server() else { return Ok(settings) };
-    if let Some(change) = server.change_to(&settings) {
-        let after = pool.settings.connect_timeout;
-        if let Err(source) = server.command(&change, after).await {
-            // Part of it may have been done.
-            server.is_dirty = true;
-            return Err(LoginError::Settings { source });
-        }
-    }
-    let mut spelled = (*settings).clone();
-    for (name, _) in settings.iter().filter(|(name, _)| is_reported(name)) {
-        if let Some(value) = server.parameters.value(name) {
-            spelled.set(name, value);
-        }
-    }
-    let spelled = Arc::new(spelled);
-    server.applied = Arc::clone(&spelled);
-    pool.note_checked_settings(&settings, &spelled);
-    Ok(spelled)
 }
 
 /// Adds the session, if the limits on clients still let it in: others may have come meanwhile.
@@ -374,18 +278,21 @@ fn register(context: &Context, record: ClientRecord) -> Result<Registered, Login
 }
 
 fn record_of(
+    id: u64,
     route: &Route,
     request: &LoginRequest,
     stream: &Stream,
-    context: &Context,
-    checkout: Option<&mut Checkout>,
+    placement: &Placement,
 ) -> Result<ClientRecord, LoginError> {
-    let id = context.registry.next_id();
-    let server = checkout.and_then(|checkout| checkout.server()).map(|s| Arc::clone(&s.record));
-    let process_id = server.as_ref().map_or_else(|| Registry::process_id(id), |s| s.key.process_id);
+    let server = placement.checkout.as_ref().and_then(Checkout::peek);
+    let process_id =
+        server.map_or_else(|| Registry::process_id(id), |server| server.record.key.process_id);
     let mut secret = [0; 4];
     getrandom::fill(&mut secret).map_err(|_error| LoginError::Random)?;
-    let name = request.settings.iter().rev().find(|(name, _)| name == "application_name");
+    let name = match server {
+        Some(server) => server.parameters.value("application_name"),
+        None => placement.settings.value("application_name"),
+    };
     let record = ClientRecord::new(Identity {
         id,
         key: ClientKey { process_id, secret },
@@ -393,24 +300,34 @@ fn record_of(
         user: request.user.as_str().into(),
         peer: stream.peer(),
         local: stream.local(),
-        application_name: name.map_or("", |(_, value)| value).into(),
+        application_name: name.unwrap_or_default().into(),
     });
     Ok(record)
 }
 
 /// Appends what a client waits for at the end of its login.
 fn put_greeting(out: &mut Vec<u8>, start: &SessionStart) {
-    let welcome = start.pool.welcome().unwrap_or_else(|| Arc::new(Parameters::default()));
-    let mut told = (*welcome).clone();
-    for (name, value) in start.settings.iter() {
-        if is_reported(name) || told.value(name).is_some() {
-            told.note(name, value);
+    let Placement { pool, settings, checkout, .. } = &start.placement;
+    if let Some(server) = checkout.as_ref().and_then(Checkout::peek) {
+        out.extend_from_slice(&server.notices);
+        put_parameters(out, &server.parameters);
+    } else {
+        let welcome = pool.welcome().unwrap_or_else(|| Arc::new(Parameters::default()));
+        let mut told = (*welcome).clone();
+        for (name, value) in settings.iter() {
+            if is_reported(name) || told.value(name).is_some() {
+                told.note(name, value);
+            }
         }
-    }
-    for (name, value) in told.iter() {
-        backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+        put_parameters(out, &told);
     }
     let key = start.registered.record.key;
     backend::put_backend_key(out, key.process_id, &key.secret);
     backend::put_ready(out, TxStatus::Idle);
+}
+
+fn put_parameters(out: &mut Vec<u8>, parameters: &Parameters) {
+    for (name, value) in parameters.iter() {
+        backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+    }
 }

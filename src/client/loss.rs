@@ -60,8 +60,11 @@ impl Session {
             return Err(End::Cut("the server was lost in the middle of a message"));
         }
         if self.is_session_mode() {
+            if last_words.is_some() {
+                return Err(End::ServerEnded);
+            }
             // The session's state is gone with its server.
-            let message = last_words.unwrap_or_else(|| lost_message(under_way, None));
+            let message = lost_message(under_way, None);
             return Err(End::Fatal { fault: Fault::Server, message });
         }
         self.tell_loss(under_way, last_words.as_ref(), cx)

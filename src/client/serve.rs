@@ -78,6 +78,8 @@ pub(super) enum End {
     },
     /// A frame of the answer has been forwarded in part: nothing can be said any more.
     Cut(&'static str),
+    /// The client has been told by its own server, word for word.
+    ServerEnded,
 }
 
 /// Serves the session to its end.
@@ -105,6 +107,7 @@ pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<C
 impl Session {
     fn new(stream: Stream, start: SessionStart, context: Arc<Context>) -> Self {
         let now = Instant::now();
+        let placement = start.placement;
         let mut session = Self {
             context,
             registered: start.registered,
@@ -113,11 +116,11 @@ impl Session {
             inbox: Vec::new(),
             outbox: Vec::new(),
             client_rest: 0,
-            pool: start.pool,
-            rules: start.rules,
+            pool: placement.pool,
+            rules: placement.rules,
             idle_timeout: start.idle_timeout,
-            startup: Arc::clone(&start.settings),
-            settings: start.settings,
+            startup: Arc::clone(&placement.settings),
+            settings: placement.settings,
             prepared: Prepared::default(),
             link: Link::Free,
             waiter: None,
@@ -125,7 +128,7 @@ impl Session {
             alarm: Alarm::default(),
             idle_since: now,
         };
-        if let Some(checkout) = start.checkout {
+        if let Some(checkout) = placement.checkout {
             session.become_linked(checkout, now);
         }
         session
@@ -254,9 +257,13 @@ impl Session {
             self.registered.record.set_link(Some(Arc::clone(record)));
             self.last = Some(server.id());
             server.statement_text.clear();
-            // Whatever a session leaves behind that has a server to itself, seen or not.
-            server.is_dirty |= self.rules.pool_mode == PoolMode::Session;
-            carry_over(server, &self.settings);
+            if self.rules.pool_mode == PoolMode::Session {
+                // Whatever a session leaves behind that has a server to itself, seen or not.
+                server.is_dirty = true;
+            } else {
+                server.is_shared = true;
+                carry_over(server, &self.settings);
+            }
         }
         self.record().set_state(ClientState::Active);
         self.link = Link::Linked(Box::new(Linked::new(checkout, now)));
@@ -265,7 +272,7 @@ impl Session {
     /// Asks the pool for a server; true if the session is linked at once.
     pub(super) fn ask_for_server(&mut self, since: Instant) -> bool {
         let waiter = self.waiter.get_or_insert_default();
-        match self.pool.ask(self.home, self.last, waiter, since) {
+        match self.pool.ask(self.home, self.last, None, waiter, since) {
             Ok(Asked::Lent(checkout)) => {
                 self.pool.stats.checkout_wait.observe(Duration::ZERO);
                 self.record().set_requested(since);
@@ -400,6 +407,10 @@ impl Session {
             End::ClientLeft => tracing::info!(client = id, "client left"),
             End::Io(error) => tracing::info!(client = id, %error, "client lost"),
             End::Cut(why) => tracing::warn!(client = id, why, "client closed"),
+            End::ServerEnded => {
+                tracing::info!(client = id, "client closed behind its server's last words");
+                self.stream.try_write_last(&self.outbox);
+            }
             End::Fatal { .. } if matches!(&link, Link::Linked(l) if l.server_rest.is_cut()) => {
                 tracing::warn!(client = id, "client closed in the middle of a message");
             }

@@ -121,7 +121,11 @@ fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
     }
     let message = error.client_message();
     context.process.errors.increment(message.sqlstate.class(), error.fault());
-    refuse(stream, &message);
+    if let LoginError::Server { body } = error {
+        stream.try_write_last(&error_response::verbatim(body));
+    } else {
+        refuse(stream, &message);
+    }
 }
 
 fn refuse(stream: &Stream, message: &ClientMessage) {

@@ -15,6 +15,7 @@ use super::waiter::Waiter;
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::connect::ConnectError;
+use crate::server::opening::Opening;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ServerState;
 use crate::wire::sqlstate;
@@ -177,11 +178,12 @@ impl ClientFacing for CheckoutError {
 
 impl Pool {
     /// Lends a server to the session with this `waiter`, or gives it a place in the queue. `last` is
-    /// the server that it had before.
+    /// the server that it had before, `wish` what it is to be opened with; `None`: a plain one.
     pub fn ask(
         self: &Arc<Self>,
         home: Home,
         last: Option<ServerId>,
+        wish: Option<&Arc<Opening>>,
         waiter: &Arc<Waiter>,
         now: Instant,
     ) -> Result<Asked, CheckoutError> {
@@ -195,7 +197,7 @@ impl Pool {
             {
                 return Err(self.connect_error(source));
             }
-            let decision = core.checkout(home, last, now, || Arc::clone(waiter));
+            let decision = core.checkout(home, last, wish, now, || Arc::clone(waiter));
             let waiting = core.counts().waiting;
             drop(core);
             match decision {
@@ -210,7 +212,8 @@ impl Pool {
                     let lent = Checkout::new(self, server);
                     return Ok(if is_stale { Asked::Stale(lent) } else { Asked::Lent(lent) });
                 }
-                Decision::Wait { ticket, connect } => {
+                Decision::Wait { ticket, connect, displaced } => {
+                    self.close_idle(displaced, CloseReason::Displaced);
                     if let Some(right) = connect {
                         connector::start(Arc::clone(self), right);
                     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 
 use super::caps::{Asked, Places};
-use super::core::{Home, Right};
-use super::pool::Pool;
+use super::core::Home;
+use super::pool::{Pool, Right};
 use crate::server::Server;
 use crate::server::connect::{ConnectError, connect};
+use crate::server::opening::Opening;
 
 /// Opens a server with `right`, on the worker that calls. It goes to the oldest waiter, who need not
 /// be the one that it was begun for.
@@ -17,7 +18,7 @@ pub fn start(pool: Arc<Pool>, right: Right) {
     let drain = pool.commons.drain.clone();
     drain.spawn(async move {
         let opened = tokio::select! {
-            opened = open(&pool, home) => opened,
+            opened = open(&pool, right.kind(), home) => opened,
             () = pool.commons.drain.soft().cancelled() => None,
         };
         match opened {
@@ -35,11 +36,15 @@ pub fn start(pool: Arc<Pool>, right: Right) {
 }
 
 /// Tries until it works, until nobody wants it any more, or until it is hopeless.
-async fn open(pool: &Arc<Pool>, home: Home) -> Option<(Box<Server>, Option<Places>)> {
-    let places = wait_for_places(pool).await?;
+async fn open(
+    pool: &Arc<Pool>,
+    opening: Option<&Arc<Opening>>,
+    home: Home,
+) -> Option<(Box<Server>, Option<Places>)> {
+    let places = wait_for_places(pool, opening).await?;
     let mut attempts = 0;
     loop {
-        if !pool.core().is_opening_wanted() {
+        if !pool.core().is_opening_wanted(opening) {
             return None;
         }
         let gate = pool.host.gate.acquire().await.ok()?;
@@ -50,7 +55,7 @@ async fn open(pool: &Arc<Pool>, home: Home) -> Option<(Box<Server>, Option<Place
         }
         attempts += 1;
         let begun = Instant::now();
-        let result = connect(&pool.target, pool.commons.next_server_id(), home).await;
+        let result = connect(&pool.target, opening, pool.commons.next_server_id(), home).await;
         drop(gate);
         match result {
             Ok(server) => {
@@ -58,7 +63,7 @@ async fn open(pool: &Arc<Pool>, home: Home) -> Option<(Box<Server>, Option<Place
                 return Some((Box::new(server), places));
             }
             Err(error) => {
-                if on_failure(pool, error, attempts) == Next::GiveUp {
+                if on_failure(pool, opening, error, attempts) == Next::GiveUp {
                     return None;
                 }
             }
@@ -67,7 +72,10 @@ async fn open(pool: &Arc<Pool>, home: Home) -> Option<(Box<Server>, Option<Place
 }
 
 /// Waits for a place under each of the pool's caps; `None` if it is not wanted any more.
-async fn wait_for_places(pool: &Arc<Pool>) -> Option<Option<Places>> {
+async fn wait_for_places(
+    pool: &Arc<Pool>,
+    opening: Option<&Arc<Opening>>,
+) -> Option<Option<Places>> {
     if pool.caps.is_empty() {
         return Some(None);
     }
@@ -83,7 +91,7 @@ async fn wait_for_places(pool: &Arc<Pool>) -> Option<Option<Places>> {
                 tokio::select! {
                     places = &mut wanted => return places.map(Some),
                     () = sleep_until(look_again) => {
-                        if !pool.core().is_opening_wanted() {
+                        if !pool.core().is_opening_wanted(opening) {
                             return None;
                         }
                     }
@@ -109,12 +117,22 @@ enum Next {
     GiveUp,
 }
 
-fn on_failure(pool: &Pool, error: ConnectError, attempts: u32) -> Next {
+fn on_failure(
+    pool: &Pool,
+    opening: Option<&Arc<Opening>>,
+    error: ConnectError,
+    attempts: u32,
+) -> Next {
     let now = Instant::now();
     pool.stats.connects_failed.increment();
     tracing::warn!(domain = %pool.domain, host = %pool.host.addr, user = %pool.target.user, %error,
         "cannot open a server");
     let error = Arc::new(error);
+    if let Some(opening) = opening.filter(|opening| error.is_for(opening)) {
+        // Others may well have a server.
+        pool.fail_waiters_of(opening, &error);
+        return Next::GiveUp;
+    }
     if error.is_final() {
         // The host is there; it is this login that does not work.
         pool.on_refused(&error, now);

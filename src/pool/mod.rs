@@ -5,10 +5,12 @@ pub mod checkout;
 pub mod connector;
 pub mod core;
 pub mod host;
+mod idle;
 pub mod janitor;
 pub mod ledger;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod pool;
+mod queue;
 pub mod waiter;
 
 pub use checkout::{Checkout, CheckoutError};

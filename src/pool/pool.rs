@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use super::caps::{Caps, Places};
 use super::connector;
-use super::core::{Core, Given, Limits, Place, Right, ServerId};
+use super::core::{self, Core, Given, Kind, Label, Limits, Place, ServerId};
 use super::host::Host;
 use super::ledger::CapId;
 use super::waiter::{Outcome, Waiter};
@@ -23,6 +23,7 @@ use crate::runtime::drain::Drain;
 use crate::server::Server;
 use crate::server::cancel;
 use crate::server::connect::{ConnectError, Target};
+use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
 use crate::server::record::ServerRecord;
 use crate::server::reset::discard_all;
@@ -74,7 +75,21 @@ struct Refusal {
     backoff: Backoff,
 }
 
-type PoolCore = Core<Box<Server>, Arc<Waiter>>;
+type PoolCore = Core<Box<Server>, Arc<Waiter>, Arc<Opening>>;
+/// The right to open one server.
+pub(super) type Right = core::Right<Arc<Opening>>;
+
+impl Kind for Arc<Opening> {
+    /// A connection for replication cannot be cleaned.
+    fn may_idle(&self) -> bool {
+        self.replication.is_none()
+    }
+}
+
+/// What the core knows `server` by.
+fn label(server: &Server) -> Label<Arc<Opening>> {
+    Label { id: server.id(), home: server.home, kind: server.opening.clone() }
+}
 
 /// A pool.
 #[derive(Debug)]
@@ -177,8 +192,11 @@ impl Pool {
         if !server.exchange.may_checkin() || !server.inbox.is_empty() || !server.outbox.is_empty() {
             return self.close(server, Place::Lent, CloseReason::ClientLeft);
         }
+        if server.opening.as_ref().is_some_and(|opening| !opening.may_idle()) {
+            return self.close(server, Place::Lent, CloseReason::ClientLeft);
+        }
         let is_old = server.expires.is_some_and(|expires| now >= expires);
-        if is_old || self.must_yield(now) {
+        if is_old || self.must_yield(server.opening.as_ref(), now) {
             let why = if is_old { CloseReason::Recycle } else { CloseReason::TakenOver };
             return self.close(server, Place::Lent, why);
         }
@@ -215,10 +233,10 @@ impl Pool {
     }
 
     pub(super) fn give(self: &Arc<Self>, server: Box<Server>, place: Place, now: Instant) {
-        let (id, home) = (server.id(), server.home);
+        let label = label(&server);
         server.record.set_state(ServerState::Idle);
         let mut core = self.core();
-        let given = core.checkin(place, id, home, server, now);
+        let given = core.checkin(place, label, server, now);
         self.pass_on(given, core);
     }
 
@@ -234,12 +252,12 @@ impl Pool {
             // Spread over a tenth, so that servers opened together do not go together (P35).
             now + age.mul_f64(1.0 - 0.1 * f64::from(random()) / f64::from(u32::MAX))
         });
-        if self.welcome.load().as_deref() != Some(&*server.base) {
+        if server.opening.is_none() && self.welcome.load().as_deref() != Some(&*server.base) {
             self.welcome.store(Some(Arc::clone(&server.base)));
         }
         *self.trouble() = None;
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        let (id, home) = (server.id(), server.home);
+        let (id, label) = (server.id(), label(&server));
         let known = Known { record: Arc::clone(&server.record), _places: places };
         self.servers().insert(id, known);
         server.record.set_state(ServerState::Idle);
@@ -251,18 +269,26 @@ impl Pool {
             self.servers().remove(&id);
             return;
         }
-        let given = core.opened(right, id, home, server, now);
+        let given = core.opened(right, label, server, now);
         self.pass_on(given, core);
     }
 
     /// Puts a server into its waiter's letter box before the core is unlocked, and wakes it after.
-    fn pass_on(&self, given: Given<Box<Server>, Arc<Waiter>>, core: MutexGuard<'_, PoolCore>) {
+    fn pass_on(
+        self: &Arc<Self>,
+        given: Given<Box<Server>, Arc<Waiter>>,
+        core: MutexGuard<'_, PoolCore>,
+    ) {
         let waker = match given {
             Given::HandTo(waiter, server) => {
                 server.record.set_state(ServerState::Active);
                 waiter.put(Ok(server))
             }
             Given::Idle => None,
+            Given::Close(server) => {
+                drop(core);
+                return self.end(server, CloseReason::Displaced);
+            }
         };
         drop(core);
         match waker {
@@ -342,8 +368,9 @@ impl Pool {
         }
     }
 
-    /// True if a waiter of another pool, older than ours, lacks a place that a server here takes.
-    fn must_yield(&self, now: Instant) -> bool {
+    /// True if a waiter of another pool, older than ours, lacks a place that a server here takes; or
+    /// one of ours, older than those whom a server of `kind` fits.
+    fn must_yield(&self, kind: Option<&Arc<Opening>>, now: Instant) -> bool {
         if self.caps.is_empty() || !self.commons.caps.is_awaited() {
             return false;
         }
@@ -352,7 +379,7 @@ impl Pool {
             return false;
         }
         let core = self.core();
-        let ours = core.waiting_since().unwrap_or(now);
+        let ours = core.waiting_since_for(kind).unwrap_or(now);
         core.total() > self.settings.min && ours.saturating_duration_since(since) >= YIELD_AFTER
     }
 
@@ -371,10 +398,15 @@ impl Pool {
     /// Tells everybody who waits that there will be no server.
     pub(super) fn fail_waiters(&self, error: &Arc<ConnectError>) {
         let mut core = self.core();
-        let told = core.take_waiters().into_iter().map(|waiter| waiter.put(Err(Arc::clone(error))));
-        let wakers: Vec<_> = told.collect();
-        drop(core);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        let waiters = core.take_waiters();
+        tell(waiters, error, core);
+    }
+
+    /// Tells those who wait for a server with parameters of their own that there will be none.
+    pub(super) fn fail_waiters_of(&self, opening: &Arc<Opening>, error: &Arc<ConnectError>) {
+        let mut core = self.core();
+        let waiters = core.take_waiters_of(opening);
+        tell(waiters, error, core);
     }
 
     pub(super) fn note_trouble(&self, error: &Arc<ConnectError>) {
@@ -411,11 +443,7 @@ impl Pool {
     pub fn shut_down(self: &Arc<Self>) {
         let mut core = self.core();
         let (servers, waiters) = core.close();
-        let error = Arc::new(ConnectError::Closed);
-        let told = waiters.into_iter().map(|waiter| waiter.put(Err(Arc::clone(&error))));
-        let wakers: Vec<_> = told.collect();
-        drop(core);
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        tell(waiters, &Arc::new(ConnectError::Closed), core);
         for server in servers {
             self.note_end(&server, CloseReason::Shutdown);
             server.say_goodbye();
@@ -455,4 +483,12 @@ impl Pool {
         let oldest = core.waiting_since().map(|since| since.elapsed()).unwrap_or_default();
         (by_state, counts.waiting, oldest)
     }
+}
+
+/// Tells `waiters`, which have left the queue, that there will be no server.
+fn tell(waiters: Vec<Arc<Waiter>>, error: &Arc<ConnectError>, core: MutexGuard<'_, PoolCore>) {
+    let told = waiters.into_iter().map(|waiter| waiter.put(Err(Arc::clone(error))));
+    let wakers: Vec<_> = told.collect();
+    drop(core);
+    wakers.into_iter().flatten().for_each(Waker::wake);
 }

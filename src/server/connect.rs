@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use super::exchange::Exchange;
+use super::opening::Opening;
 use super::parameters::Parameters;
 use super::record::{BackendKey, ServerRecord};
 use super::server::{CommandError, Server};
@@ -48,7 +49,11 @@ pub enum ConnectError {
     #[error("the server closed the connection during login")]
     Closed,
     #[error("{} ({})", .message.message, .message.sqlstate.as_str())]
-    Refused { message: ClientMessage },
+    Refused {
+        message: ClientMessage,
+        /// The body of the server's `ErrorResponse`.
+        body: Box<[u8]>,
+    },
     #[error(transparent)]
     Auth(#[from] ServerAuthError),
     #[error("the server broke the protocol during login: {problem}")]
@@ -64,14 +69,32 @@ impl ConnectError {
         match self {
             Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
             Self::Auth(_) | Self::ConnectQuery { .. } => true,
-            Self::Refused { message } => !matches!(message.sqlstate.class(), "08" | "53" | "57"),
+            Self::Refused { message, .. } => {
+                !matches!(message.sqlstate.class(), "08" | "53" | "57")
+            }
+        }
+    }
+
+    /// True if it concerns nobody but the client whose parameters the server was to be opened with:
+    /// what a server says to a user or a database that it does not let in concerns all.
+    pub fn is_for(&self, opening: &Opening) -> bool {
+        let is_about_login =
+            |message: &ClientMessage| matches!(message.sqlstate.class(), "28" | "3D");
+        match self {
+            Self::Refused { message, .. } => {
+                // To replication it has ways in of its own, and a client that asks again by itself.
+                opening.replication.is_some() || (self.is_final() && !is_about_login(message))
+            }
+            Self::Auth(_) => opening.replication.is_some(),
+            Self::ConnectQuery { .. } => true,
+            Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
         }
     }
 
     /// What a client is told: the server's own words if it gave any.
     pub fn client_message(&self, domain: &str) -> ClientMessage {
         match self {
-            Self::Refused { message } => message.clone(),
+            Self::Refused { message, .. } => message.clone(),
             Self::Auth(_) => ClientMessage::new(
                 sqlstate::UNABLE_TO_CONNECT,
                 format!("pgweir cannot log in to the server of domain \"{domain}\""),
@@ -94,26 +117,44 @@ impl ConnectError {
 /// The longest message that a server may send during its login, in bytes.
 const LOGIN_MESSAGE_MAX: usize = 64 * 1024;
 
-/// Connects and logs in within `target.connect_timeout`.
+/// Bytes of notices during the login that are kept.
+const NOTICES_MAX: usize = 16 * 1024;
+
+/// Connects and logs in within `target.connect_timeout`: a plain server, or one for `opening`.
 ///
 /// Cancel-safe: dropping the future closes the connection.
-pub async fn connect(target: &Target, id: ServerId, home: Home) -> Result<Server, ConnectError> {
+pub async fn connect(
+    target: &Target,
+    opening: Option<&Arc<Opening>>,
+    id: ServerId,
+    home: Home,
+) -> Result<Server, ConnectError> {
     let after = target.connect_timeout;
-    timeout(after, connect_and_log_in(target, id, home))
+    timeout(after, connect_and_log_in(target, opening, id, home))
         .await
         .map_err(|_elapsed| ConnectError::Timeout { after })?
 }
 
 async fn connect_and_log_in(
     target: &Target,
+    opening: Option<&Arc<Opening>>,
     id: ServerId,
     home: Home,
 ) -> Result<Server, ConnectError> {
     let mut stream = Stream::connect(&target.host).await?;
     let mut out = Vec::with_capacity(256);
     let fixed = [("user", &*target.user), ("database", &*target.database)];
-    let options = target.options.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-    frontend::put_startup(&mut out, fixed.into_iter().chain(options));
+    match opening {
+        None => {
+            let options = target.options.iter().map(|(n, v)| (n.as_str(), v.as_str()));
+            frontend::put_startup(&mut out, fixed.into_iter().chain(options));
+        }
+        Some(opening) => {
+            let own = opening.startup(&target.options);
+            let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+            frontend::put_startup(&mut out, fixed.into_iter().chain(own));
+        }
+    }
     stream.write_all(&out).await?;
 
     let mut login = Login {
@@ -121,6 +162,7 @@ async fn connect_and_log_in(
         is_authenticated: false,
         parameters: Parameters::default(),
         key: None,
+        notices: Vec::new(),
     };
     let mut messages = Messages::default();
     loop {
@@ -133,7 +175,10 @@ async fn connect_and_log_in(
     }
     let mut server = login.into_server(target, id, home, stream);
     server.inbox = messages.buf;
-    if !target.connect_query.is_empty() {
+    server.opening = opening.map(Arc::clone);
+    // A connection for physical replication understands no SQL.
+    let is_for_replication = opening.is_some_and(|opening| opening.replication.is_some());
+    if !target.connect_query.is_empty() && !is_for_replication {
         let run = server.command(&target.connect_query, target.connect_timeout).await;
         run.map_err(|source| ConnectError::ConnectQuery { source })?;
     }
@@ -145,6 +190,7 @@ struct Login {
     is_authenticated: bool,
     parameters: Parameters,
     key: Option<BackendKey>,
+    notices: Vec<u8>,
 }
 
 enum LoginStep {
@@ -157,7 +203,10 @@ impl Login {
     fn on_message(&mut self, tag: u8, body: &[u8]) -> Result<LoginStep, ConnectError> {
         let broken = |problem| Err(ConnectError::Protocol { problem });
         match tag {
-            b'E' => Err(ConnectError::Refused { message: ErrorFields::parse(body).to_message() }),
+            b'E' => Err(ConnectError::Refused {
+                message: ErrorFields::parse(body).to_message(),
+                body: body.into(),
+            }),
             b'R' if !self.is_authenticated => match self.auth.on_authentication(body)? {
                 Answer::Nothing => Ok(LoginStep::Read),
                 Answer::Send(bytes) => Ok(LoginStep::Send(bytes)),
@@ -166,7 +215,13 @@ impl Login {
                     Ok(LoginStep::Read)
                 }
             },
-            b'N' | b'v' => Ok(LoginStep::Read),
+            b'N' => {
+                if self.notices.len() + body.len() <= NOTICES_MAX {
+                    frame::put(&mut self.notices, tag, |out| out.extend_from_slice(body));
+                }
+                Ok(LoginStep::Read)
+            }
+            b'v' => Ok(LoginStep::Read),
             _ if !self.is_authenticated => broken("a message before authentication was over"),
             b'S' => {
                 if let Some((name, value)) = backend::parameter_status(body) {
@@ -201,8 +256,11 @@ impl Login {
             parameters: self.parameters,
             applied: Arc::new(Settings::default()),
             applied_is_unknown: false,
+            opening: None,
+            notices: self.notices,
             inbox: Vec::new(),
             outbox: Vec::new(),
+            is_shared: false,
             is_dirty: false,
             statement_text: Vec::new(),
             expires: None,

@@ -3,6 +3,7 @@
 pub mod cancel;
 pub mod connect;
 pub mod exchange;
+pub mod opening;
 pub mod parameters;
 pub mod record;
 pub mod reset;

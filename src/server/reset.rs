@@ -16,6 +16,7 @@ pub async fn discard_all(server: &mut Server, after: Duration) -> Result<(), Com
     server.applied = Arc::new(Settings::default());
     server.applied_is_unknown = false;
     server.statements = super::statements::Statements::default();
+    server.is_shared = false;
     server.is_dirty = false;
     server.record.prepared_statements.store(0, std::sync::atomic::Ordering::Relaxed);
     Ok(())

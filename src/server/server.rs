@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{Exchange, Request, Verdict, Violation};
+use super::opening::Opening;
 use super::parameters::Parameters;
 use super::record::ServerRecord;
 use super::statements::{Statements, Undo};
@@ -37,10 +38,17 @@ pub struct Server {
     pub applied: Arc<Settings>,
     /// A RESET took back some of `applied`, nobody knows which.
     pub applied_is_unknown: bool,
+    /// What it was opened with for a client; `None`: a plain one.
+    pub opening: Option<Arc<Opening>>,
+    /// What it had to say when it was opened, as whole messages.
+    pub notices: Vec<u8>,
     /// The front of a message that has not arrived whole.
     pub inbox: Vec<u8>,
     /// What the socket has not taken yet.
     pub outbox: Vec<u8>,
+    /// Sessions have shared it since it was opened or last discarded clean: there may be more on it
+    /// than was seen.
+    pub is_shared: bool,
     /// It was seen to carry state that is not its next client's business.
     pub is_dirty: bool,
     /// The statement under way, masked and cut if it is logged.

@@ -106,6 +106,8 @@ pub enum CloseReason {
     ResetFailed,
     /// A cap was reached and another pool's waiter was older.
     TakenOver,
+    /// A client waited for a server with startup parameters of its own, or for one without.
+    Displaced,
     /// `query_timeout`, `transaction_timeout`, `idle_in_transaction_timeout`, `flush_timeout`.
     Timeout,
     /// A transaction block in statement mode, and the like.
@@ -119,7 +121,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Lost,
         Self::Recycle,
         Self::IdleTimeout,
@@ -128,6 +130,7 @@ impl CloseReason {
         Self::ClientLeft,
         Self::ResetFailed,
         Self::TakenOver,
+        Self::Displaced,
         Self::Timeout,
         Self::Refused,
         Self::Protocol,
@@ -147,6 +150,7 @@ impl CloseReason {
             Self::ClientLeft => "client_left",
             Self::ResetFailed => "reset_failed",
             Self::TakenOver => "taken_over",
+            Self::Displaced => "displaced",
             Self::Timeout => "timeout",
             Self::Refused => "refused",
             Self::Protocol => "protocol",

@@ -55,6 +55,13 @@ pub fn put(out: &mut Vec<u8>, severity: Severity, message: &ClientMessage) {
     });
 }
 
+/// An `ErrorResponse` with the `body` of one that a server sent.
+pub fn verbatim(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(frame::HEAD + body.len());
+    frame::put(&mut out, b'E', |out| out.extend_from_slice(body));
+    out
+}
+
 /// The fields of an error that a server sent. Any of them may be missing (pitfall P3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ErrorFields<'a> {

@@ -35,11 +35,24 @@ pub struct LoginRequest {
     pub user: String,
     /// The user's name if the client named none.
     pub database: String,
-    pub replication: bool,
-    /// Settings in the order given: startup parameters, and those inside `options`.
-    pub settings: Vec<(String, String)>,
+    /// `None`: an ordinary connection.
+    pub replication: Option<Replication>,
+    /// The parameters beside those above, as the client spells them and in its order.
+    pub parameters: Vec<(String, String)>,
+    /// Command-line options for the server, as the client wrote them.
+    pub options: String,
+    /// Settings of ours (`pgweir.…`), by parameter or in the options. No server is sent these.
+    pub own: Vec<(String, String)>,
     /// `_pq_.` protocol options, none of which we know.
     pub protocol_options: Vec<String>,
+}
+
+/// What kind of replication connection a client wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replication {
+    Physical,
+    /// To one database, where SQL is understood as well.
+    Logical,
 }
 
 /// A startup packet that no login can follow.
@@ -57,6 +70,49 @@ pub enum StartupError {
         "unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"
     )]
     Options,
+    #[error("invalid value for parameter \"replication\": \"{value}\"")]
+    Replication { value: String },
+}
+
+/// How the names of our own settings begin.
+const OWN: &str = "pgweir.";
+
+impl LoginRequest {
+    /// Settings in the order in which PostgreSQL applies them: those inside `options`, and then the
+    /// parameters.
+    pub fn settings(&self) -> Result<Vec<(String, String)>, StartupError> {
+        let mut settings = Vec::new();
+        for switch in switches(&self.options) {
+            settings.push(switch.setting.ok_or(StartupError::Options)?);
+        }
+        settings.extend(self.parameters.iter().cloned());
+        Ok(settings)
+    }
+
+    /// The value of a setting of ours; the last one counts.
+    pub fn own(&self, name: &str) -> Option<&str> {
+        let found = self.own.iter().rev().find(|(own, _)| own == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    fn take_options(&mut self, value: String) {
+        let is_own =
+            |switch: &Switch| switch.setting.as_ref().is_some_and(|(name, _)| is_own_setting(name));
+        let switches = switches(&value);
+        if !switches.iter().any(is_own) {
+            self.options = value;
+            return;
+        }
+        let (own, others): (Vec<_>, Vec<_>) = switches.into_iter().partition(is_own);
+        let own = own.into_iter().filter_map(|switch| switch.setting);
+        self.own.extend(own.map(|(name, value)| (name.to_ascii_lowercase(), value)));
+        let words: Vec<_> = others.iter().flat_map(|switch| &switch.words).collect();
+        self.options = words.iter().map(|word| quote_option(word)).collect::<Vec<_>>().join(" ");
+    }
+}
+
+fn is_own_setting(name: &str) -> bool {
+    name.get(..OWN.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN))
 }
 
 /// The length of the packet that starts at `buf`, itself included; `None` if it is not there yet.
@@ -111,10 +167,11 @@ fn login(minor: u32, mut body: &[u8]) -> Result<LoginRequest, StartupError> {
         match name.as_str() {
             "user" => request.user = value,
             "database" => request.database = value,
-            "replication" => request.replication = is_replication(&value),
-            "options" => request.settings.extend(options(&value)?),
+            "replication" => request.replication = replication(value)?,
+            "options" => request.take_options(value),
             _ if name.starts_with("_pq_.") => request.protocol_options.push(name),
-            _ => request.settings.push((name, value)),
+            _ if is_own_setting(&name) => request.own.push((name.to_ascii_lowercase(), value)),
+            _ => request.parameters.push((name, value)),
         }
     }
     if !body.is_empty() {
@@ -129,33 +186,59 @@ fn login(minor: u32, mut body: &[u8]) -> Result<LoginRequest, StartupError> {
     Ok(request)
 }
 
-/// True for `database` and every spelling of true.
-fn is_replication(value: &str) -> bool {
-    let value = value.to_ascii_lowercase();
-    !matches!(value.as_str(), "" | "0" | "f" | "false" | "off" | "of" | "n" | "no")
+/// `database`, or a Boolean as PostgreSQL spells it.
+fn replication(value: String) -> Result<Option<Replication>, StartupError> {
+    if value == "database" {
+        return Ok(Some(Replication::Logical));
+    }
+    let is_wanted = boolean(&value).ok_or(StartupError::Replication { value })?;
+    Ok(is_wanted.then_some(Replication::Physical))
 }
 
-/// Splits the `options` parameter as PostgreSQL's `pg_split_opts` does: white space separates, a
-/// backslash keeps the next character; `-c name=value`, `-cname=value` and `--name=value`.
-fn options(value: &str) -> Result<Vec<(String, String)>, StartupError> {
-    let mut words = split_words(value).into_iter();
-    let mut settings = Vec::new();
-    while let Some(word) = words.next() {
-        let setting = if word == "-c" {
-            words.next().ok_or(StartupError::Options)?
-        } else if let Some(rest) = word.strip_prefix("--").or_else(|| word.strip_prefix("-c")) {
-            rest.to_owned()
-        } else {
-            return Err(StartupError::Options);
-        };
-        let (name, value) = setting.split_once('=').ok_or(StartupError::Options)?;
-        if name.is_empty() {
-            return Err(StartupError::Options);
-        }
-        // The server takes a dash in a long option's name for an underscore.
-        settings.push((name.replace('-', "_"), value.to_owned()));
+/// A Boolean in any of PostgreSQL's spellings: a word may be cut where it stays unique.
+fn boolean(text: &str) -> Option<bool> {
+    let text = text.to_ascii_lowercase();
+    let is_start_of = |word: &str, least: usize| text.len() >= least && word.starts_with(&text);
+    if text == "1" || is_start_of("true", 1) || is_start_of("yes", 1) || is_start_of("on", 2) {
+        Some(true)
+    } else if text == "0"
+        || is_start_of("false", 1)
+        || is_start_of("no", 1)
+        || is_start_of("off", 2)
+    {
+        Some(false)
+    } else {
+        None
     }
-    Ok(settings)
+}
+
+/// A switch of a command line, with the word behind it that belongs to it.
+struct Switch {
+    words: Vec<String>,
+    /// `None`: it is no setting, or a malformed one.
+    setting: Option<(String, String)>,
+}
+
+/// Splits the `options` parameter as PostgreSQL does: white space separates, a backslash keeps the
+/// next character; `-c name=value`, `-cname=value` and `--name=value` are settings.
+fn switches(value: &str) -> Vec<Switch> {
+    let mut words = split_words(value).into_iter();
+    let mut switches = Vec::new();
+    while let Some(word) = words.next() {
+        let mut words =
+            if word == "-c" { vec![word, words.next().unwrap_or_default()] } else { vec![word] };
+        words.retain(|word| !word.is_empty());
+        let text = match words.as_slice() {
+            [dash, text] if dash == "-c" => Some(text.as_str()),
+            [word] => word.strip_prefix("--").or_else(|| word.strip_prefix("-c")),
+            _ => None,
+        };
+        let pair = text.and_then(|text| text.split_once('=')).filter(|(name, _)| !name.is_empty());
+        // The server takes a dash in an option's name for an underscore.
+        let setting = pair.map(|(name, value)| (name.replace('-', "_"), value.to_owned()));
+        switches.push(Switch { words, setting });
+    }
+    switches
 }
 
 fn split_words(value: &str) -> Vec<String> {
@@ -164,7 +247,7 @@ fn split_words(value: &str) -> Vec<String> {
     let mut open = false;
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
-        if c.is_ascii_whitespace() {
+        if is_space(c) {
             if std::mem::take(&mut open) {
                 words.push(std::mem::take(&mut word));
             }
@@ -177,6 +260,23 @@ fn split_words(value: &str) -> Vec<String> {
         words.push(word);
     }
     words
+}
+
+/// White space as C has it.
+const fn is_space(c: char) -> bool {
+    c.is_ascii_whitespace() || c == '\x0b'
+}
+
+/// A word as it stands in `options`.
+pub fn quote_option(word: &str) -> String {
+    let mut out = String::with_capacity(word.len());
+    for c in word.chars() {
+        if is_space(c) || c == '\\' {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -215,8 +315,8 @@ mod tests {
         ])
         .unwrap();
 
-        let settings: Vec<_> =
-            request.settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let settings = request.settings().unwrap();
+        let settings: Vec<_> = settings.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(
             settings,
             [
@@ -231,11 +331,41 @@ mod tests {
     #[test]
     fn options_that_are_no_settings_are_refused() {
         for bad in ["-d 5", "-c", "-c x", "--", "-c =1", "x=1"] {
-            assert_eq!(
-                login_of(&[("user", "a"), ("options", bad)]),
-                Err(StartupError::Options),
-                "{bad}"
-            );
+            let request = login_of(&[("user", "a"), ("options", bad)]).unwrap();
+            assert_eq!(request.settings(), Err(StartupError::Options), "{bad}");
+            // A server that is the client's alone says what it thinks of them.
+            assert_eq!(request.options, bad);
+        }
+    }
+
+    #[test]
+    fn settings_of_our_own_are_kept_from_the_server() {
+        let request = login_of(&[
+            ("user", "ann"),
+            ("options", r"-c search_path=a,\ b -c PGWEIR.domain=x --pgweir.mode=y -d 5 -cx=\\"),
+            ("pgweir.domain", "z"),
+        ])
+        .unwrap();
+
+        assert_eq!(request.own("pgweir.domain"), Some("z"));
+        assert_eq!(request.own("pgweir.mode"), Some("y"));
+        assert_eq!(request.options, r"-c search_path=a,\ b -d 5 -cx=\\");
+        assert_eq!(request.parameters, []);
+    }
+
+    /// P59: PostgreSQL's own rule for what makes a replication connection.
+    #[test]
+    fn replication_is_a_boolean_or_a_database() {
+        let of = |value| login_of(&[("user", "a"), ("replication", value)]).map(|r| r.replication);
+        for physical in ["true", "t", "TRUE", "on", "yes", "y", "1"] {
+            assert_eq!(of(physical), Ok(Some(Replication::Physical)), "{physical}");
+        }
+        for none in ["false", "f", "off", "of", "no", "n", "0"] {
+            assert_eq!(of(none), Ok(None), "{none}");
+        }
+        assert_eq!(of("database"), Ok(Some(Replication::Logical)));
+        for bad in ["", "o", "2", "Database", "truest"] {
+            assert_eq!(of(bad), Err(StartupError::Replication { value: bad.into() }), "{bad}");
         }
     }
 
@@ -274,7 +404,11 @@ mod tests {
 
         #[test]
         fn no_options_panic(value in ".*") {
-            let _settings = options(&value);
+            let mut request = LoginRequest::default();
+            request.take_options(value.clone());
+            let _settings = request.settings();
+            let words: Vec<_> = split_words(&value).iter().map(|w| quote_option(w)).collect();
+            prop_assert_eq!(split_words(&words.join(" ")), split_words(&value));
         }
     }
 }

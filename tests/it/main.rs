@@ -20,6 +20,7 @@ mod copy;
 mod drain;
 mod limits;
 mod loss;
+mod own_server;
 mod pipelines;
 mod pooling;
 mod prepared;

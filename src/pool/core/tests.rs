@@ -4,24 +4,43 @@ use proptest::prelude::*;
 
 use super::*;
 
-type Plain = Core<u64, u32>;
+/// 2: one that is used once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sort(u8);
+
+impl Kind for Sort {
+    fn may_idle(&self) -> bool {
+        self.0 != 2
+    }
+}
+
+type Pool = Core<u64, u32, Sort>;
 
 const LIMITS: Limits = Limits { size: 2, min: 0, max_overflow: 1, max_waiting: None };
 
-fn open(core: &mut Plain, id: u64, home: usize, now: Instant) -> Given<u64, u32> {
+fn open(core: &mut Pool, id: u64, home: usize, now: Instant) -> Given<u64, u32> {
     let right = core.right_if_wanted().expect("nobody wants a server");
-    core.opened(right, ServerId(id), Home(home), id, now)
+    let label = Label { id: ServerId(id), home: Home(home), kind: right.kind().copied() };
+    core.opened(right, label, id, now)
 }
 
-fn checkout(core: &mut Plain, now: Instant) -> Decision<u64> {
-    core.checkout(Home(0), None, now, || 0)
+fn plain(id: u64) -> Label<Sort> {
+    Label { id: ServerId(id), home: Home(0), kind: None }
+}
+
+fn checkout(core: &mut Pool, now: Instant) -> Decision<u64, Sort> {
+    core.checkout(Home(0), None, None, now, || 0)
+}
+
+fn checkout_of(core: &mut Pool, sort: u8, waiter: u32) -> Decision<u64, Sort> {
+    core.checkout(Home(0), None, Some(&Sort(sort)), Instant::now(), || waiter)
 }
 
 /// A pool with `ids` idle, each opened at the home that is paired with it.
-fn with_idle(ids: &[(u64, usize)]) -> Plain {
+fn with_idle(ids: &[(u64, usize)]) -> Pool {
     let now = Instant::now();
     let limits = Limits { min: ids.len(), size: ids.len(), ..LIMITS };
-    let mut core = Plain::new(limits, 2);
+    let mut core = Pool::new(limits, 2);
     for (id, home) in ids {
         assert!(matches!(open(&mut core, *id, *home, now), Given::Idle));
     }
@@ -32,15 +51,24 @@ fn with_idle(ids: &[(u64, usize)]) -> Plain {
 fn the_sessions_last_server_comes_before_the_one_used_last() {
     let mut core = with_idle(&[(1, 0), (2, 0), (3, 1)]);
     let now = Instant::now();
-    assert!(matches!(core.checkout(Home(0), Some(ServerId(1)), now, || 0), Decision::Lend(1)));
-    assert!(matches!(core.checkout(Home(0), Some(ServerId(1)), now, || 0), Decision::Lend(2)));
-    assert!(matches!(core.checkout(Home(0), Some(ServerId(1)), now, || 0), Decision::Lend(3)));
+    assert!(matches!(
+        core.checkout(Home(0), Some(ServerId(1)), None, now, || 0),
+        Decision::Lend(1)
+    ));
+    assert!(matches!(
+        core.checkout(Home(0), Some(ServerId(1)), None, now, || 0),
+        Decision::Lend(2)
+    ));
+    assert!(matches!(
+        core.checkout(Home(0), Some(ServerId(1)), None, now, || 0),
+        Decision::Lend(3)
+    ));
 }
 
 #[test]
 fn the_queue_is_bounded_by_max_waiting() {
     let now = Instant::now();
-    let mut core = Plain::new(Limits { max_waiting: Some(1), ..LIMITS }, 1);
+    let mut core = Pool::new(Limits { max_waiting: Some(1), ..LIMITS }, 1);
     let Decision::Wait { connect: Some(right), .. } = checkout(&mut core, now) else { panic!() };
     assert!(matches!(checkout(&mut core, now), Decision::QueueFull));
     core.abandon(right);
@@ -63,9 +91,9 @@ fn overflow_goes_before_size_and_size_before_min() {
 #[test]
 fn a_closed_server_is_replaced_while_someone_waits() {
     let now = Instant::now();
-    let mut core = Plain::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1);
+    let mut core = Pool::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1);
     let Decision::Wait { connect: Some(right), .. } = checkout(&mut core, now) else { panic!() };
-    assert!(matches!(core.opened(right, ServerId(1), Home(0), 1, now), Given::HandTo(0, 1)));
+    assert!(matches!(core.opened(right, plain(1), 1, now), Given::HandTo(0, 1)));
     let Decision::Wait { connect: None, .. } = checkout(&mut core, now) else { panic!() };
 
     core.begin_close(Place::Lent);
@@ -81,11 +109,12 @@ fn a_closed_server_is_replaced_while_someone_waits() {
 #[test]
 fn who_gives_up_leaves_the_queue_to_the_others() {
     let now = Instant::now();
-    let mut core = Plain::new(LIMITS, 1);
+    let mut core = Pool::new(LIMITS, 1);
     let mut tickets = Vec::new();
     let mut rights = Vec::new();
     for waiter in 0..3 {
-        let Decision::Wait { ticket, connect } = core.checkout(Home(0), None, now, || waiter)
+        let Decision::Wait { ticket, connect, .. } =
+            core.checkout(Home(0), None, None, now, || waiter)
         else {
             panic!()
         };
@@ -96,18 +125,103 @@ fn who_gives_up_leaves_the_queue_to_the_others() {
     assert_eq!(core.give_up(tickets[0]), None);
     assert_eq!(core.give_up(tickets[1]), Some(1));
 
-    let given = core.opened(rights.pop().unwrap(), ServerId(1), Home(0), 1, now);
+    let given = core.opened(rights.pop().unwrap(), plain(1), 1, now);
 
     assert!(matches!(given, Given::HandTo(2, 1)));
-    assert!(!core.is_opening_wanted());
+    assert!(!core.is_opening_wanted(None));
     for right in rights {
         core.abandon(right);
     }
 }
 
+#[test]
+fn a_server_is_lent_to_who_wishes_for_the_same() {
+    let now = Instant::now();
+    let mut core = Pool::new(LIMITS, 1);
+    let Decision::Wait { connect: Some(right), .. } = checkout_of(&mut core, 1, 7) else {
+        panic!()
+    };
+    let label = Label { kind: Some(Sort(1)), ..plain(1) };
+    assert!(matches!(core.opened(right, label.clone(), 1, now), Given::HandTo(7, 1)));
+    assert!(matches!(core.checkin(Place::Lent, label, 1, now), Given::Idle));
+
+    let Decision::Wait { connect: Some(right), displaced: None, .. } = checkout(&mut core, now)
+    else {
+        panic!("a plain server was wished for")
+    };
+    assert!(matches!(checkout_of(&mut core, 1, 8), Decision::Lend(1)));
+    core.abandon(right);
+}
+
+#[test]
+fn an_idle_server_that_does_not_fit_makes_room() {
+    let mut core = with_idle(&[(1, 0), (2, 0)]);
+    core.limits.max_overflow = 0;
+
+    let Decision::Wait { connect: None, displaced: Some(1), .. } = checkout_of(&mut core, 1, 7)
+    else {
+        panic!()
+    };
+
+    let right = core.closed().expect("its place is free");
+    assert_eq!(right.kind(), Some(&Sort(1)));
+    core.abandon(right);
+}
+
+#[test]
+fn a_server_that_comes_back_makes_room_for_the_oldest_once() {
+    let now = Instant::now();
+    let mut core = with_idle(&[(1, 0), (2, 0)]);
+    core.limits.max_overflow = 0;
+    for _ in 0..2 {
+        assert!(matches!(checkout(&mut core, now), Decision::Lend(_)));
+    }
+    assert!(matches!(checkout_of(&mut core, 1, 7), Decision::Wait { connect: None, .. }));
+    assert!(matches!(
+        core.checkout(Home(0), None, None, now, || 8),
+        Decision::Wait { displaced: None, .. }
+    ));
+
+    assert!(matches!(core.checkin(Place::Lent, plain(1), 1, now), Given::Close(1)));
+    // The oldest has its place coming: this one is the other's.
+    assert!(matches!(core.checkin(Place::Lent, plain(2), 2, now), Given::HandTo(8, 2)));
+}
+
+/// P59: what was opened for one client goes to no other.
+#[test]
+fn a_server_that_is_used_once_is_closed_when_it_comes_back() {
+    let now = Instant::now();
+    let mut core = Pool::new(LIMITS, 1);
+    let Decision::Wait { ticket, connect: Some(right), .. } = checkout_of(&mut core, 2, 7) else {
+        panic!()
+    };
+    assert_eq!(core.give_up(ticket), Some(7));
+    assert!(!core.is_opening_wanted(Some(&Sort(2))));
+
+    let label = Label { kind: Some(Sort(2)), ..plain(1) };
+    assert!(matches!(core.opened(right, label, 1, now), Given::Close(1)));
+    assert_eq!((core.counts().closing, core.counts().idle), (1, 0));
+}
+
+#[test]
+fn who_cannot_be_served_leaves_the_others_in_the_queue() {
+    let mut core = Pool::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1);
+    let Decision::Wait { connect: Some(right), .. } = checkout_of(&mut core, 1, 7) else {
+        panic!()
+    };
+    assert!(matches!(checkout(&mut core, Instant::now()), Decision::Wait { connect: None, .. }));
+
+    assert_eq!(core.take_waiters_of(&Sort(1)), [7]);
+    core.abandon(right);
+
+    let right = core.right_if_wanted().expect("the other waits");
+    assert_eq!(right.kind(), None);
+    core.abandon(right);
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
-    Checkout { home: usize, last: Option<u64> },
+    Checkout { home: usize, last: Option<u64>, wish: Option<u8> },
     Checkin(usize),
     Reset(usize),
     AsideBack(usize),
@@ -115,6 +229,7 @@ enum Act {
     Closed,
     OpenDone(usize),
     OpenFails(usize),
+    Refused(u8),
     GiveUp(usize),
     Expire,
     TakeOver,
@@ -122,15 +237,16 @@ enum Act {
 
 fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
-        6 => (0..3_usize, prop::option::of(0..20_u64))
-            .prop_map(|(home, last)| Act::Checkout { home, last }),
+        6 => (0..3_usize, prop::option::of(0..20_u64), prop::option::of(0..3_u8))
+            .prop_map(|(home, last, wish)| Act::Checkout { home, last, wish }),
         4 => any::<usize>().prop_map(Act::Checkin),
         1 => any::<usize>().prop_map(Act::Reset),
         1 => any::<usize>().prop_map(Act::AsideBack),
         1 => any::<usize>().prop_map(Act::Close),
-        2 => Just(Act::Closed),
+        3 => Just(Act::Closed),
         4 => any::<usize>().prop_map(Act::OpenDone),
         1 => any::<usize>().prop_map(Act::OpenFails),
+        1 => (0..3_u8).prop_map(Act::Refused),
         1 => any::<usize>().prop_map(Act::GiveUp),
         1 => Just(Act::Expire),
         1 => Just(Act::TakeOver),
@@ -144,9 +260,9 @@ struct Model {
     lent: Vec<u64>,
     aside: Vec<u64>,
     closing: usize,
-    waiting: Vec<(Ticket, u32)>,
-    rights: Vec<Right>,
-    homes: std::collections::HashMap<u64, usize>,
+    waiting: Vec<(Ticket, u32, Option<Sort>)>,
+    rights: Vec<Right<Sort>>,
+    labels: std::collections::HashMap<u64, Label<Sort>>,
     next_server: u64,
     next_waiter: u32,
 }
@@ -156,15 +272,48 @@ impl Model {
         self.idle.len() + self.lent.len() + self.aside.len() + self.rights.len() + self.closing
     }
 
+    fn kind(&self, id: u64) -> Option<Sort> {
+        self.labels[&id].kind
+    }
+
+    /// The waiters who have nothing on its way, with `places` coming free.
+    fn without(&self, mut places: usize) -> Vec<usize> {
+        let mut rights: Vec<_> = self.rights.iter().map(|right| right.kind().copied()).collect();
+        let mut without = Vec::new();
+        for (index, (_, _, wish)) in self.waiting.iter().enumerate() {
+            if let Some(at) = rights.iter().position(|kind| kind == wish) {
+                rights.remove(at);
+            } else if places > 0 {
+                places -= 1;
+            } else {
+                without.push(index);
+            }
+        }
+        without
+    }
+
     fn given(&mut self, server: u64, given: &Given<u64, u32>) {
+        let kind = self.kind(server);
+        let fits = self.waiting.iter().position(|(_, _, wish)| *wish == kind);
+        let lacks = self.without(self.closing).first().copied();
         match given {
             Given::HandTo(waiter, given) => {
                 assert_eq!(*given, server);
-                assert_eq!(self.waiting.remove(0).1, *waiter, "not the oldest waiter");
+                let fits = fits.expect("it fits nobody");
+                assert!(lacks.is_none_or(|older| older >= fits), "an older one has nothing");
+                assert_eq!(self.waiting.remove(fits).1, *waiter, "not the oldest whom it fits");
                 self.lent.push(server);
             }
+            Given::Close(given) => {
+                assert_eq!(*given, server);
+                let makes_room = lacks.is_some_and(|older| fits.is_none_or(|fits| older < fits));
+                let is_used_up = fits.is_none() && kind == Some(Sort(2));
+                assert!(makes_room || is_used_up, "closed for nobody");
+                self.closing += 1;
+            }
             Given::Idle => {
-                assert!(self.waiting.is_empty(), "idle while someone waits");
+                assert!(fits.is_none() && lacks.is_none(), "idle while someone waits");
+                assert_ne!(kind, Some(Sort(2)));
                 self.idle.push(server);
             }
         }
@@ -175,34 +324,50 @@ fn pick<T>(list: &mut Vec<T>, n: usize) -> Option<T> {
     (!list.is_empty()).then(|| list.remove(n % list.len()))
 }
 
-#[expect(clippy::too_many_lines, reason = "one arm for each act")]
-fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
-    match act {
-        Act::Checkout { home, last } => {
-            model.next_waiter += 1;
-            let waiter = model.next_waiter;
-            match core.checkout(Home(home), last.map(ServerId), now, || waiter) {
-                Decision::Lend(server) => {
-                    let wanted = last.filter(|id| model.idle.contains(id));
-                    assert!(wanted.is_none_or(|id| id == server), "not the session's last");
-                    let at_home = model.idle.iter().any(|id| model.homes[id] == home);
-                    let is_at_home = model.homes[&server] == home;
-                    assert!(wanted.is_some() || !at_home || is_at_home, "not one at home");
-                    model.idle.retain(|id| *id != server);
-                    model.lent.push(server);
-                }
-                Decision::Wait { ticket, connect } => {
-                    assert!(model.idle.is_empty());
-                    model.waiting.push((ticket, waiter));
-                    model.rights.extend(connect);
-                }
-                Decision::QueueFull => assert!(model.waiting.len() >= 5),
+fn step_checkout(
+    core: &mut Pool,
+    model: &mut Model,
+    (home, last, wish): (usize, Option<u64>, Option<Sort>),
+    now: Instant,
+) {
+    model.next_waiter += 1;
+    let waiter = model.next_waiter;
+    let of_kind = |model: &Model, id: &u64| model.kind(*id) == wish;
+    match core.checkout(Home(home), last.map(ServerId), wish.as_ref(), now, || waiter) {
+        Decision::Lend(server) => {
+            assert_eq!(model.kind(server), wish, "it does not fit");
+            let wanted = last.filter(|id| model.idle.contains(id) && model.kind(*id).is_none());
+            let wanted = wanted.filter(|_| wish.is_none());
+            assert!(wanted.is_none_or(|id| id == server), "not the session's last");
+            let is_at_home = |id: &u64| model.labels[id].home == Home(home);
+            let at_home = model.idle.iter().any(|id| of_kind(model, id) && is_at_home(id));
+            assert!(wanted.is_some() || !at_home || is_at_home(&server), "not one at home");
+            model.idle.retain(|id| *id != server);
+            model.lent.push(server);
+        }
+        Decision::Wait { ticket, connect, displaced } => {
+            assert!(!model.idle.iter().any(|id| of_kind(model, id)), "one that fits is idle");
+            model.waiting.push((ticket, waiter, wish));
+            model.rights.extend(connect);
+            if let Some(server) = displaced {
+                assert_eq!(server, model.idle.remove(0), "not the longest idle");
+                assert!(!model.without(model.closing).is_empty(), "nobody needs its place");
+                model.closing += 1;
             }
+        }
+        Decision::QueueFull => assert!(model.waiting.len() >= 5),
+    }
+}
+
+#[expect(clippy::too_many_lines, reason = "one arm for each act")]
+fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
+    match act {
+        Act::Checkout { home, last, wish } => {
+            step_checkout(core, model, (home, last, wish.map(Sort)), now);
         }
         Act::Checkin(n) => {
             if let Some(id) = pick(&mut model.lent, n) {
-                let home = Home(model.homes[&id]);
-                let given = core.checkin(Place::Lent, ServerId(id), home, id, now);
+                let given = core.checkin(Place::Lent, model.labels[&id].clone(), id, now);
                 model.given(id, &given);
             }
         }
@@ -214,8 +379,7 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
         }
         Act::AsideBack(n) => {
             if let Some(id) = pick(&mut model.aside, n) {
-                let home = Home(model.homes[&id]);
-                let given = core.checkin(Place::Aside, ServerId(id), home, id, now);
+                let given = core.checkin(Place::Aside, model.labels[&id].clone(), id, now);
                 model.given(id, &given);
             }
         }
@@ -238,9 +402,10 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
             if let Some(right) = pick(&mut model.rights, n) {
                 model.next_server += 1;
                 let id = model.next_server;
-                let home = n % 3;
-                model.homes.insert(id, home);
-                let given = core.opened(right, ServerId(id), Home(home), id, now);
+                let kind = right.kind().copied();
+                let label = Label { id: ServerId(id), home: Home(n % 3), kind };
+                model.labels.insert(id, label.clone());
+                let given = core.opened(right, label, id, now);
                 model.given(id, &given);
             }
         }
@@ -250,8 +415,17 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
                 model.rights.extend(core.right_if_wanted());
             }
         }
+        Act::Refused(sort) => {
+            let sort = Sort(sort);
+            let told = core.take_waiters_of(&sort);
+            let (theirs, others) =
+                std::mem::take(&mut model.waiting).into_iter().partition(|w| w.2 == Some(sort));
+            model.waiting = others;
+            let theirs: Vec<(Ticket, u32, Option<Sort>)> = theirs;
+            assert_eq!(told, theirs.iter().map(|w| w.1).collect::<Vec<_>>());
+        }
         Act::GiveUp(n) => {
-            if let Some((ticket, waiter)) = pick(&mut model.waiting, n) {
+            if let Some((ticket, waiter, _)) = pick(&mut model.waiting, n) {
                 assert_eq!(core.give_up(ticket), Some(waiter));
             }
         }
@@ -273,19 +447,25 @@ fn step(core: &mut Plain, model: &mut Model, act: Act, now: Instant) {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
-    /// Whatever happens in whatever order: every server is in one place, limits hold, waiters are
-    /// served in order of arrival, and nobody waits while a server is idle or a place is free.
+    /// Whatever happens in whatever order: every server is in one place, limits hold, what comes
+    /// free goes to the oldest whom it fits or makes room for an older one, and nobody is without
+    /// anything on its way while a server is idle or a place is free.
     #[test]
     fn agrees_with_a_naive_model(
         acts in prop::collection::vec(acts(), 0..200),
-        size in 1..4_usize, max_overflow in 0..3_usize, min in 0..2_usize,
+        size in 1..4_usize, max_overflow in 0..3_usize, min in 0..2_usize, has_kinds: bool,
     ) {
         let limits = Limits { size, min: min.min(size), max_overflow, max_waiting: Some(5) };
-        let mut core = Plain::new(limits, 3);
+        let mut core = Pool::new(limits, 3);
         let mut model = Model::default();
         let mut now = Instant::now();
         for act in acts {
             now += Duration::from_millis(1);
+            let act = if let Act::Checkout { home, last, .. } = act && !has_kinds {
+                Act::Checkout { home, last, wish: None }
+            } else {
+                act
+            };
             step(&mut core, &mut model, act, now);
             let counts = core.counts();
             prop_assert_eq!(counts.idle, model.idle.len());
@@ -296,11 +476,20 @@ proptest! {
             prop_assert_eq!(counts.waiting, model.waiting.len());
             prop_assert!(core.total() <= limits.most());
             prop_assert_eq!(core.total(), model.total());
-            if !model.waiting.is_empty() {
-                prop_assert!(model.idle.is_empty(), "a waiter while a server is idle");
-                let opening_enough = model.rights.len() >= model.waiting.len();
-                prop_assert!(opening_enough || core.total() == limits.most(),
-                    "a place is free, and nobody opens a server for the waiter");
+            let idle_fits = |wish| model.idle.iter().any(|id| model.kind(*id) == wish);
+            prop_assert!(!model.waiting.iter().any(|(_, _, wish)| idle_fits(*wish)),
+                "a waiter while a server that fits is idle");
+            if !model.without(model.closing).is_empty() {
+                prop_assert!(model.idle.is_empty(), "an idle server could make room");
+            }
+            prop_assert!(model.without(0).is_empty() || core.total() == limits.most(),
+                "a place is free, and nobody opens a server for the waiter");
+            for right in &model.rights {
+                let kind = right.kind();
+                let of_kind = model.rights.iter().filter(|other| other.kind() == kind).count();
+                let waiting = model.waiting.iter().filter(|w| w.2.as_ref() == kind).count();
+                let for_min = kind.is_none() && core.total() - counts.closing <= limits.min;
+                prop_assert_eq!(core.is_opening_wanted(kind), of_kind <= waiting || for_min);
             }
         }
         for right in model.rights {

@@ -1,0 +1,209 @@
+//! Where a login leads: its pool, its settings, and a server where it needs one now.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::context::Context;
+use super::login::LoginError;
+use crate::config::{PoolMode, PoolSettings};
+use crate::domain::Route;
+use crate::domain::domain::PoolWanted;
+use crate::pool::checkout::Asked;
+use crate::pool::waiter::Waiter;
+use crate::pool::{Checkout, CheckoutError, Pool};
+use crate::runtime::worker::current_home;
+use crate::server::connect::ConnectError;
+use crate::server::opening::Opening;
+use crate::server::reset::discard_all;
+use crate::state::settings::{Settings, is_reported};
+use crate::telemetry::counters::CloseReason;
+use crate::wire::startup::LoginRequest;
+
+/// A session's pool, and what it begins with there.
+#[derive(Debug)]
+pub(super) struct Placement {
+    pub pool: Arc<Pool>,
+    pub rules: PoolSettings,
+    /// What is put on a server for it: nothing where the server is its own.
+    pub settings: Arc<Settings>,
+    /// The server that is the session's until its end.
+    pub checkout: Option<Checkout>,
+}
+
+/// Finds the pool of a session with the number `id`, and a server where one is needed now.
+///
+/// Cancel-safe: a server that was lent for it goes back.
+pub(super) async fn place(
+    route: &Route,
+    request: &LoginRequest,
+    context: &Context,
+    id: u64,
+    deadline: Instant,
+) -> Result<Placement, LoginError> {
+    let (pool, mut rules) = pool_of(route, request, context);
+    if request.replication.is_some() {
+        // The stream may last for years, and it is PostgreSQL that watches over it.
+        rules.pool_mode = PoolMode::Session;
+        rules.query_timeout = None;
+        rules.transaction_timeout = None;
+        rules.idle_in_transaction_timeout = None;
+    }
+    if rules.pool_mode == PoolMode::Session {
+        let checkout = own_server(&pool, request, id, deadline).await?;
+        return Ok(Placement { pool, rules, settings: Arc::default(), checkout: Some(checkout) });
+    }
+    let settings = shared_settings(&pool, request, deadline).await?;
+    Ok(Placement { pool, rules, settings, checkout: None })
+}
+
+/// The pool of the domain's user, or of the client's own where the domain has none.
+fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Pool>, PoolSettings) {
+    let domain = &route.domain.config;
+    let rules = context.pool_settings(domain, &request.user);
+    let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
+        Some(user) => (Arc::clone(user), context.domain_secret(domain, user), domain.pool.clone()),
+        None => {
+            let secret = context.secret_for_server(&request.user);
+            (request.user.as_str().into(), secret, rules.clone())
+        }
+    };
+    let pool = route.domain.pool(PoolWanted {
+        user_cap: context.router.user_cap(&user),
+        user,
+        database: Arc::clone(&route.database),
+        secret,
+        settings,
+    });
+    (pool, rules)
+}
+
+/// A server for the session alone, opened with what its client asks for.
+async fn own_server(
+    pool: &Arc<Pool>,
+    request: &LoginRequest,
+    id: u64,
+    deadline: Instant,
+) -> Result<Checkout, LoginError> {
+    let opening = Opening {
+        options: request.options.clone(),
+        parameters: request.parameters.clone(),
+        replication: request.replication.map(|kind| (kind, id)),
+    };
+    let opening = Some(Arc::new(opening)).filter(|opening| !opening.is_plain());
+    loop {
+        let lent = check_out(pool, opening.as_ref(), deadline).await;
+        let mut lent = lent.map_err(|source| refusal(source, opening.as_deref()))?;
+        let Some(server) = lent.server() else { continue };
+        if !server.is_shared || discard_all(server, pool.settings.connect_timeout).await.is_ok() {
+            return Ok(lent);
+        }
+        lent.close(CloseReason::ResetFailed);
+    }
+}
+
+/// What a client is told that has no server of its own: what the server said to it, word for word,
+/// or why there is none.
+fn refusal(source: CheckoutError, opening: Option<&Opening>) -> LoginError {
+    let error = match &source {
+        CheckoutError::Connect { source, .. } => Some(&**source),
+        CheckoutError::Timeout { .. }
+        | CheckoutError::QueueFull { .. }
+        | CheckoutError::ShuttingDown => None,
+    };
+    match (error, opening) {
+        (Some(error @ ConnectError::Refused { body, .. }), Some(opening))
+            if error.is_for(opening) =>
+        {
+            LoginError::Server { body: body.clone() }
+        }
+        _ => LoginError::NoServer { source },
+    }
+}
+
+/// The settings that are to follow the session from server to server, as a server spells them.
+async fn shared_settings(
+    pool: &Arc<Pool>,
+    request: &LoginRequest,
+    deadline: Instant,
+) -> Result<Arc<Settings>, LoginError> {
+    let settings = request.settings()?;
+    let settings = Settings::new(settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let known = pool.checked_settings(&settings);
+    let must_check = known.is_none() && !only_application_name(&settings);
+    let settings = known.unwrap_or_else(|| Arc::new(settings));
+    if !must_check && pool.welcome().is_some() {
+        return Ok(settings);
+    }
+    match check_out(pool, None, deadline).await {
+        Ok(mut lent) => apply(&mut lent, pool, settings).await,
+        // The last known parameters answer in the place of a server that cannot be had.
+        Err(_) if pool.welcome().is_some() => Ok(settings),
+        Err(source) => Err(LoginError::NoServer { source }),
+    }
+}
+
+fn only_application_name(settings: &Settings) -> bool {
+    settings.iter().all(|(name, _)| name == "application_name")
+}
+
+/// Lends a server during a login, which ends at `deadline` at the latest.
+async fn check_out(
+    pool: &Arc<Pool>,
+    wish: Option<&Arc<Opening>>,
+    deadline: Instant,
+) -> Result<Checkout, CheckoutError> {
+    let begun = Instant::now();
+    // A little before the login's own deadline, so that the client hears why.
+    let most = deadline.saturating_duration_since(begun).mul_f64(0.95);
+    let after = pool.settings.timeout.min(most);
+    match timeout_at(begun + after, lend(pool, wish)).await {
+        Ok(result) => result,
+        Err(_elapsed) => Err(pool.login_timeout_error(after)),
+    }
+}
+
+async fn lend(pool: &Arc<Pool>, wish: Option<&Arc<Opening>>) -> Result<Checkout, CheckoutError> {
+    let waiter = Arc::new(Waiter::default());
+    loop {
+        match pool.ask(current_home(), None, wish, &waiter, Instant::now())? {
+            Asked::Lent(checkout) => return Ok(checkout),
+            Asked::Stale(checkout) => {
+                if let Some(checkout) = pool.prove(checkout).await {
+                    return Ok(checkout);
+                }
+            }
+            Asked::Wait(mut wait) => {
+                return std::future::poll_fn(|cx| wait.poll(cx)).await;
+            }
+        }
+    }
+}
+
+/// Puts the client's settings on a server, and returns them as the server spells them.
+async fn apply(
+    checkout: &mut Checkout,
+    pool: &Arc<Pool>,
+    settings: Arc<Settings>,
+) -> Result<Arc<Settings>, LoginError> {
+    let Some(server) = checkout.server() else { return Ok(settings) };
+    server.is_shared = true;
+    if let Some(change) = server.change_to(&settings) {
+        let after = pool.settings.connect_timeout;
+        if let Err(source) = server.command(&change, after).await {
+            // Part of it may have been done.
+            server.is_dirty = true;
+            return Err(LoginError::Settings { source });
+        }
+    }
+    let mut spelled = (*settings).clone();
+    for (name, _) in settings.iter().filter(|(name, _)| is_reported(name)) {
+        if let Some(value) = server.parameters.value(name) {
+            spelled.set(name, value);
+        }
+    }
+    let spelled = Arc::new(spelled);
+    server.applied = Arc::clone(&spelled);
+    pool.note_checked_settings(&settings, &spelled);
+    Ok(spelled)
+}

@@ -1,0 +1,75 @@
+//! What a server is opened with for a client that has it to itself.
+
+use crate::wire::startup::{Replication, quote_option};
+
+/// A client's own startup parameters, beside what its pool opens every server with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The `options` parameter, as the client wrote it.
+    pub options: String,
+    /// The others, in the client's spelling and order.
+    pub parameters: Vec<(String, String)>,
+    /// A replication connection: which kind, and a number that no other has.
+    pub replication: Option<(Replication, u64)>,
+}
+
+impl Opening {
+    /// Nothing is asked for that a plain server does not have.
+    pub fn is_plain(&self) -> bool {
+        self.options.is_empty() && self.parameters.is_empty() && self.replication.is_none()
+    }
+
+    /// The startup parameters beside user and database. What the pool says stands in front, where
+    /// whatever the client says goes over it.
+    pub fn startup(&self, of_pool: &[(String, String)]) -> Vec<(&str, String)> {
+        let mut startup = Vec::new();
+        match self.replication {
+            Some((Replication::Logical, _)) => startup.push(("replication", "database".to_owned())),
+            Some((Replication::Physical, _)) => startup.push(("replication", "true".to_owned())),
+            None => {}
+        }
+        let switch = |(name, value): &(String, String)| {
+            format!("-c {}", quote_option(&format!("{name}={value}")))
+        };
+        let mut options: Vec<_> = of_pool.iter().map(switch).collect();
+        options.push(self.options.clone());
+        options.retain(|option| !option.is_empty());
+        if !options.is_empty() {
+            startup.push(("options", options.join(" ")));
+        }
+        startup.extend(self.parameters.iter().map(|(name, value)| (name.as_str(), value.clone())));
+        startup
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_asks_for_comes_behind_what_the_pool_says() {
+        let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let opening = Opening {
+            options: "-c work_mem=1MB".into(),
+            parameters: vec![text("DateStyle", "German"), text("application_name", "")],
+            replication: None,
+        };
+        let of_pool = [text("search_path", r"a, b\c"), text("work_mem", "64MB")];
+
+        assert_eq!(
+            opening.startup(&of_pool),
+            [
+                ("options", r"-c search_path=a,\ b\\c -c work_mem=64MB -c work_mem=1MB".into()),
+                ("DateStyle", "German".into()),
+                ("application_name", String::new()),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_replication_connection_says_so() {
+        let replication = Some((Replication::Logical, 1));
+        let opening = Opening { replication, ..Opening::default() };
+        assert_eq!(opening.startup(&[]), [("replication", "database".into())]);
+    }
+}

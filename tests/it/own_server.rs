@@ -1,0 +1,254 @@
+//! Session mode: a server of one's own, opened with what the client asked for when it connected.
+
+use crate::support::messages::startup;
+use crate::support::postgres::{DATABASE, Postgres, USER};
+use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
+use crate::support::reply::Fields;
+
+const SESSION: &str = "pool.pool_mode = 'session'";
+const ONE: &str = "pool.pool_mode = 'session'\npool.size = 1";
+
+/// What a client of PostgreSQL itself gets.
+fn directly(postgres: &Postgres, parameters: &[(&str, &str)]) -> Result<Client, Fields> {
+    let mut all = vec![("user", USER), ("database", DATABASE)];
+    all.extend_from_slice(parameters);
+    Client::try_log_in(&postgres.address(), &all)
+}
+
+fn source(client: &mut Client, name: &str) -> String {
+    client.value(&format!("select source from pg_settings where name = '{name}'"))
+}
+
+/// Startup parameters are those of the connection, as PostgreSQL sees it.
+#[test]
+fn startup_values_are_what_a_reset_goes_back_to() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, SESSION);
+    let mut client = proxy.client_with(&[
+        ("options", r"-c work_mem=3MB --search-path=a,\ b -c extra_float_digits=0"),
+        ("extra_float_digits", "2"),
+        ("datestyle", "German"),
+    ]);
+
+    let names = ["work_mem", "search_path", "extra_float_digits", "DateStyle"];
+    let values = ["3MB", "a, b", "2", "German, DMY"];
+    for name in names {
+        assert_eq!(source(&mut client, name), "client", "{name}");
+    }
+    for reset in ["reset all", "discard all", "reset work_mem"] {
+        client.value("set work_mem = '1MB'");
+        client.value(reset);
+        for (name, value) in names.iter().zip(values) {
+            assert_eq!(client.value(&format!("show {name}")), value, "{name} after {reset}");
+        }
+    }
+}
+
+/// What can only be said when a connection begins.
+#[test]
+fn a_parameter_of_the_connections_start_is_taken() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, SESSION);
+
+    let mut client = proxy.client_with(&[("options", "-c ignore_system_indexes=on")]);
+
+    assert_eq!(client.value("show ignore_system_indexes"), "on");
+    assert_eq!(client.ask("set ignore_system_indexes = off").code(), "55P02");
+}
+
+/// P79: every field of the error is PostgreSQL's own.
+#[test]
+fn what_is_wrong_with_startup_parameters_is_told_in_the_servers_words() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, SESSION);
+    let cases: [&[(&str, &str)]; 6] = [
+        &[("no_such_setting", "1")],
+        &[("work_mem", "lots")],
+        &[("options", "-c work_mem=lots")],
+        &[("options", "--no-equals-sign")],
+        &[("options", "-c log_disconnections=on")],
+        &[("TimeZone", "Nowhere/At All")],
+    ];
+    for parameters in cases {
+        let expected = directly(&postgres, parameters).unwrap_err();
+
+        assert_eq!(proxy.try_client_with(parameters).unwrap_err(), expected, "{parameters:?}");
+    }
+    assert_eq!(proxy.pool().servers.total(), 0);
+}
+
+/// One client's mistake is nobody else's business.
+#[test]
+fn a_refused_startup_parameter_refuses_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let holder = proxy.client();
+    let mut bad = proxy.connect();
+    bad.send(&startup(&[("user", USER), ("database", "main"), ("work_mem", "lots")]));
+    proxy.wait_for_waiting(1);
+    let mut good = proxy.connect();
+    good.send(&startup(&[("user", USER), ("database", "main"), ("work_mem", "1MB")]));
+    proxy.wait_for_waiting(2);
+
+    drop(holder);
+
+    assert_eq!(bad.read_fatal().code(), "22023");
+    good.finish_login().unwrap();
+    assert_eq!(good.value("show work_mem"), "1MB");
+    drop(good);
+    // And at once: nothing is remembered of it.
+    assert_eq!(proxy.try_client_with(&[("work_mem", "lots")]).unwrap_err().code(), "22023");
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+#[test]
+fn the_greeting_is_what_the_server_itself_reported() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, SESSION);
+    for parameters in [
+        &[][..],
+        &[("application_name", "app"), ("DateStyle", "german"), ("client_encoding", "latin1")],
+        &[("options", "-c intervalstyle=iso_8601 -c TimeZone=Asia/Tokyo")],
+    ] {
+        let direct = directly(&postgres, parameters).unwrap();
+
+        let mut client = proxy.client_with(parameters);
+
+        assert_eq!(client.parameters, direct.parameters);
+        assert_eq!(client.key.0.to_string(), client.pid());
+        assert_ne!(client.key.1, direct.key.1);
+    }
+}
+
+#[test]
+fn the_next_who_asks_for_the_same_gets_the_server_and_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.pool_mode = 'session'\npool.size = 5");
+    let german = [("DateStyle", "German"), ("application_name", "one")];
+    let mut client = proxy.client_with(&german);
+    let pid = client.pid();
+    client.value("set application_name = 'another'");
+    client.value("set work_mem = '1MB'");
+    drop(client);
+    proxy.wait_for_pool("it is back", |pool| pool.servers.idle == 1);
+
+    for other in [&[][..], &german[..1], &[german[1], german[0]]] {
+        assert_ne!(proxy.client_with(other).pid(), pid, "{other:?}");
+    }
+    let mut same = proxy.client_with(&german);
+
+    assert_eq!(same.pid(), pid);
+    assert_eq!(same.parameters["application_name"], "one");
+    assert_eq!(same.value("show work_mem"), "4MB");
+}
+
+#[test]
+fn an_idle_server_that_does_not_fit_makes_room_in_a_full_pool() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for name in ["one", "two", "one", ""] {
+        let mut client = proxy.client_with(&[("application_name", name)]);
+        assert_eq!(client.value("show application_name"), name);
+        assert_eq!(proxy.pool().servers.total(), 1);
+    }
+}
+
+/// Who waits longest is next, whatever kind of server it waits for.
+#[test]
+fn waiters_for_servers_of_their_own_are_served_in_order() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let holder = proxy.client_with(&[("application_name", "holder")]);
+    let mut waiters = Vec::new();
+    for (index, name) in ["a", "holder", "b", "a"].iter().enumerate() {
+        let mut waiter = proxy.connect();
+        let login = [("user", USER), ("database", "main"), ("application_name", *name)];
+        waiter.send(&startup(&login));
+        proxy.wait_for_waiting(index + 1);
+        waiters.push((name, waiter));
+    }
+
+    drop(holder);
+
+    let count = waiters.len();
+    for (index, (name, mut waiter)) in waiters.into_iter().enumerate() {
+        waiter.finish_login().unwrap();
+        assert_eq!(waiter.value("show application_name"), **name);
+        assert_eq!(proxy.pool().clients_waiting, count - index - 1);
+    }
+}
+
+/// Sessions that share servers, and sessions that have one, in one pool.
+#[test]
+fn what_sharing_sessions_left_is_not_met_by_one_with_a_server_of_its_own() {
+    let postgres = Postgres::start();
+    postgres.client().value(
+        "create function leave() returns text language sql as \
+         $$ select set_config('app.secret', 'mine', false) $$",
+    );
+    let proxy = Proxy::start(&postgres, "pool.size = 1\n[users.app_two]\npool_mode = 'session'");
+    let mut sharing = proxy.client();
+    let pid = sharing.value("select pg_backend_pid() from leave()");
+
+    let mut own = proxy.client_with(&[("user", "app_two")]);
+
+    assert_eq!(own.pid(), pid);
+    assert_eq!(own.value("select coalesce(current_setting('app.secret', true), '')"), "");
+    own.value("set work_mem = '1MB'");
+    drop(own);
+    assert_eq!(sharing.value("show work_mem"), "4MB");
+    // With a wish, the only place goes from one kind to the other and back.
+    let mut own = proxy.client_with(&[("user", "app_two"), ("work_mem", "2MB")]);
+    assert_eq!(own.value("show work_mem"), "2MB");
+    drop(own);
+    assert_eq!(sharing.value("show work_mem"), "4MB");
+    assert_eq!(proxy.pool().servers.total(), 1);
+}
+
+/// P84: whatever PostgreSQL says last is what the client hears, in all its fields.
+#[test]
+fn the_servers_last_words_reach_the_client_as_they_are() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, SESSION);
+    let cases: [(&[(&str, &str)], &str); 3] = [
+        (&[], "select pg_terminate_backend(pg_backend_pid())"),
+        (&[("options", "-c idle_session_timeout=100")], ""),
+        (&[("options", "-c idle_in_transaction_session_timeout=100")], "begin"),
+    ];
+    for (parameters, text) in cases {
+        let last = |mut client: Client| {
+            client.send(&crate::support::messages::query(text));
+            client.read_fatal()
+        };
+        let expected = last(directly(&postgres, parameters).unwrap());
+
+        assert_eq!(last(proxy.client_with(parameters)), expected);
+    }
+    proxy.wait_for_pool("nothing is left of them", |pool| pool.servers.total() == 0);
+}
+
+/// The domain's options are the ground that a client's own stand on.
+#[test]
+fn what_the_client_says_goes_over_what_the_domain_says() {
+    let postgres = Postgres::start();
+    let changes = "pool.pool_mode = 'session'\npool.statement_timeout = '7s'\n\
+                   domains.main.server_options = { work_mem = '64MB', search_path = 'a, b' }";
+    let proxy = Proxy::start(&postgres, changes);
+    let values = "select current_setting('work_mem'), current_setting('search_path'), \
+                  current_setting('statement_timeout')";
+
+    assert_eq!(proxy.client().ask(values).rows(), [["64MB", "a, b", "7s"]]);
+    let mut client = proxy.client_with(&[("options", "-c WORK_MEM=1MB -c statement-timeout=0")]);
+    assert_eq!(client.ask(values).rows(), [["1MB", "a, b", "0"]]);
+}
+
+/// A database that nobody has is refused before anything is asked of a server.
+#[test]
+fn an_unknown_database_costs_no_server() {
+    let proxy = Proxy::before("127.0.0.1:1", SESSION);
+
+    let error = proxy.try_client_with(&[("database", "nowhere")]).unwrap_err();
+
+    assert_eq!((error.severity(), error.code()), ("FATAL", "3D000"));
+}
