@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::context::Context;
-use super::record::{ClientKey, ClientRecord, Ring};
+use super::record::{ClientRecord, Ring};
 use crate::pool::Pool;
 use crate::server::cancel::request;
 use crate::server::record::ServerRecord;
@@ -20,8 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Passes a client's cancel request on. An unknown key is ignored in silence: whoever guesses learns
 /// nothing.
 pub(super) fn forward(context: &Context, process_id: i32, secret: &[u8]) {
-    let Ok(secret) = <[u8; 4]>::try_from(secret) else { return };
-    let Some(record) = context.registry.find(&ClientKey { process_id, secret }) else {
+    let Some(record) = context.registry.find(process_id, secret) else {
         tracing::debug!(process_id, "a cancel request for nobody");
         return;
     };

@@ -132,8 +132,6 @@ impl ClientFacing for LoginError {
 const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
 /// The longest password message in bytes (pitfall P9).
 const PASSWORD_MAX: usize = 64 * 1024;
-/// The only minor version of protocol 3 that we speak.
-const MINOR: u32 = 0;
 
 /// Logs a client in that has sent its startup packet.
 ///
@@ -154,8 +152,9 @@ pub(super) async fn log_in(
         return Err(LoginError::Replication);
     }
     let mut out = Vec::with_capacity(512);
-    if request.minor > MINOR || !request.protocol_options.is_empty() {
-        backend::put_negotiate(&mut out, MINOR, &request.protocol_options);
+    if request.must_negotiate() {
+        let version = request.version.agreed();
+        backend::put_negotiate(&mut out, version, &request.protocol_options);
     }
     authenticate(stream, &request, context, &mut out).await?;
     if is_console {
@@ -287,15 +286,15 @@ fn record_of(
     let server = placement.checkout.as_ref().and_then(Checkout::peek);
     let process_id =
         server.map_or_else(|| Registry::process_id(id), |server| server.record.key.process_id);
-    let mut secret = [0; 4];
-    getrandom::fill(&mut secret).map_err(|_error| LoginError::Random)?;
+    let mut random = [0; ClientKey::RANDOM_LEN];
+    getrandom::fill(&mut random).map_err(|_error| LoginError::Random)?;
     let name = match server {
         Some(server) => server.parameters.value("application_name"),
         None => placement.settings.value("application_name"),
     };
     let record = ClientRecord::new(Identity {
         id,
-        key: ClientKey { process_id, secret },
+        key: ClientKey::new(process_id, random, request.version.agreed()),
         domain: Arc::clone(&route.domain.config.name),
         user: request.user.as_str().into(),
         peer: stream.peer(),
@@ -321,8 +320,8 @@ fn put_greeting(out: &mut Vec<u8>, start: &SessionStart) {
         }
         put_parameters(out, &told);
     }
-    let key = start.registered.record.key;
-    backend::put_backend_key(out, key.process_id, &key.secret);
+    let key = &start.registered.record.key;
+    backend::put_backend_key(out, key.process_id, key.secret());
     backend::put_ready(out, TxStatus::Idle);
 }
 

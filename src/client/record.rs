@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
+use subtle::ConstantTimeEq as _;
 use tokio::time::Instant;
 
 use crate::server::record::{CancelUnderWay, Cancels, ServerRecord};
 use crate::telemetry::snapshot::{ClientState, Peer};
+use crate::wire::version::Version;
 
 /// A session as `SHOW CLIENTS`, cancel requests and the drain see it.
 #[derive(Debug)]
@@ -32,10 +34,29 @@ pub struct ClientRecord {
 }
 
 /// What a cancel request for this session must carry. The secret is ours alone.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientKey {
     pub process_id: i32,
-    pub secret: [u8; 4],
+    random: [u8; Self::RANDOM_LEN],
+    /// As much of it as the protocol version of the client has room for.
+    secret_len: usize,
+}
+
+impl ClientKey {
+    /// The longest secret in bytes.
+    pub const RANDOM_LEN: usize = 32;
+
+    pub fn new(process_id: i32, random: [u8; Self::RANDOM_LEN], version: Version) -> Self {
+        Self { process_id, random, secret_len: version.secret_len() }
+    }
+
+    pub fn secret(&self) -> &[u8] {
+        self.random.get(..self.secret_len).unwrap_or(&self.random)
+    }
+
+    /// Compares in a time that tells nothing of how much of it was guessed.
+    pub fn has_secret(&self, secret: &[u8]) -> bool {
+        self.secret().ct_eq(secret).into()
+    }
 }
 
 impl fmt::Debug for ClientKey {

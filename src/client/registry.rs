@@ -1,20 +1,24 @@
 //! All sessions of a process, by what a cancel request names.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::{ClientKey, ClientRecord, Ring};
+use super::record::{ClientRecord, Ring};
 
 /// The sessions that are logged in.
 #[derive(Debug, Default)]
 pub struct Registry {
-    sessions: Mutex<HashMap<ClientKey, Arc<ClientRecord>>>,
+    sessions: Mutex<Sessions>,
     /// Sockets accepted and not yet logged in, and all that are open.
     pub in_login: AtomicUsize,
     pub connected: AtomicUsize,
     next_id: AtomicU64,
 }
+
+/// Sessions by process id and number: in session mode the process id is the server's, and servers of
+/// several hosts may have the same.
+type Sessions = BTreeMap<(i32, u64), Arc<ClientRecord>>;
 
 /// How many sessions there may be.
 #[derive(Debug, Clone, Copy)]
@@ -70,7 +74,7 @@ impl Registry {
         {
             return Err(Full::User { max });
         }
-        sessions.insert(record.key, Arc::clone(&record));
+        sessions.insert(entry_of(&record), Arc::clone(&record));
         drop(sessions);
         Ok(Registered { record, registry: Arc::clone(self) })
     }
@@ -85,8 +89,10 @@ impl Registry {
     }
 
     /// The session that a cancel request is meant for.
-    pub fn find(&self, key: &ClientKey) -> Option<Arc<ClientRecord>> {
-        self.sessions().get(key).map(Arc::clone)
+    pub fn find(&self, process_id: i32, secret: &[u8]) -> Option<Arc<ClientRecord>> {
+        let sessions = self.sessions();
+        let mut of_process = sessions.range((process_id, 0)..=(process_id, u64::MAX));
+        of_process.find(|(_, record)| record.key.has_secret(secret)).map(|(_, r)| Arc::clone(r))
     }
 
     pub fn list(&self) -> Vec<Arc<ClientRecord>> {
@@ -100,13 +106,17 @@ impl Registry {
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<ClientKey, Arc<ClientRecord>>> {
+    fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.sessions().remove(&self.record.key);
+        self.registry.sessions().remove(&entry_of(&self.record));
     }
+}
+
+fn entry_of(record: &ClientRecord) -> (i32, u64) {
+    (record.key.process_id, record.id)
 }

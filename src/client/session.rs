@@ -16,6 +16,7 @@ use crate::net::stream::Stream;
 use crate::runtime::worker::WorkerShare;
 use crate::wire::error_response::{self, Severity};
 use crate::wire::sqlstate;
+use crate::wire::startup::StartupError;
 
 /// A client's socket with what it occupies.
 #[derive(Debug)]
@@ -99,6 +100,7 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
 
 fn on_greet_error(stream: &Stream, error: &GreetError) {
     let code = match error {
+        GreetError::Startup(StartupError::Version { .. }) => sqlstate::FEATURE_NOT_SUPPORTED,
         GreetError::Startup(_) | GreetError::DataBehindRequest | GreetError::TooManyRequests => {
             sqlstate::PROTOCOL_VIOLATION
         }

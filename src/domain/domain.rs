@@ -59,6 +59,7 @@ impl Domain {
         }
         let target = Target {
             host: self.host.addr.clone(),
+            dialect: Arc::clone(&self.host.dialect),
             database: Arc::clone(&key.database),
             user: Arc::clone(&key.user),
             secret: wanted.secret,

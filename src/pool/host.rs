@@ -1,6 +1,6 @@
 //! A host as those see it who open connections to it: how many at once, and how often.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::Semaphore;
@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::config::HostAddr;
 use crate::runtime::backoff::{Backoff, random};
+use crate::server::dialect::Dialect;
 
 /// One host of the configuration, shared by all pools that have servers there.
 #[derive(Debug)]
@@ -15,6 +16,7 @@ pub struct Host {
     pub addr: HostAddr,
     /// Connections being opened at once. Served in order of arrival.
     pub gate: Semaphore,
+    pub dialect: Arc<Dialect>,
     trouble: Mutex<Trouble>,
 }
 
@@ -37,7 +39,12 @@ pub struct LastTrouble {
 impl Host {
     /// `connects`: how many connections may be in the making at once.
     pub fn new(addr: HostAddr, connects: usize) -> Self {
-        Self { addr, gate: Semaphore::new(connects.max(1)), trouble: Mutex::default() }
+        Self {
+            addr,
+            gate: Semaphore::new(connects.max(1)),
+            dialect: Arc::default(),
+            trouble: Mutex::default(),
+        }
     }
 
     /// Asks to try a connection. While the host is in trouble, one attempt at a time is let through

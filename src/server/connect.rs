@@ -7,6 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
+use super::dialect::Dialect;
 use super::exchange::Exchange;
 use super::opening::Opening;
 use super::parameters::Parameters;
@@ -20,12 +21,15 @@ use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId};
 use crate::state::settings::Settings;
 use crate::wire::error_response::ErrorFields;
+use crate::wire::version::Version;
 use crate::wire::{backend, frame, frontend, sqlstate};
 
 /// Where to connect, and as whom.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub host: HostAddr,
+    /// Shared by all who connect to this host.
+    pub dialect: Arc<Dialect>,
     pub database: Arc<str>,
     pub user: Arc<str>,
     pub secret: ServerSecret,
@@ -91,6 +95,23 @@ impl ConnectError {
         }
     }
 
+    /// True if this may be how the host says that it does not speak the version that it was asked
+    /// for, given that it was the first that it said.
+    fn may_refuse_version(&self) -> bool {
+        match self {
+            Self::Refused { message, .. } => {
+                let code = message.sqlstate;
+                code == sqlstate::FEATURE_NOT_SUPPORTED || code == sqlstate::PROTOCOL_VIOLATION
+            }
+            Self::Closed => true,
+            Self::Io { source } => source.kind() == io::ErrorKind::ConnectionReset,
+            Self::Timeout { .. }
+            | Self::Auth(_)
+            | Self::Protocol { .. }
+            | Self::ConnectQuery { .. } => false,
+        }
+    }
+
     /// What a client is told: the server's own words if it gave any.
     pub fn client_message(&self, domain: &str) -> ClientMessage {
         match self {
@@ -130,14 +151,54 @@ pub async fn connect(
     home: Home,
 ) -> Result<Server, ConnectError> {
     let after = target.connect_timeout;
-    timeout(after, connect_and_log_in(target, opening, id, home))
+    timeout(after, connect_in_some_version(target, opening, id, home))
         .await
         .map_err(|_elapsed| ConnectError::Timeout { after })?
+}
+
+/// Asks for the newest version, and for 3.0 at once where that is refused.
+async fn connect_in_some_version(
+    target: &Target,
+    opening: Option<&Arc<Opening>>,
+    id: ServerId,
+    home: Home,
+) -> Result<Server, ConnectError> {
+    let mut attempt = Attempt::new(target.dialect.to_ask(Instant::now()));
+    match connect_and_log_in(target, opening, &mut attempt, id, home).await {
+        Err(error) if attempt.may_ask_for_less() && error.may_refuse_version() => {
+            tracing::debug!(host = %target.host, %error, "asking for protocol 3.0");
+        }
+        result => return result,
+    }
+    attempt = Attempt::new(Version::V3_0);
+    let result = connect_and_log_in(target, opening, &mut attempt, id, home).await;
+    if attempt.has_begun {
+        target.dialect.refuses_newer(Instant::now());
+    }
+    result
+}
+
+/// One try to log in.
+struct Attempt {
+    version: Version,
+    /// The server went into it, whatever came of that.
+    has_begun: bool,
+}
+
+impl Attempt {
+    const fn new(version: Version) -> Self {
+        Self { version, has_begun: false }
+    }
+
+    fn may_ask_for_less(&self) -> bool {
+        self.version > Version::V3_0 && !self.has_begun
+    }
 }
 
 async fn connect_and_log_in(
     target: &Target,
     opening: Option<&Arc<Opening>>,
+    attempt: &mut Attempt,
     id: ServerId,
     home: Home,
 ) -> Result<Server, ConnectError> {
@@ -147,18 +208,20 @@ async fn connect_and_log_in(
     match opening {
         None => {
             let options = target.options.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-            frontend::put_startup(&mut out, fixed.into_iter().chain(options));
+            frontend::put_startup(&mut out, attempt.version, fixed.into_iter().chain(options));
         }
         Some(opening) => {
             let own = opening.startup(&target.options);
             let own = own.iter().map(|(name, value)| (*name, value.as_str()));
-            frontend::put_startup(&mut out, fixed.into_iter().chain(own));
+            frontend::put_startup(&mut out, attempt.version, fixed.into_iter().chain(own));
         }
     }
     stream.write_all(&out).await?;
 
     let mut login = Login {
         auth: ServerLogin::new(&*target.user, target.secret.clone()),
+        version: attempt.version,
+        has_negotiated: false,
         is_authenticated: false,
         parameters: Parameters::default(),
         key: None,
@@ -167,6 +230,7 @@ async fn connect_and_log_in(
     let mut messages = Messages::default();
     loop {
         let (tag, body) = messages.next(&mut stream).await?;
+        attempt.has_begun |= matches!(tag, b'R' | b'v');
         match login.on_message(tag, &body)? {
             LoginStep::Read => {}
             LoginStep::Send(bytes) => stream.write_all(&bytes).await?,
@@ -187,6 +251,9 @@ async fn connect_and_log_in(
 
 struct Login {
     auth: ServerLogin,
+    /// What was asked for.
+    version: Version,
+    has_negotiated: bool,
     is_authenticated: bool,
     parameters: Parameters,
     key: Option<BackendKey>,
@@ -221,7 +288,7 @@ impl Login {
                 }
                 Ok(LoginStep::Read)
             }
-            b'v' => Ok(LoginStep::Read),
+            b'v' if !self.is_authenticated && !self.has_negotiated => self.on_negotiation(body),
             _ if !self.is_authenticated => broken("a message before authentication was over"),
             b'S' => {
                 if let Some((name, value)) = backend::parameter_status(body) {
@@ -239,6 +306,21 @@ impl Login {
             }
             b'Z' => Ok(LoginStep::Ready),
             _ => broken("a message that has no place in a login"),
+        }
+    }
+
+    /// The server speaks an older version than it was asked for. It knows no protocol options, of
+    /// which it was asked for none.
+    fn on_negotiation(&mut self, body: &[u8]) -> Result<LoginStep, ConnectError> {
+        self.has_negotiated = true;
+        match backend::negotiated(body) {
+            Some(answer) if answer.version <= self.version && answer.unknown == 0 => {
+                Ok(LoginStep::Read)
+            }
+            Some(_) => {
+                Err(ConnectError::Protocol { problem: "it negotiated what it was not asked for" })
+            }
+            None => Err(ConnectError::Protocol { problem: "a malformed NegotiateProtocolVersion" }),
         }
     }
 

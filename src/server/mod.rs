@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod connect;
+pub mod dialect;
 pub mod exchange;
 pub mod opening;
 pub mod parameters;

@@ -1,6 +1,7 @@
 //! Messages from a server, read where they lie, and those that we send to a client as its server.
 
 use super::frame::{put, put_text, take_text};
+use super::version::Version;
 
 /// The transaction status that `ReadyForQuery` carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,28 @@ pub fn backend_key(body: &[u8]) -> Option<(i32, &[u8])> {
     (4..=256).contains(&secret.len()).then_some((i32::from_be_bytes(*id), secret))
 }
 
+/// A `NegotiateProtocolVersion`: what the server speaks instead of what it was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Negotiated {
+    pub version: Version,
+    /// How many of the protocol options it does not know.
+    pub unknown: usize,
+}
+
+/// Reads the body of a `NegotiateProtocolVersion`; `None` if it breaks the protocol.
+pub fn negotiated(body: &[u8]) -> Option<Negotiated> {
+    let (word, left) = body.split_first_chunk::<4>()?;
+    let (count, mut left) = left.split_first_chunk::<4>()?;
+    let version = Version::from_answer(u32::from_be_bytes(*word))?;
+    let count = u32::from_be_bytes(*count);
+    let mut unknown = 0;
+    while !left.is_empty() {
+        take_text(&mut left)?;
+        unknown += 1;
+    }
+    (usize::try_from(count) == Ok(unknown)).then_some(Negotiated { version, unknown })
+}
+
 /// The tag of a `CommandComplete`, without its terminator.
 pub fn command_tag(body: &[u8]) -> &[u8] {
     body.strip_suffix(b"\0").unwrap_or(body)
@@ -75,11 +98,11 @@ pub fn put_ready(out: &mut Vec<u8>, status: TxStatus) {
     put(out, b'Z', |out| out.push(status.byte()));
 }
 
-/// Appends a `NegotiateProtocolVersion`: the newest minor version that we speak, and the options
+/// Appends a `NegotiateProtocolVersion`: the version that we speak with this client, and the options
 /// that we do not know.
-pub fn put_negotiate(out: &mut Vec<u8>, minor: u32, unknown: &[String]) {
+pub fn put_negotiate(out: &mut Vec<u8>, version: Version, unknown: &[String]) {
     put(out, b'v', |out| {
-        out.extend_from_slice(&minor.to_be_bytes());
+        out.extend_from_slice(&version.code().to_be_bytes());
         let count = u32::try_from(unknown.len()).unwrap_or(u32::MAX);
         out.extend_from_slice(&count.to_be_bytes());
         for name in unknown {
@@ -107,11 +130,38 @@ mod tests {
         assert_eq!(backend_key(b"\0\0\0\x2aab"), None);
     }
 
+    #[test]
+    fn a_negotiation_that_counts_wrongly_is_refused() {
+        let read = |body: &[u8]| negotiated(body).map(|n| (n.version, n.unknown));
+        assert_eq!(read(b"\0\x03\0\0\0\0\0\0"), Some((Version::V3_0, 0)));
+        assert_eq!(read(b"\0\x03\0\x02\0\0\0\x02_pq_.a\0_pq_.b\0"), Some((Version::V3_2, 2)));
+        assert_eq!(read(b"\0\x03\0\0\0\0\0\x01"), None);
+        assert_eq!(read(b"\0\x03\0\0\0\0\0\0_pq_.a\0"), None);
+        assert_eq!(read(b"\0\x03\0\0\0\0\0\x01_pq_.a"), None);
+        assert_eq!(read(b"\0\x02\0\0\0\0\0\0"), None);
+        assert_eq!(read(b"\0\x03\0\0\0\0\0"), None);
+    }
+
     proptest! {
+        #[test]
+        fn a_negotiation_is_read_as_it_is_written(
+            code in 0_u32..4,
+            names in prop::collection::vec("_pq_\\.[a-z]{0,9}", 0..5),
+        ) {
+            let version = Version::from_answer(code).unwrap();
+            let mut out = Vec::new();
+            put_negotiate(&mut out, version, &names);
+            prop_assert_eq!(
+                negotiated(&out[5..]),
+                Some(Negotiated { version, unknown: names.len() })
+            );
+        }
+
         #[test]
         fn no_body_panics(body in prop::collection::vec(any::<u8>(), 0..100)) {
             let _status = parameter_status(&body);
             let _key = backend_key(&body);
+            let _negotiated = negotiated(&body);
             let _tag = command_tag(&body);
         }
     }

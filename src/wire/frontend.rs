@@ -1,6 +1,7 @@
 //! Messages from a client, read where they lie, and those that we send to a server as its client.
 
 use super::frame::{self, put, put_text, take_text};
+use super::version::Version;
 
 /// Statement or portal: the kind byte of Describe and Close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,14 +129,15 @@ pub fn put_terminate(out: &mut Vec<u8>) {
     put(out, b'X', |_| {});
 }
 
-/// Appends a startup packet of protocol 3.0 with `parameters`.
+/// Appends a startup packet with `parameters`.
 pub fn put_startup<'a>(
     out: &mut Vec<u8>,
+    version: Version,
     parameters: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) {
     let at = out.len();
     out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&super::startup::VERSION_3_0.to_be_bytes());
+    out.extend_from_slice(&version.code().to_be_bytes());
     for (name, value) in parameters {
         put_text(out, name.as_bytes());
         put_text(out, value.as_bytes());

@@ -9,3 +9,4 @@ pub mod frame;
 pub mod frontend;
 pub mod sqlstate;
 pub mod startup;
+pub mod version;

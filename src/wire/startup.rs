@@ -3,9 +3,8 @@
 use thiserror::Error;
 
 use super::frame::take_text;
+use super::version::Version;
 
-/// Protocol version 3.0 as it stands in a startup packet.
-pub const VERSION_3_0: u32 = 3 << 16;
 /// The request codes that stand where a version would.
 pub const CANCEL: u32 = 80_877_102;
 pub const SSL: u32 = 80_877_103;
@@ -30,8 +29,8 @@ pub enum Startup {
 /// A wish to log in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LoginRequest {
-    /// The minor protocol version that was asked for.
-    pub minor: u32,
+    /// The protocol version that was asked for.
+    pub version: Version,
     pub user: String,
     /// The user's name if the client named none.
     pub database: String,
@@ -60,7 +59,10 @@ pub enum Replication {
 pub enum StartupError {
     #[error("invalid length of startup packet: {len}")]
     Length { len: u32 },
-    #[error("unsupported frontend protocol {major}.{minor}: server supports 3.0 to 3.0")]
+    #[error(
+        "unsupported frontend protocol {major}.{minor}: server supports 3.0 to {newest}",
+        newest = Version::NEWEST
+    )]
     Version { major: u32, minor: u32 },
     #[error("invalid startup packet layout: {problem}")]
     Layout { problem: &'static str },
@@ -78,6 +80,11 @@ pub enum StartupError {
 const OWN: &str = "pgweir.";
 
 impl LoginRequest {
+    /// True if the client has to be told that it does not get all that it asked for.
+    pub fn must_negotiate(&self) -> bool {
+        self.version.agreed() != self.version || !self.protocol_options.is_empty()
+    }
+
     /// Settings in the order in which PostgreSQL applies them: those inside `options`, and then the
     /// parameters.
     pub fn settings(&self) -> Result<Vec<(String, String)>, StartupError> {
@@ -145,14 +152,16 @@ pub fn parse(packet: &[u8]) -> Result<Startup, StartupError> {
             }
             Ok(Startup::Cancel { process_id: i32::from_be_bytes(*id), secret: secret.to_vec() })
         }
-        version if version >> 16 == 3 => login(version & 0xffff, body).map(Startup::Login),
-        version => Err(StartupError::Version { major: version >> 16, minor: version & 0xffff }),
+        code => match Version::from_code(code) {
+            Some(version) => login(version, body).map(Startup::Login),
+            None => Err(StartupError::Version { major: code >> 16, minor: code & 0xffff }),
+        },
     }
 }
 
-fn login(minor: u32, mut body: &[u8]) -> Result<LoginRequest, StartupError> {
+fn login(version: Version, mut body: &[u8]) -> Result<LoginRequest, StartupError> {
     let layout = |problem| StartupError::Layout { problem };
-    let mut request = LoginRequest { minor, ..LoginRequest::default() };
+    let mut request = LoginRequest { version, ..LoginRequest::default() };
     loop {
         let name =
             take_text(&mut body).ok_or_else(|| layout("expected terminator as last byte"))?;
@@ -288,7 +297,7 @@ mod tests {
 
     fn packet(parameters: &[(&str, &str)]) -> Vec<u8> {
         let mut out = Vec::new();
-        put_startup(&mut out, parameters.iter().copied());
+        put_startup(&mut out, Version::V3_0, parameters.iter().copied());
         out
     }
 
@@ -388,6 +397,40 @@ mod tests {
         assert_eq!(length(b"\0\0\0\x07"), Err(StartupError::Length { len: 7 }));
         assert_eq!(length(b"\x80\0\0\0"), Err(StartupError::Length { len: 1 << 31 }));
         assert_eq!(length(b"\0\0\0\x08"), Ok(Some(8)));
+    }
+
+    /// P16: PostgreSQL's own rule, of which 3.1 is a part.
+    #[test]
+    fn only_what_is_not_given_as_asked_for_is_negotiated() {
+        let request = |minor: u8, more: &[(&str, &str)]| {
+            let mut packet = packet(&[&[("user", "ann")], more].concat());
+            packet[7] = minor;
+            match parse(&packet) {
+                Ok(Startup::Login(request)) => request,
+                other => panic!("{other:?}"),
+            }
+        };
+        for (minor, negotiates) in [(0, false), (1, false), (2, false), (3, true), (255, true)] {
+            assert_eq!(request(minor, &[]).must_negotiate(), negotiates, "3.{minor}");
+            let asks = request(minor, &[("_pq_.b", "1"), ("_pq_.a", "2")]);
+            assert!(asks.must_negotiate());
+            assert_eq!(asks.protocol_options, ["_pq_.b", "_pq_.a"]);
+        }
+    }
+
+    #[test]
+    fn cancel_keys_of_4_to_256_bytes_are_read() {
+        for len in [4, 32, 256] {
+            let mut packet = Vec::new();
+            crate::wire::frontend::put_cancel(&mut packet, 42, &vec![7; len]);
+            let secret = vec![7; len];
+            assert_eq!(parse(&packet), Ok(Startup::Cancel { process_id: 42, secret }));
+        }
+        for len in [0, 3, 257] {
+            let mut packet = Vec::new();
+            crate::wire::frontend::put_cancel(&mut packet, 42, &vec![7; len]);
+            assert!(matches!(parse(&packet), Err(StartupError::Layout { .. })), "{len}");
+        }
     }
 
     #[test]

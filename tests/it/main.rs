@@ -27,3 +27,4 @@ mod prepared;
 mod startup;
 mod state;
 mod timeouts;
+mod versions;

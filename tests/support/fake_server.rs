@@ -21,6 +21,8 @@ pub struct FakeServer {
 pub struct Peer {
     stream: TcpStream,
     inbox: Vec<u8>,
+    /// The client's startup packet without its length.
+    pub startup: Vec<u8>,
     /// The number of the connection, from 0.
     pub number: usize,
 }
@@ -38,9 +40,15 @@ impl FakeServer {
                 let number = counted.fetch_add(1, Relaxed);
                 let script = Arc::clone(&script);
                 std::thread::spawn(move || {
-                    let mut peer = Peer { stream: stream.unwrap(), inbox: Vec::new(), number };
+                    let mut peer = Peer {
+                        stream: stream.unwrap(),
+                        inbox: Vec::new(),
+                        startup: Vec::new(),
+                        number,
+                    };
                     peer.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-                    if peer.take_startup().is_some() {
+                    if let Some(startup) = peer.take_startup() {
+                        peer.startup = startup;
                         script(&mut peer);
                     }
                 });
@@ -61,8 +69,20 @@ impl FakeServer {
 }
 
 impl Peer {
+    /// The protocol version that the client asks for, as minor version of 3; `None`: it asks for
+    /// something else.
+    pub fn minor(&self) -> Option<u16> {
+        let [0, 3, high, low, ..] = self.startup[..] else { return None };
+        Some(u16::from_be_bytes([high, low]))
+    }
+
     /// Lets the client in as PostgreSQL does under `trust`.
     pub fn welcome(&mut self) {
+        self.welcome_with_key(&[1, 2, 3, 4]);
+    }
+
+    /// The same, with this secret in the cancel key.
+    pub fn welcome_with_key(&mut self, secret: &[u8]) {
         self.send(b'R', &[0; 4]);
         for (name, value) in [
             ("server_version", "15.0"),
@@ -74,7 +94,7 @@ impl Peer {
             self.send(b'S', format!("{name}\0{value}\0").as_bytes());
         }
         let id = u8::try_from(self.number).unwrap_or(u8::MAX);
-        self.send(b'K', &[0, 0, 0, id, 1, 2, 3, 4]);
+        self.send(b'K', &[&[0, 0, 0, id], secret].concat());
         self.ready(b'I');
     }
 

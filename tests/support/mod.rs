@@ -6,6 +6,7 @@ pub mod password;
 pub mod postgres;
 pub mod proxy;
 pub mod raw_client;
+pub mod relay;
 pub mod reply;
 pub mod socket;
 pub mod wait;

@@ -47,6 +47,15 @@ impl Client {
         client.finish_login().map(|_reply| client)
     }
 
+    /// Logs in without a password in protocol 3.`minor`.
+    #[track_caller]
+    pub fn log_in_as(address: &Address, minor: u16, parameters: &[(&str, &str)]) -> (Self, Reply) {
+        let mut client = Self::connect(address);
+        client.send(&messages::startup_version((3, minor), parameters));
+        let reply = client.finish_login().unwrap_or_else(|error| panic!("{error:?}"));
+        (client, reply)
+    }
+
     /// Reads up to the end of the login, and keeps what it tells.
     #[track_caller]
     pub fn finish_login(&mut self) -> Result<Reply, Fields> {
