@@ -21,4 +21,5 @@ pub mod server;
 pub mod sql;
 pub mod state;
 pub mod telemetry;
+pub mod tls;
 pub mod wire;

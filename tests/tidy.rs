@@ -21,10 +21,11 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sql", &[]),
     ("state", &[]),
-    ("config", &[]),
+    ("tls", &[]),
+    ("config", &["tls"]),
     ("wire", &["error"]),
     ("auth", &["config", "error"]),
-    ("net", &["config", "telemetry::snapshot"]),
+    ("net", &["config", "telemetry::snapshot", "tls"]),
     ("runtime", &["pool::core"]),
     (
         "server",
@@ -37,6 +38,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "sql",
             "state",
             "telemetry::snapshot",
+            "tls",
             "wire",
         ],
     ),
@@ -53,7 +55,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("domain", &["auth", "config", "error", "pool", "server::connect"]),
+    ("domain", &["auth", "config", "error", "pool", "server::connect", "tls"]),
     (
         "client",
         &[
@@ -69,6 +71,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
             "sql",
             "state",
             "telemetry",
+            "tls",
             "wire",
         ],
     ),

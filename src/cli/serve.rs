@@ -23,6 +23,9 @@ pub fn run(path: &Path) -> ExitCode {
         eprintln!("pgweir: cannot log: {error}");
         return ExitCode::from(FAILED);
     }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match serve(config) {
         Ok(code) => code,
         Err(error) => {

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::record::{ClientRecord, Ring};
 use crate::pool::Pool;
 use crate::server::cancel::request;
+use crate::server::connect::ConnectError;
 use crate::server::record::ServerRecord;
 use crate::telemetry::snapshot::ClientState;
 
@@ -55,7 +56,7 @@ async fn send_for(pool: &Pool, record: &ClientRecord) {
 pub(super) async fn send(pool: &Pool, server: &Arc<ServerRecord>) {
     let run = async {
         // Not more of them at once than of logins: a host that is slow is not hammered.
-        let _gate = pool.host.gate.acquire().await.map_err(std::io::Error::other)?;
+        let _gate = pool.host.gate.acquire().await.map_err(|_closed| ConnectError::Closed)?;
         request(server).await
     };
     match timeout(TIMEOUT, run).await {

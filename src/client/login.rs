@@ -299,6 +299,7 @@ fn record_of(
         user: request.user.as_str().into(),
         peer: stream.peer(),
         local: stream.local(),
+        tls: stream.encryption(),
         application_name: name.unwrap_or_default().into(),
     });
     Ok(record)

@@ -22,6 +22,8 @@ pub struct ClientRecord {
     pub user: Arc<str>,
     pub peer: Peer,
     pub local: Peer,
+    /// The version and cipher of its TLS, if it has any.
+    pub tls: Option<Arc<str>>,
     pub connected: SystemTime,
     began: Instant,
     state: AtomicU8,
@@ -74,6 +76,7 @@ pub struct Identity {
     pub user: Arc<str>,
     pub peer: Peer,
     pub local: Peer,
+    pub tls: Option<Arc<str>>,
     pub application_name: Arc<str>,
 }
 
@@ -86,6 +89,7 @@ impl ClientRecord {
             user: identity.user,
             peer: identity.peer,
             local: identity.local,
+            tls: identity.tls,
             connected: SystemTime::now(),
             began: Instant::now(),
             state: AtomicU8::new(1),

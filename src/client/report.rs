@@ -99,6 +99,7 @@ fn client_snapshot(record: &ClientRecord) -> ClientSnapshot {
         wait: record.wait(),
         link: link.as_ref().map(|server| server.id.0),
         remote_pid: link.as_ref().map(|server| server.key.process_id),
+        tls: record.tls.clone(),
         application_name: record.application_name(),
         prepared_statements: record.prepared_statements.load(Relaxed),
     }
@@ -117,6 +118,7 @@ fn server_snapshots(pool: &Pool) -> Vec<ServerSnapshot> {
         requested: record.requested(),
         link: record.link(),
         remote_pid: record.key.process_id,
+        tls: record.encryption.as_ref().map(|(description, _)| Arc::clone(description)),
         application_name: record.application_name(),
         prepared_statements: record.prepared_statements.load(Relaxed),
     };

@@ -13,6 +13,7 @@ use super::registry::Registry;
 use super::{cancel, console};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::Stream;
+use crate::net::tls::is_noise;
 use crate::runtime::worker::WorkerShare;
 use crate::wire::error_response::{self, Severity};
 use crate::wire::sqlstate;
@@ -38,7 +39,7 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     let logged_in = match begun {
         Ok(logged_in) => logged_in,
         Err(_elapsed) => {
-            refuse(&stream, &login_timeout());
+            refuse(&mut stream, &login_timeout());
             None
         }
     };
@@ -62,7 +63,7 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
     let soft = context.commons.drain.soft();
     // Who has not logged in when a drain begins does not hold it up.
     let greeted = tokio::select! {
-        greeted = greet(stream) => greeted.map_err(Some),
+        greeted = greet(stream, context.config.listen.tls.as_ref()) => greeted.map_err(Some),
         () = soft.cancelled() => Err(None),
     };
     let wish = match greeted {
@@ -98,22 +99,37 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
     }
 }
 
-fn on_greet_error(stream: &Stream, error: &GreetError) {
+fn on_greet_error(stream: &mut Stream, error: &GreetError) {
     let code = match error {
         GreetError::Startup(StartupError::Version { .. }) => sqlstate::FEATURE_NOT_SUPPORTED,
-        GreetError::Startup(_) | GreetError::DataBehindRequest | GreetError::TooManyRequests => {
-            sqlstate::PROTOCOL_VIOLATION
+        GreetError::Startup(_)
+        | GreetError::DataBehindRequest
+        | GreetError::TooManyRequests
+        | GreetError::RequestInsideTls => sqlstate::PROTOCOL_VIOLATION,
+        GreetError::NoTls { .. } => sqlstate::INVALID_AUTHORIZATION,
+        // Who began with TLS cannot read what we would say.
+        GreetError::TlsNotOffered | GreetError::NoProtocol => {
+            tracing::info!(peer = %stream.peer(), %error, "client refused");
+            return;
         }
-        GreetError::Truncated | GreetError::Io(_) => {
+        GreetError::Tls { source } if !is_noise(source) => {
+            tracing::info!(peer = %stream.peer(), %error, "client refused");
+            return;
+        }
+        GreetError::Tls { .. } | GreetError::Truncated | GreetError::Io(_) => {
             tracing::debug!(peer = %stream.peer(), %error, "client left before it logged in");
             return;
         }
     };
     tracing::info!(peer = %stream.peer(), %error, "client refused");
-    refuse(stream, &ClientMessage::new(code, error.to_string()));
+    let mut message = ClientMessage::new(code, error.to_string());
+    if let GreetError::NoTls { .. } = error {
+        message = message.hint("Connect with sslmode=require, or a stricter one.");
+    }
+    refuse(stream, &message);
 }
 
-fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
+fn on_login_error(stream: &mut Stream, context: &Context, error: &LoginError) {
     context.process.login_failures.increment();
     match error.fault() {
         Fault::Client => tracing::info!(peer = %stream.peer(), %error, "login refused"),
@@ -130,7 +146,7 @@ fn on_login_error(stream: &Stream, context: &Context, error: &LoginError) {
     }
 }
 
-fn refuse(stream: &Stream, message: &ClientMessage) {
+fn refuse(stream: &mut Stream, message: &ClientMessage) {
     let mut out = Vec::new();
     error_response::put(&mut out, Severity::Fatal, message);
     stream.try_write_last(&out);

@@ -3,6 +3,7 @@
 mod domain;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod user;
 
 use std::time::Duration;
@@ -18,8 +19,8 @@ use super::{
 /// Builds the configuration. It holds stand-ins where problems were found, so it may be used only if
 /// none were.
 pub(super) fn check(root: &Table, source: Source<'_>, problems: &mut Problems) -> Config {
-    let mut check = Check { source, problems };
-    Config {
+    let mut check = Check { source, problems, warnings: Vec::new() };
+    let mut config = Config {
         listen: check.listen(root.table("listen")),
         http: check.http(root.table("http")),
         log: log(root.table("log")),
@@ -30,12 +31,17 @@ pub(super) fn check(root: &Table, source: Source<'_>, problems: &mut Problems) -
         hosts: check.hosts(root),
         users: check.users(root),
         rows: Vec::new(),
-    }
+        warnings: Vec::new(),
+    };
+    config.warnings = check.warnings;
+    config
 }
 
 struct Check<'a> {
     source: Source<'a>,
     problems: &'a mut Problems,
+    /// What is no problem, but may become one.
+    warnings: Vec<String>,
 }
 
 impl Check<'_> {
@@ -54,6 +60,7 @@ impl Check<'_> {
             max_message: usize::try_from(view.size("max_message")).unwrap_or(usize::MAX),
             max_statements_per_client: view.count("max_statements_per_client"),
             flush_timeout: view.duration("flush_timeout"),
+            tls: self.offer(table.table("tls")),
         }
     }
 

@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Where `${NAME}` and `${file:...}` come from. Passed in, so that tests need no process environment.
 pub trait Environment {
@@ -15,6 +17,16 @@ pub trait Environment {
     /// The text of a file; an error if it is not there, not readable, not UTF-8 or longer than
     /// [`FILE_BYTES_MAX`].
     fn read(&self, path: &Path) -> io::Result<String>;
+
+    /// True if everybody on the machine may read a file.
+    fn is_readable_by_all(&self, _path: &Path) -> bool {
+        false
+    }
+
+    /// What time it is: certificates end.
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
 }
 
 /// The process's own environment and the file system.
@@ -33,6 +45,10 @@ impl Environment for ProcessEnvironment {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "longer than 16 MiB"));
         }
         Ok(text)
+    }
+
+    fn is_readable_by_all(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o004 != 0)
     }
 }
 

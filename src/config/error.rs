@@ -23,7 +23,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// One problem. Its text holds no secret, and no interpolated text but the path of `users_file`.
+/// One problem. Its text holds no secret, and no interpolated text but the paths of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblem {
     pub file: PathBuf,
@@ -95,6 +95,11 @@ impl Problems {
             problem: flaw.problem,
             suggestion: flaw.suggestion,
         });
+    }
+
+    /// How many were found so far.
+    pub(super) fn len(&self) -> usize {
+        self.found.len()
     }
 
     /// `value` if nothing was found.

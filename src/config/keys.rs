@@ -2,7 +2,11 @@
 //!
 //! Reading, did-you-mean, `SHOW CONFIG`, `docs/CONFIG.md` and `config/pgweir.toml` all follow it.
 
+mod tls;
+
 use std::time::Duration;
+
+use tls::{DOMAIN_TLS, HOST_TLS, LISTEN_TLS};
 
 /// One key of a table.
 #[derive(Debug, Clone, Copy)]
@@ -165,7 +169,7 @@ const LISTEN: &[Key] = &[
     ),
     table("tcp", TCP, "Options of the clients' sockets."),
     later("proxy_protocol", "the PROXY protocol"),
-    table("tls", TLS, "TLS towards clients."),
+    table("tls", LISTEN_TLS, "TLS towards clients; see `docs/TLS.md`."),
     value(
         "max_message",
         Type::Size { min: 1 << 10, max: (1 << 31) - 1 },
@@ -195,25 +199,6 @@ const TCP: &[Key] = &[
         r#""0s""#,
         "Longest time that sent bytes may stay unacknowledged. `\"0s\"`: the kernel's own.",
     ),
-];
-
-const TLS: &[Key] = &[
-    value(
-        "mode",
-        Type::Choice(&[
-            built("disable"),
-            unbuilt("allow", "TLS"),
-            unbuilt("prefer", "TLS"),
-            unbuilt("require", "TLS"),
-            unbuilt("verify-ca", "TLS"),
-            unbuilt("verify-full", "TLS"),
-        ]),
-        r#""disable""#,
-        "Only `\"disable\"` until TLS is built.",
-    ),
-    later("cert", "TLS"),
-    later("key", "TLS"),
-    later("ca", "TLS"),
 ];
 
 const HTTP: &[Key] = &[
@@ -453,7 +438,11 @@ const DOMAIN: &[Key] = &[
     later("read_only", "the mode read_only"),
     later("batch", "the mode batch"),
     later("transactional", "the mode transactional"),
-    table("tls", TLS, "TLS towards the servers."),
+    table(
+        "tls",
+        DOMAIN_TLS,
+        "TLS towards the servers; see `docs/TLS.md`. Unix sockets do without.",
+    ),
     later("strict", "strict mode (strict)"),
 ];
 
@@ -468,7 +457,7 @@ const HOST: &[Key] = &[
         "Cap over all domains, probes and cancel requests included. 0: none.",
     ),
     later("weight", "balancing over several hosts (weight)"),
-    table("tls", TLS, "TLS towards this host."),
+    table("tls", HOST_TLS, "Laid over the `tls` of each domain that has this host, key by key."),
 ];
 
 const USER: &[Key] = &[

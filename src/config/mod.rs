@@ -21,10 +21,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::tls::{Ladder, Offer};
 pub use environment::{Environment, FILE_BYTES_MAX, MapEnvironment, ProcessEnvironment};
 pub use error::{ConfigErrors, ConfigProblem};
 pub use load::{load, parse};
 pub use reference::{default_toml, reference_markdown};
+
 pub use units::{DURATION_MAX, format_duration, format_size, parse_duration, parse_size};
 
 /// Everything that one configuration file says.
@@ -44,6 +46,8 @@ pub struct Config {
     pub users: BTreeMap<String, UserRules>,
     /// The file as written after interpolation, a row a key, for `SHOW CONFIG`. No secrets.
     pub rows: Vec<ConfigRow>,
+    /// What works and deserves a second look: a certificate that has ended, a key that all may read.
+    pub warnings: Vec<String>,
 }
 
 /// One row of `SHOW CONFIG`: `key` is the dotted path, e.g. `pool.size`.
@@ -71,6 +75,8 @@ pub struct Listen {
     pub max_message: usize,
     pub max_statements_per_client: usize,
     pub flush_timeout: Duration,
+    /// `None`: no TLS.
+    pub tls: Option<Offer>,
 }
 
 /// Where to listen.
@@ -172,6 +178,8 @@ pub struct Domain {
     pub server_options: BTreeMap<String, String>,
     /// Run on each new server before it is lent.
     pub connect_query: Option<String>,
+    /// TLS towards each of `hosts`: the domain's with the host's own laid over it.
+    pub tls: BTreeMap<HostAddr, Ladder>,
 }
 
 /// Where a server lives.

@@ -225,7 +225,7 @@ are refused, and so is every key whose feature is not built yet.
   - What is put in is not interpolated again.
   - A number or a flag may be interpolated too, in quotes: `size = \"${POOL_SIZE:10}\"`.
 - **Secrets** never appear in a log, an error, `SHOW CONFIG` or `/status`. An error quotes no
-  interpolated text but the path of `users_file`.
+  interpolated text but the paths of files.
 
 Precedence: `[users.NAME]` over the domain's `pool` over `[pool]` over the default.
 ";

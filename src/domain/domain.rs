@@ -11,6 +11,7 @@ use crate::pool::host::Host;
 use crate::pool::ledger::CapId;
 use crate::pool::pool::Commons;
 use crate::server::connect::Target;
+use crate::tls::Ladder;
 
 /// A named logical database at work.
 #[derive(Debug)]
@@ -60,6 +61,7 @@ impl Domain {
         let target = Target {
             host: self.host.addr.clone(),
             dialect: Arc::clone(&self.host.dialect),
+            tls: self.config.tls.get(&self.host.addr).cloned().unwrap_or_else(Ladder::disabled),
             database: Arc::clone(&key.database),
             user: Arc::clone(&key.user),
             secret: wanted.secret,

@@ -35,6 +35,16 @@ impl Scratch {
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch::new());
+    /// What was read of an encrypted connection: lent while `SCRATCH` is, and made by the first one.
+    static CIPHERTEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends this thread's buffer for ciphertext to `work`, which cannot wait.
+pub(super) fn with_ciphertext<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    CIPHERTEXT.with_borrow_mut(|ciphertext| {
+        ciphertext.resize(READ_LEN, 0);
+        work(ciphertext)
+    })
 }
 
 /// Lends this thread's scratch buffers to `work`, which cannot wait.

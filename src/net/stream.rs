@@ -1,16 +1,20 @@
-//! TCP and Unix sockets behind one type.
+//! TCP and Unix sockets, plain or encrypted, behind one type.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::tls::{Hello, Tls};
 use crate::config::{HostAddr, Listen};
 use crate::telemetry::snapshot::Peer;
 
@@ -19,6 +23,10 @@ use crate::telemetry::snapshot::Peer;
 pub enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    /// Boxed: who does without TLS pays nothing for it.
+    Tls(Box<Tls>),
+    /// While one is made of another. Nobody sees it.
+    Gone,
 }
 
 impl Stream {
@@ -49,8 +57,17 @@ impl Stream {
         }
     }
 
+    /// The TCP socket, if it is one.
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Tls(tls) => Some(&tls.socket),
+            Self::Unix(_) | Self::Gone => None,
+        }
+    }
+
     fn set_keepalive(&self, idle: Duration, user_timeout: Option<Duration>) -> io::Result<()> {
-        let Self::Tcp(stream) = self else { return Ok(()) };
+        let Some(stream) = self.tcp() else { return Ok(()) };
         let socket = SockRef::from(stream);
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
         if user_timeout.is_some() {
@@ -60,29 +77,96 @@ impl Stream {
     }
 
     fn set_no_delay(&self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.set_nodelay(true),
-            Self::Unix(_) => Ok(()),
+        self.tcp().map_or(Ok(()), |stream| stream.set_nodelay(true))
+    }
+
+    /// Answers a client's handshake, of which it has sent `begun` already.
+    ///
+    /// Cancel-safe in that nothing but the connection is lost.
+    pub async fn accept_tls(&mut self, config: Arc<ServerConfig>, begun: &[u8]) -> io::Result<()> {
+        self.become_tls(Hello::of_server(config)?, begun)?;
+        self.shake_hands().await
+    }
+
+    /// Begins a handshake with a server that calls itself `name`.
+    ///
+    /// Cancel-safe in that nothing but the connection is lost.
+    pub async fn connect_tls(
+        &mut self,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+    ) -> io::Result<()> {
+        self.become_tls(Hello::of_client(config, name)?, &[])?;
+        self.shake_hands().await
+    }
+
+    fn become_tls(&mut self, hello: Hello, begun: &[u8]) -> io::Result<()> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Tcp(socket) => {
+                let mut tls = Box::new(hello.over(socket));
+                let taken = tls.begin_with(begun);
+                *self = Self::Tls(tls);
+                taken
+            }
+            other @ (Self::Unix(_) | Self::Tls(_) | Self::Gone) => {
+                *self = other;
+                Err(io::ErrorKind::Unsupported.into())
+            }
         }
+    }
+
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        poll_fn(|cx| match self {
+            Self::Tls(tls) => tls.poll_handshake(cx),
+            Self::Tcp(_) | Self::Unix(_) | Self::Gone => Poll::Ready(Err(gone())),
+        })
+        .await
+    }
+
+    /// True if it goes over a network, encrypted or not.
+    pub fn is_tcp(&self) -> bool {
+        self.tcp().is_some()
+    }
+
+    pub const fn is_encrypted(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
+    /// What `SHOW CLIENTS` says of its encryption; `None` without any.
+    pub fn encryption(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Tls(tls) => Some(tls.description().into()),
+            Self::Tcp(_) | Self::Unix(_) | Self::Gone => None,
+        }
+    }
+
+    /// True if both sides of its handshake named PostgreSQL's protocol (ALPN).
+    pub fn is_for_postgresql(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.is_for_postgresql())
     }
 
     /// Reads what is there into `buf`; 0 is the end of the stream.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buf = ReadBuf::new(buf);
+        let mut read = ReadBuf::new(buf);
         ready!(match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut read),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut read),
+            Self::Tls(tls) => return tls.poll_read(cx, buf),
+            Self::Gone => return Poll::Ready(Err(gone())),
         })?;
-        Poll::Ready(Ok(buf.filled().len()))
+        Poll::Ready(Ok(read.filled().len()))
     }
 
-    /// Writes what the socket takes of `bytes`.
+    /// Writes what the socket takes of `bytes`. After `Pending` the next write has to begin with the
+    /// same bytes: what was not taken goes first, wherever it was kept.
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(tls) => tls.poll_write(cx, bytes),
+            Self::Gone => Poll::Ready(Err(gone())),
         }
     }
 
@@ -103,11 +187,14 @@ impl Stream {
         Ok(())
     }
 
-    /// Sends what a peer should still see, without waiting: it is on its way out.
-    pub fn try_write_last(&self, bytes: &[u8]) {
+    /// Sends what a peer should still see, without waiting: it is on its way out. The bytes begin
+    /// with those that the socket has not taken, if there are any.
+    pub fn try_write_last(&mut self, bytes: &[u8]) {
         let sent = match self {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tls(tls) => return tls.try_write_last(bytes),
+            Self::Gone => return,
         };
         // Nothing hangs on it: the socket is closed next.
         drop(sent);
@@ -115,18 +202,12 @@ impl Stream {
 
     /// The other end's address.
     pub fn peer(&self) -> Peer {
-        match self {
-            Self::Tcp(stream) => stream.peer_addr().map_or(Peer::Unix, peer),
-            Self::Unix(_) => Peer::Unix,
-        }
+        self.tcp().and_then(|stream| stream.peer_addr().ok()).map_or(Peer::Unix, peer)
     }
 
     /// Our end's address.
     pub fn local(&self) -> Peer {
-        match self {
-            Self::Tcp(stream) => stream.local_addr().map_or(Peer::Unix, peer),
-            Self::Unix(_) => Peer::Unix,
-        }
+        self.tcp().and_then(|stream| stream.local_addr().ok()).map_or(Peer::Unix, peer)
     }
 }
 
@@ -170,10 +251,26 @@ pub fn send(
     Ok(())
 }
 
+fn gone() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
 fn peer(addr: std::net::SocketAddr) -> Peer {
     let ip = match addr.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
         ip @ IpAddr::V4(_) => ip,
     };
     Peer::Tcp { ip, port: addr.port() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each plain client pays for its stream.
+    #[test]
+    fn tls_makes_no_plain_stream_larger() {
+        let plain = size_of::<TcpStream>().max(size_of::<UnixStream>());
+        assert!(size_of::<Stream>() <= plain + size_of::<usize>(), "{}", size_of::<Stream>());
+    }
 }

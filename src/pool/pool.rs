@@ -444,7 +444,7 @@ impl Pool {
         let mut core = self.core();
         let (servers, waiters) = core.close();
         tell(waiters, &Arc::new(ConnectError::Closed), core);
-        for server in servers {
+        for mut server in servers {
             self.note_end(&server, CloseReason::Shutdown);
             server.say_goodbye();
         }

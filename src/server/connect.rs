@@ -8,6 +8,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use super::dialect::Dialect;
+use super::encrypt::{self, Way};
 use super::exchange::Exchange;
 use super::opening::Opening;
 use super::parameters::Parameters;
@@ -20,6 +21,7 @@ use crate::error::ClientMessage;
 use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId};
 use crate::state::settings::Settings;
+use crate::tls::Ladder;
 use crate::wire::error_response::ErrorFields;
 use crate::wire::version::Version;
 use crate::wire::{backend, frame, frontend, sqlstate};
@@ -28,6 +30,7 @@ use crate::wire::{backend, frame, frontend, sqlstate};
 #[derive(Debug, Clone)]
 pub struct Target {
     pub host: HostAddr,
+    pub tls: Ladder,
     /// Shared by all who connect to this host.
     pub dialect: Arc<Dialect>,
     pub database: Arc<str>,
@@ -52,6 +55,10 @@ pub enum ConnectError {
     Timeout { after: Duration },
     #[error("the server closed the connection during login")]
     Closed,
+    #[error("the server has no TLS, and tls.mode is \"{mode}\"")]
+    NoTls { mode: &'static str },
+    #[error("no TLS with the server: {source}")]
+    Tls { source: io::Error },
     #[error("{} ({})", .message.message, .message.sqlstate.as_str())]
     Refused {
         message: ClientMessage,
@@ -72,7 +79,8 @@ impl ConnectError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
-            Self::Auth(_) | Self::ConnectQuery { .. } => true,
+            Self::Auth(_) | Self::ConnectQuery { .. } | Self::NoTls { .. } => true,
+            Self::Tls { source } => encrypt::is_of_tls_itself(source),
             Self::Refused { message, .. } => {
                 !matches!(message.sqlstate.class(), "08" | "53" | "57")
             }
@@ -91,7 +99,12 @@ impl ConnectError {
             }
             Self::Auth(_) => opening.replication.is_some(),
             Self::ConnectQuery { .. } => true,
-            Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
+            Self::Io { .. }
+            | Self::Timeout { .. }
+            | Self::Closed
+            | Self::NoTls { .. }
+            | Self::Tls { .. }
+            | Self::Protocol { .. } => false,
         }
     }
 
@@ -106,6 +119,8 @@ impl ConnectError {
             Self::Closed => true,
             Self::Io { source } => source.kind() == io::ErrorKind::ConnectionReset,
             Self::Timeout { .. }
+            | Self::NoTls { .. }
+            | Self::Tls { .. }
             | Self::Auth(_)
             | Self::Protocol { .. }
             | Self::ConnectQuery { .. } => false,
@@ -125,6 +140,8 @@ impl ConnectError {
             Self::Io { .. }
             | Self::Timeout { .. }
             | Self::Closed
+            | Self::NoTls { .. }
+            | Self::Tls { .. }
             | Self::Protocol { .. }
             | Self::ConnectQuery { .. } => ClientMessage::new(
                 sqlstate::UNABLE_TO_CONNECT,
@@ -151,27 +168,49 @@ pub async fn connect(
     home: Home,
 ) -> Result<Server, ConnectError> {
     let after = target.connect_timeout;
-    timeout(after, connect_in_some_version(target, opening, id, home))
+    timeout(after, Box::pin(climb(target, opening, id, home)))
         .await
         .map_err(|_elapsed| ConnectError::Timeout { after })?
+}
+
+/// Tries the first step of `target.tls`, and the next one if encryption was the matter.
+async fn climb(
+    target: &Target,
+    opening: Option<&Arc<Opening>>,
+    id: ServerId,
+    home: Home,
+) -> Result<Server, ConnectError> {
+    let (first, second) = target.tls.steps();
+    let mut way = Way::new(first);
+    let failed = match connect_in_some_version(target, opening, &mut way, id, home).await {
+        Ok(server) => return Ok(server),
+        Err(error) => error,
+    };
+    let Some(second) = second.filter(|_| way.was_the_matter(&failed)) else { return Err(failed) };
+    tracing::debug!(host = %target.host, error = %failed, step = ?second, "encrypting otherwise");
+    way = Way::new(second);
+    let result = connect_in_some_version(target, opening, &mut way, id, home).await;
+    // Where both are barred, what bars the one that the mode prefers tells more.
+    result.map_err(|error| if way.is_open(&error) { error } else { failed })
 }
 
 /// Asks for the newest version, and for 3.0 at once where that is refused.
 async fn connect_in_some_version(
     target: &Target,
     opening: Option<&Arc<Opening>>,
+    way: &mut Way,
     id: ServerId,
     home: Home,
 ) -> Result<Server, ConnectError> {
     let mut attempt = Attempt::new(target.dialect.to_ask(Instant::now()));
-    match connect_and_log_in(target, opening, &mut attempt, id, home).await {
+    match connect_and_log_in(target, opening, way, &mut attempt, id, home).await {
         Err(error) if attempt.may_ask_for_less() && error.may_refuse_version() => {
             tracing::debug!(host = %target.host, %error, "asking for protocol 3.0");
         }
         result => return result,
     }
     attempt = Attempt::new(Version::V3_0);
-    let result = connect_and_log_in(target, opening, &mut attempt, id, home).await;
+    let result = connect_and_log_in(target, opening, way, &mut attempt, id, home).await;
     if attempt.has_begun {
         target.dialect.refuses_newer(Instant::now());
     }
@@ -198,11 +237,12 @@ impl Attempt {
 async fn connect_and_log_in(
     target: &Target,
     opening: Option<&Arc<Opening>>,
+    way: &mut Way,
     attempt: &mut Attempt,
     id: ServerId,
     home: Home,
 ) -> Result<Server, ConnectError> {
-    let mut stream = Stream::connect(&target.host).await?;
+    let mut stream = way.open(&target.host, &target.tls).await?;
     let mut out = Vec::with_capacity(256);
     let fixed = [("user", &*target.user), ("database", &*target.database)];
     match opening {
@@ -327,7 +367,7 @@ impl Login {
     fn into_server(self, target: &Target, id: ServerId, home: Home, stream: Stream) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
         let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: [0; 4].into() });
-        let record = ServerRecord::new(id, target.host.clone(), key, stream.peer(), stream.local());
+        let record = ServerRecord::new(id, target.host.clone(), key, &stream, &target.tls);
         Server {
             record: Arc::new(record),
             home,

@@ -3,6 +3,7 @@
 pub mod cancel;
 pub mod connect;
 pub mod dialect;
+mod encrypt;
 pub mod exchange;
 pub mod opening;
 pub mod parameters;

@@ -9,8 +9,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config::HostAddr;
+use crate::net::stream::Stream;
 use crate::pool::core::ServerId;
 use crate::telemetry::snapshot::{Peer, ServerState};
+use crate::tls::Ladder;
 
 /// A server as `SHOW SERVERS` and cancel requests see it.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct ServerRecord {
     pub key: BackendKey,
     pub peer: Peer,
     pub local: Peer,
+    /// The version and cipher of its TLS, and how to have the same again for a cancel request.
+    pub encryption: Option<(Arc<str>, Ladder)>,
     pub connected: SystemTime,
     pub opened: Instant,
     state: AtomicU8,
@@ -46,13 +50,20 @@ impl fmt::Debug for BackendKey {
 }
 
 impl ServerRecord {
-    pub fn new(id: ServerId, host: HostAddr, key: BackendKey, peer: Peer, local: Peer) -> Self {
+    pub fn new(
+        id: ServerId,
+        host: HostAddr,
+        key: BackendKey,
+        stream: &Stream,
+        tls: &Ladder,
+    ) -> Self {
         Self {
             id,
             host,
             key,
-            peer,
-            local,
+            peer: stream.peer(),
+            local: stream.local(),
+            encryption: stream.encryption().map(|description| (description, tls.clone())),
             connected: SystemTime::now(),
             opened: Instant::now(),
             state: AtomicU8::new(0),

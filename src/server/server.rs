@@ -225,7 +225,7 @@ impl Server {
     }
 
     /// Tells the server goodbye. The socket is closed when the server is dropped.
-    pub fn say_goodbye(&self) {
+    pub fn say_goodbye(&mut self) {
         let mut out = Vec::new();
         frontend::put_terminate(&mut out);
         self.stream.try_write_last(&out);

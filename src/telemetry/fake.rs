@@ -168,6 +168,7 @@ fn domain() -> Domain {
         max_connections: Some(60),
         server_options: BTreeMap::new(),
         connect_query: None,
+        tls: BTreeMap::new(),
     }
 }
 
@@ -210,6 +211,7 @@ fn config() -> Config {
             max_message: 1 << 30,
             max_statements_per_client: 10_000,
             flush_timeout: Duration::from_secs(60),
+            tls: None,
         },
         http: Http { address: None, seed_metrics: false },
         log: Log {
@@ -225,6 +227,7 @@ fn config() -> Config {
         hosts: BTreeMap::new(),
         users: BTreeMap::new(),
         rows: vec![ConfigRow { key: "pool.size".into(), value: "20".into(), default: "20".into() }],
+        warnings: Vec::new(),
     }
 }
 
@@ -241,6 +244,7 @@ fn linked_client() -> ClientSnapshot {
         wait: Duration::ZERO,
         link: Some(7),
         remote_pid: Some(4711),
+        tls: None,
         application_name: "psql".into(),
         prepared_statements: 2,
     }
@@ -272,6 +276,7 @@ fn linked_server() -> ServerSnapshot {
         requested: noon(),
         link: Some(1),
         remote_pid: 4711,
+        tls: Some("TLSv1.3/TLS_AES_256_GCM_SHA384".into()),
         application_name: "psql".into(),
         prepared_statements: 5,
     }

@@ -173,6 +173,8 @@ pub struct ClientSnapshot {
     pub link: Option<u64>,
     /// That server's process id.
     pub remote_pid: Option<i32>,
+    /// The version and cipher of its TLS, if it has any.
+    pub tls: Option<Arc<str>>,
     pub application_name: Arc<str>,
     pub prepared_statements: usize,
 }
@@ -218,6 +220,8 @@ pub struct ServerSnapshot {
     /// The client that it is linked to.
     pub link: Option<u64>,
     pub remote_pid: i32,
+    /// The version and cipher of its TLS, if it has any.
+    pub tls: Option<Arc<str>>,
     pub application_name: Arc<str>,
     pub prepared_statements: usize,
 }

@@ -148,6 +148,12 @@ pub fn put_startup<'a>(
     }
 }
 
+/// Appends an `SSLRequest`.
+pub fn put_ssl_request(out: &mut Vec<u8>) {
+    out.extend_from_slice(&8_u32.to_be_bytes());
+    out.extend_from_slice(&super::startup::SSL.to_be_bytes());
+}
+
 /// Appends a `CancelRequest`.
 pub fn put_cancel(out: &mut Vec<u8>, process_id: i32, secret: &[u8]) {
     let at = out.len();

@@ -97,7 +97,8 @@ fn the_console_negotiates_too() {
 fn a_cancel_works_whichever_versions_client_and_server_speak() {
     let postgres = Postgres::start();
     let relay = Relay::before(&postgres);
-    let proxy = Proxy::before(&relay.host(), "pool.size = 1");
+    let config = "pool.size = 1\ndomains.main.tls.mode = 'disable'";
+    let proxy = Proxy::before(&relay.host(), config);
     // The server's own secret is as long as its version has it.
     let (own, _) =
         Client::log_in_as(&postgres.address(), 2, &[("user", "postgres"), ("database", "app_db")]);

@@ -9,6 +9,8 @@ use super::messages::message;
 use super::reply::Message;
 use super::wait::DEADLINE;
 
+const SSL_REQUEST: u32 = 80_877_103;
+
 /// A listener that runs `script` on each connection, in a thread of its own.
 #[derive(Debug)]
 pub struct FakeServer {
@@ -147,10 +149,17 @@ impl Peer {
         Some(Message { tag: head[0], body: self.take(len - 4)? })
     }
 
+    /// Reads the startup packet, and declines to encrypt if that is asked in front of it.
     fn take_startup(&mut self) -> Option<Vec<u8>> {
-        let head = self.take(4)?;
-        let len = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
-        self.take(len - 4)
+        loop {
+            let head = self.take(4)?;
+            let len = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
+            let body = self.take(len - 4)?;
+            if body != SSL_REQUEST.to_be_bytes() {
+                return Some(body);
+            }
+            self.send_bytes(b"N");
+        }
     }
 
     fn take(&mut self, len: usize) -> Option<Vec<u8>> {

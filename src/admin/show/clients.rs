@@ -55,7 +55,7 @@ fn row(client: &ClientSnapshot) -> Vec<Cell> {
         text(client_ptr(client.id)),
         text(client.link.map(server_ptr).unwrap_or_default()),
         int4(client.remote_pid.unwrap_or(0)),
-        text(""),
+        text(client.tls.as_deref().unwrap_or_default()),
         text(&client.application_name),
         int4(client.prepared_statements),
         short_id(client.id),

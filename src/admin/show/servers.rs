@@ -31,7 +31,7 @@ fn row(server: &ServerSnapshot) -> Vec<Cell> {
         text(server_ptr(server.id)),
         text(server.link.map(client_ptr).unwrap_or_default()),
         int4(server.remote_pid),
-        text(""),
+        text(server.tls.as_deref().unwrap_or_default()),
         text(&server.application_name),
         int4(server.prepared_statements),
         short_id(server.id),

@@ -107,7 +107,7 @@ fn clients_and_servers_have_pgbouncers_columns() {
     assert_eq!(
         row(Show::Servers, &fake).join("|"),
         "S|postgres|markets|none|active|127.0.0.1|5432|127.0.0.1|50000|2026-11-20 12:00:00 UTC|\
-         2026-11-20 12:00:00 UTC|0|0|0|server-7|client-1|4711||psql|5|7"
+         2026-11-20 12:00:00 UTC|0|0|0|server-7|client-1|4711|TLSv1.3/TLS_AES_256_GCM_SHA384|psql|5|7"
     );
 }
 

@@ -7,6 +7,7 @@ use super::SecretKind;
 /// A line for everything worth a second look.
 pub(super) fn warnings(config: &Config, secrets: &[(String, SecretKind)]) -> Vec<String> {
     let mut warnings = open_doors(config);
+    warnings.extend(config.warnings.iter().cloned());
     for domain in &config.domains {
         warnings.extend(fights(domain));
         warnings.extend(shadowed_database(config, domain));

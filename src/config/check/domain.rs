@@ -23,7 +23,9 @@ impl Check<'_> {
         for (name, table) in tables {
             let view = View::over(table.table("pool"), defaults);
             self.pool_problems(view);
-            domains.push(Arc::new(self.domain(name, table, pool(view))));
+            let mut domain = self.domain(name, table, pool(view));
+            domain.tls = self.ladders(table.table("tls"), root, &domain.hosts);
+            domains.push(Arc::new(domain));
         }
         self.ambiguous_databases(tables, &domains);
         domains
@@ -49,6 +51,7 @@ impl Check<'_> {
             max_connections: some_unless_0(view.count("max_connections")),
             server_options: self.server_options(table),
             connect_query: Some(view.text("connect_query")).filter(|query| !query.is_empty()),
+            tls: BTreeMap::new(),
         };
         if domain.password.is_some() && domain.user.is_none() {
             self.unless_broken(table, "user", "password", "a password without a user");

@@ -180,8 +180,6 @@ fn what_is_not_built_is_refused_by_name() {
             "[pool]\ndefer_begin = true",
             "f:2: pool.defer_begin: not built yet: the deferred BEGIN (defer_begin)",
         ),
-        ("[listen]\ntls = { mode = \"require\" }", "f:2: listen.tls.mode: not built yet: TLS"),
-        ("[listen.tls]\ncert = \"c\"", "f:2: listen.tls.cert: not built yet: TLS"),
         (
             "[listen]\nproxy_protocol = false",
             "f:2: listen.proxy_protocol: not built yet: the PROXY protocol",
@@ -203,7 +201,6 @@ fn what_is_not_built_is_refused_by_name() {
             "[hosts.db]\nweight = 2",
             "f:2: hosts.db.weight: not built yet: balancing over several hosts (weight)",
         ),
-        ("[hosts.db]\ntls.mode = \"prefer\"", "f:2: hosts.db.tls.mode: not built yet: TLS"),
     ]);
     for (key, feature) in [
         ("health = {}", "health: not built yet: health checks (health)"),
@@ -217,7 +214,6 @@ fn what_is_not_built_is_refused_by_name() {
         ("batch = {}", "batch: not built yet: the mode batch"),
         ("transactional = {}", "transactional: not built yet: the mode transactional"),
         ("strict = false", "strict: not built yet: strict mode (strict)"),
-        ("tls = { mode = \"verify-full\" }", "tls.mode: not built yet: TLS"),
     ] {
         let text = format!("[domains.a]\nhosts = [\"db\"]\n{key}");
         assert_eq!(refused(&text), [format!("f:3: domains.a.{feature}")], "{text}");

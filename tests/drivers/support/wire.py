@@ -101,9 +101,12 @@ def fields(body: bytes) -> dict[str, str]:
     return {part[:1].decode(): part[1:].decode() for part in parts}
 
 
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+
+
 @contextmanager
 def fake_server(behave: Callable[[socket.socket], None]):
-    """A server that accepts and behaves as it is told to. Yields its address as `host:port`."""
+    """A server that accepts, has no TLS, and behaves as it is told to. Yields its `host:port`."""
     listener = socket.create_server(("127.0.0.1", 0))
     # A closed listener does not wake accept(), a timeout does.
     listener.settimeout(0.1)
@@ -119,6 +122,9 @@ def fake_server(behave: Callable[[socket.socket], None]):
             held.append(conn)
             conn.settimeout(2)
             try:
+                if conn.recv(8, socket.MSG_PEEK) == SSL_REQUEST:
+                    conn.recv(8)
+                    conn.sendall(b"N")
                 behave(conn)
             except OSError:
                 pass
