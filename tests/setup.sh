@@ -5,6 +5,7 @@
 #                            PostgreSQL 18 in .postgresql/18
 #   tests/setup.sh --demo    PostgreSQL's programs alone
 #   tests/setup.sh --bench   the first, and Debian's pgbouncer and haproxy for `make bench`
+#   tests/setup.sh --matrix  the first, and the drivers of other languages for `make matrix`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,6 +20,10 @@ main() {
     ensure_newer_postgresql
     if [ "${1:-}" = "--bench" ]; then
         ensure_peers
+    fi
+    if [ "${1:-}" = "--matrix" ]; then
+        ensure_debians_drivers
+        ensure_node_drivers
     fi
 }
 
@@ -149,6 +154,34 @@ ensure_peers() {
     may_install "${missing[*]}"
     # No service of theirs may start: the benches run their own.
     apt_install "${missing[@]}"
+}
+
+ensure_debians_drivers() {
+    local missing=() go=/usr/share/gocode/src/github.com
+    command -v node > /dev/null || missing+=(nodejs)
+    command -v npm > /dev/null || missing+=(npm)
+    command -v javac > /dev/null || missing+=(default-jdk-headless)
+    [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+    command -v go > /dev/null || missing+=(golang-go)
+    [ -d "$go/jackc/pgx/v4" ] || missing+=(golang-github-jackc-pgx-v4-dev)
+    [ -d "$go/lib/pq" ] || missing+=(golang-github-lib-pq-dev)
+    if [ ${#missing[@]} -eq 0 ]; then
+        return
+    fi
+    say "installing ${missing[*]}"
+    may_install "${missing[*]}"
+    apt_install "${missing[@]}"
+}
+
+ensure_node_drivers() {
+    local folder=tests/drivers/matrix/node
+    local pinned=$folder/package-lock.json wanted=$folder/node_modules/.installed
+    if cmp -s "$pinned" "$wanted"; then
+        return
+    fi
+    say "installing the drivers for Node into $folder/node_modules"
+    npm ci --silent --no-audit --no-fund --ignore-scripts --prefix "$folder"
+    cp "$pinned" "$wanted"
 }
 
 apt_install() {
