@@ -225,7 +225,7 @@ impl Session {
         };
         let verdict = match tag {
             b'S' if is_whole && is_session_mode => {
-                self.note_own_parameter(body);
+                self.on_own_parameter(body);
                 verdict
             }
             b'C' if is_session_mode => {
@@ -238,6 +238,10 @@ impl Session {
                 verdict
             }
             b'E' => self.on_error(batch, body, serial, verdict),
+            b'Z' if self.record().replication.is_some() => {
+                self.on_replication_ready();
+                verdict
+            }
             b'Z' if is_own => {
                 self.on_own_ready();
                 verdict
@@ -320,18 +324,6 @@ impl Session {
             TagState::Prepare | TagState::Listen | TagState::Load | TagState::Do => {
                 server.is_dirty = true;
             }
-        }
-    }
-
-    /// A parameter of a server that is the session's own has a new value.
-    fn note_own_parameter(&mut self, body: &[u8]) {
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
-        server.note_parameter(body);
-        if let Some((b"application_name", value)) = backend::parameter_status(body) {
-            let name = String::from_utf8_lossy(value);
-            self.registered.record.set_application_name(&name);
-            server.record.set_application_name(&name);
         }
     }
 

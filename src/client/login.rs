@@ -12,7 +12,7 @@ use super::placement::{Placement, place};
 use super::record::{ClientKey, ClientRecord, Identity};
 use super::registry::{ClientLimits, Full, Registered, Registry};
 use crate::auth::{Entropy, Login, LoginRefusal, Step};
-use crate::domain::Route;
+use crate::domain::{Route, Router};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::Stream;
 use crate::pool::{Checkout, CheckoutError};
@@ -21,7 +21,7 @@ use crate::server::server::CommandError;
 use crate::state::settings::is_reported;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::ErrorFields;
-use crate::wire::startup::{LoginRequest, StartupError};
+use crate::wire::startup::{LoginRequest, Replication, StartupError};
 use crate::wire::{frame, sqlstate};
 
 /// What a login leads to.
@@ -47,8 +47,6 @@ pub(super) enum LoginError {
     TooManyClients { max: usize },
     #[error("no more connections of user {user:?} allowed (users.{user}.max_clients = {max})")]
     TooManyOfUser { user: String, max: usize },
-    #[error("replication connections are not built yet")]
-    Replication,
     #[error(transparent)]
     Startup(#[from] StartupError),
     #[error("unrecognized configuration parameter \"{name}\"")]
@@ -65,6 +63,10 @@ pub(super) enum LoginError {
     Refused(#[from] LoginRefusal),
     #[error("no such database: {name}")]
     NoSuchDatabase { name: String },
+    #[error(
+        "no such database: {name}; a replication connection that names none, and several domains"
+    )]
+    WhichDomain { name: String },
     #[error("user {user:?} may not use the console")]
     NoConsole { user: String },
     #[error("no server could be had within login_timeout: {source}")]
@@ -85,8 +87,7 @@ impl ClientFacing for LoginError {
             | Self::Random
             | Self::ShuttingDown => Fault::Proxy,
             Self::NoServer { source } => source.fault(),
-            Self::Replication
-            | Self::Startup(_)
+            Self::Startup(_)
             | Self::UnknownSetting { .. }
             | Self::Server { .. }
             | Self::Gone(_)
@@ -94,6 +95,7 @@ impl ClientFacing for LoginError {
             | Self::PasswordTooLong { .. }
             | Self::Refused(_)
             | Self::NoSuchDatabase { .. }
+            | Self::WhichDomain { .. }
             | Self::NoConsole { .. }
             | Self::Settings { .. } => Fault::Client,
         }
@@ -109,15 +111,24 @@ impl ClientFacing for LoginError {
             .detail(format!("max_clients = {max}"))
             .hint("Raise listen.max_clients, or close connections that are not needed."),
             Self::TooManyOfUser { .. } => message(sqlstate::TOO_MANY_CONNECTIONS),
-            Self::Replication => message(sqlstate::FEATURE_NOT_SUPPORTED),
             Self::Startup(_)
             | Self::Gone(_)
             | Self::NotAPassword { .. }
             | Self::PasswordTooLong { .. } => message(sqlstate::PROTOCOL_VIOLATION),
+            Self::UnknownSetting { name } if name == DOMAIN_SETTING => {
+                message(sqlstate::UNDEFINED_OBJECT)
+                    .hint("It is for replication connections. Others name their domain as database.")
+            }
             Self::UnknownSetting { .. } => message(sqlstate::UNDEFINED_OBJECT),
             Self::Server { body } => ErrorFields::parse(body).to_message(),
             Self::Refused(refusal) => refusal.client_message(),
             Self::NoSuchDatabase { .. } => message(sqlstate::INVALID_CATALOG_NAME),
+            Self::WhichDomain { name } => ClientMessage::new(
+                sqlstate::INVALID_CATALOG_NAME,
+                format!("no such database: {name}"),
+            )
+            .detail("A physical replication connection names no database, and there are several domains.")
+            .hint("Name the domain: options='-c pgweir.domain=NAME'."),
             Self::NoConsole { .. } => message(sqlstate::INVALID_AUTHORIZATION),
             Self::NoServer { source } => source.client_message(),
             Self::Settings { source: CommandError::Refused { message } } => message.clone(),
@@ -130,6 +141,8 @@ impl ClientFacing for LoginError {
 
 /// The names of the console's database.
 const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
+/// Names the domain of a replication connection.
+const DOMAIN_SETTING: &str = "pgweir.domain";
 /// The longest password message in bytes (pitfall P9).
 const PASSWORD_MAX: usize = 64 * 1024;
 
@@ -146,11 +159,8 @@ pub(super) async fn log_in(
     if context.commons.drain.soft().is_cancelled() {
         return Err(LoginError::ShuttingDown);
     }
-    let is_console = CONSOLE.contains(&request.database.as_str());
+    let is_console = request.replication.is_none() && CONSOLE.contains(&request.database.as_str());
     check_room(context, is_console)?;
-    if request.replication.is_some() {
-        return Err(LoginError::Replication);
-    }
     let mut out = Vec::with_capacity(512);
     if request.must_negotiate() {
         let version = request.version.agreed();
@@ -164,19 +174,34 @@ pub(super) async fn log_in(
         stream.write_all(&out).await?;
         return Ok(LoggedIn::Console(seat));
     }
-    let route = context
-        .router
-        .route(&request.database)
-        .ok_or_else(|| LoginError::NoSuchDatabase { name: request.database.clone() })?;
-    if let Some((name, _)) = request.own.first() {
-        return Err(LoginError::UnknownSetting { name: name.clone() });
-    }
+    let route = route(&request, &context.router)?;
     let mut start = prepare(&route, &request, stream, context, deadline).await?;
     start.begun = begun;
     put_greeting(&mut out, &start);
     stream.write_all(&out).await?;
     start.placement.pool.stats.logins.increment();
     Ok(LoggedIn::Session(Box::new(start)))
+}
+
+/// Finds the domain that the client means. A physical replication connection belongs to no database:
+/// its domain has a setting of ours to be named by, and need not be named if there is only one.
+fn route(request: &LoginRequest, router: &Router) -> Result<Route, LoginError> {
+    let is_known = |name: &str| name == DOMAIN_SETTING && request.replication.is_some();
+    if let Some((name, _)) = request.own.iter().find(|(name, _)| !is_known(name)) {
+        return Err(LoginError::UnknownSetting { name: name.clone() });
+    }
+    let name = request.database.as_str();
+    let unknown = |name: &str| LoginError::NoSuchDatabase { name: name.to_owned() };
+    if let Some(domain) = request.own(DOMAIN_SETTING) {
+        return router.named(domain).ok_or_else(|| unknown(domain));
+    }
+    match request.replication {
+        None | Some(Replication::Logical) => router.route(name).ok_or_else(|| unknown(name)),
+        Some(Replication::Physical) => router
+            .named(name)
+            .or_else(|| router.only(name))
+            .ok_or_else(|| LoginError::WhichDomain { name: name.to_owned() }),
+    }
 }
 
 /// Checks the limits on clients. Administrators come in whatever the limit says.
@@ -300,6 +325,7 @@ fn record_of(
         peer: stream.peer(),
         local: stream.local(),
         tls: stream.encryption(),
+        replication: request.replication,
         application_name: name.unwrap_or_default().into(),
     });
     Ok(record)

@@ -12,6 +12,7 @@ mod link;
 mod login;
 mod loss;
 mod names;
+mod own_server;
 mod placement;
 mod prepared;
 pub mod record;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::server::record::{CancelUnderWay, Cancels, ServerRecord};
 use crate::telemetry::snapshot::{ClientState, Peer};
+use crate::wire::startup::Replication;
 use crate::wire::version::Version;
 
 /// A session as `SHOW CLIENTS`, cancel requests and the drain see it.
@@ -24,6 +25,8 @@ pub struct ClientRecord {
     pub local: Peer,
     /// The version and cipher of its TLS, if it has any.
     pub tls: Option<Arc<str>>,
+    /// A replication connection, if it is one.
+    pub replication: Option<Replication>,
     pub connected: SystemTime,
     began: Instant,
     state: AtomicU8,
@@ -77,6 +80,7 @@ pub struct Identity {
     pub peer: Peer,
     pub local: Peer,
     pub tls: Option<Arc<str>>,
+    pub replication: Option<Replication>,
     pub application_name: Arc<str>,
 }
 
@@ -90,6 +94,7 @@ impl ClientRecord {
             peer: identity.peer,
             local: identity.local,
             tls: identity.tls,
+            replication: identity.replication,
             connected: SystemTime::now(),
             began: Instant::now(),
             state: AtomicU8::new(1),

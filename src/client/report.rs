@@ -12,6 +12,7 @@ use crate::telemetry::snapshot::{
     ClientSnapshot, ClientState, DomainSnapshot, Observe, PoolSnapshot, ProcessSnapshot,
     ServerSnapshot,
 };
+use crate::wire::startup::Replication;
 
 impl Observe for Context {
     fn config(&self) -> Arc<Config> {
@@ -102,6 +103,7 @@ fn client_snapshot(record: &ClientRecord) -> ClientSnapshot {
         tls: record.tls.clone(),
         application_name: record.application_name(),
         prepared_statements: record.prepared_statements.load(Relaxed),
+        replication: record.replication.map(Replication::label),
     }
 }
 
@@ -121,6 +123,7 @@ fn server_snapshots(pool: &Pool) -> Vec<ServerSnapshot> {
         tls: record.encryption.as_ref().map(|(description, _)| Arc::clone(description)),
         application_name: record.application_name(),
         prepared_statements: record.prepared_statements.load(Relaxed),
+        replication: record.replication.map(Replication::label),
     };
     pool.records().into_iter().map(snapshot).collect()
 }

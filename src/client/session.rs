@@ -101,6 +101,7 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
 
 fn on_greet_error(stream: &mut Stream, error: &GreetError) {
     let code = match error {
+        GreetError::Startup(StartupError::Replication { .. }) => sqlstate::INVALID_PARAMETER,
         GreetError::Startup(StartupError::Version { .. }) => sqlstate::FEATURE_NOT_SUPPORTED,
         GreetError::Startup(_)
         | GreetError::DataBehindRequest
@@ -123,6 +124,9 @@ fn on_greet_error(stream: &mut Stream, error: &GreetError) {
     };
     tracing::info!(peer = %stream.peer(), %error, "client refused");
     let mut message = ClientMessage::new(code, error.to_string());
+    if let GreetError::Startup(StartupError::Replication { .. }) = error {
+        message = message.hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".");
+    }
     if let GreetError::NoTls { .. } = error {
         message = message.hint("Connect with sslmode=require, or a stricter one.");
     }

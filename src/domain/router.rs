@@ -29,6 +29,13 @@ pub struct Route {
     pub database: Arc<str>,
 }
 
+impl Route {
+    fn to(domain: &Arc<Domain>, name: &str) -> Self {
+        let database = domain.config.database.clone().unwrap_or_else(|| name.into());
+        Self { domain: Arc::clone(domain), database }
+    }
+}
+
 /// The name of the catch-all domain.
 const CATCH_ALL: &str = "*";
 
@@ -87,14 +94,21 @@ impl Router {
 
     /// Finds the domain that a client means by `name`.
     pub fn route(&self, name: &str) -> Option<Route> {
-        if let Some(domain) = self.by_name.get(name) {
-            let domain = Arc::clone(domain);
-            let database = domain.config.database.clone().unwrap_or_else(|| name.into());
-            return Some(Route { domain, database });
+        let domain = self.by_name.get(name).or(self.catch_all.as_ref())?;
+        Some(Route::to(domain, name))
+    }
+
+    /// The domain that is called `name`, or whose database is.
+    pub fn named(&self, name: &str) -> Option<Route> {
+        self.by_name.get(name).map(|domain| Route::to(domain, name))
+    }
+
+    /// The only domain, if there is no other; `name` is its database if it has none of its own.
+    pub fn only(&self, name: &str) -> Option<Route> {
+        match self.domains.as_slice() {
+            [domain] => Some(Route::to(domain, name)),
+            _ => None,
         }
-        let domain = Arc::clone(self.catch_all.as_ref()?);
-        let database = domain.config.database.clone().unwrap_or_else(|| name.into());
-        Some(Route { domain, database })
     }
 
     /// The cap over all servers that are logged in as `user`.

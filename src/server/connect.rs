@@ -277,9 +277,8 @@ async fn connect_and_log_in(
             LoginStep::Ready => break,
         }
     }
-    let mut server = login.into_server(target, id, home, stream);
+    let mut server = login.into_server((target, opening), id, home, stream);
     server.inbox = messages.buf;
-    server.opening = opening.map(Arc::clone);
     // A connection for physical replication understands no SQL.
     let is_for_replication = opening.is_some_and(|opening| opening.replication.is_some());
     if !target.connect_query.is_empty() && !is_for_replication {
@@ -364,10 +363,17 @@ impl Login {
         }
     }
 
-    fn into_server(self, target: &Target, id: ServerId, home: Home, stream: Stream) -> Server {
+    fn into_server(
+        self,
+        (target, opening): (&Target, Option<&Arc<Opening>>),
+        id: ServerId,
+        home: Home,
+        stream: Stream,
+    ) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
         let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: [0; 4].into() });
-        let record = ServerRecord::new(id, target.host.clone(), key, &stream, &target.tls);
+        let mut record = ServerRecord::new(id, target.host.clone(), key, &stream, &target.tls);
+        record.replication = opening.and_then(|opening| Some(opening.replication?.0));
         Server {
             record: Arc::new(record),
             home,
@@ -378,7 +384,7 @@ impl Login {
             parameters: self.parameters,
             applied: Arc::new(Settings::default()),
             applied_is_unknown: false,
-            opening: None,
+            opening: opening.map(Arc::clone),
             notices: self.notices,
             inbox: Vec::new(),
             outbox: Vec::new(),

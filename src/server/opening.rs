@@ -31,7 +31,11 @@ impl Opening {
         let switch = |(name, value): &(String, String)| {
             format!("-c {}", quote_option(&format!("{name}={value}")))
         };
-        let mut options: Vec<_> = of_pool.iter().map(switch).collect();
+        // The time that a statement may take is meant for statements: one that copies a table to its
+        // subscriber takes what it takes.
+        let applies = |name: &str| self.replication.is_none() || name != "statement_timeout";
+        let of_pool = of_pool.iter().filter(|(name, _)| applies(name));
+        let mut options: Vec<_> = of_pool.map(switch).collect();
         options.push(self.options.clone());
         options.retain(|option| !option.is_empty());
         if !options.is_empty() {

@@ -13,6 +13,7 @@ use crate::net::stream::Stream;
 use crate::pool::core::ServerId;
 use crate::telemetry::snapshot::{Peer, ServerState};
 use crate::tls::Ladder;
+use crate::wire::startup::Replication;
 
 /// A server as `SHOW SERVERS` and cancel requests see it.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub struct ServerRecord {
     pub local: Peer,
     /// The version and cipher of its TLS, and how to have the same again for a cancel request.
     pub encryption: Option<(Arc<str>, Ladder)>,
+    /// Opened for replication.
+    pub replication: Option<Replication>,
     pub connected: SystemTime,
     pub opened: Instant,
     state: AtomicU8,
@@ -64,6 +67,7 @@ impl ServerRecord {
             peer: stream.peer(),
             local: stream.local(),
             encryption: stream.encryption().map(|description| (description, tls.clone())),
+            replication: None,
             connected: SystemTime::now(),
             opened: Instant::now(),
             state: AtomicU8::new(0),

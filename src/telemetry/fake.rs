@@ -247,6 +247,7 @@ fn linked_client() -> ClientSnapshot {
         tls: None,
         application_name: "psql".into(),
         prepared_statements: 2,
+        replication: None,
     }
 }
 
@@ -279,5 +280,6 @@ fn linked_server() -> ServerSnapshot {
         tls: Some("TLSv1.3/TLS_AES_256_GCM_SHA384".into()),
         application_name: "psql".into(),
         prepared_statements: 5,
+        replication: None,
     }
 }

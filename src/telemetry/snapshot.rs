@@ -177,6 +177,8 @@ pub struct ClientSnapshot {
     pub tls: Option<Arc<str>>,
     pub application_name: Arc<str>,
     pub prepared_statements: usize,
+    /// The kind of replication connection, if it is one.
+    pub replication: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -224,4 +226,6 @@ pub struct ServerSnapshot {
     pub tls: Option<Arc<str>>,
     pub application_name: Arc<str>,
     pub prepared_statements: usize,
+    /// The kind of replication connection, if it is one.
+    pub replication: Option<&'static str>,
 }

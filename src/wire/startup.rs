@@ -54,6 +54,16 @@ pub enum Replication {
     Logical,
 }
 
+impl Replication {
+    /// What the console calls it.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Physical => "physical",
+            Self::Logical => "logical",
+        }
+    }
+}
+
 /// A startup packet that no login can follow.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum StartupError {

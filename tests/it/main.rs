@@ -24,6 +24,7 @@ mod own_server;
 mod pipelines;
 mod pooling;
 mod prepared;
+mod replication;
 mod startup;
 mod state;
 mod timeouts;

@@ -82,8 +82,23 @@ pub struct Postgres {
 impl Postgres {
     /// Starts a cluster of its own.
     pub fn start() -> Self {
+        Self::start_with("", "")
+    }
+
+    /// Starts one that others may replicate from, `app` included.
+    pub fn start_replicated() -> Self {
+        let settings = "wal_level = logical\nmax_wal_senders = 5\nmax_replication_slots = 5\n";
+        let postgres = Self::start_with(settings, "local replication all trust\n");
+        postgres.client().value("alter role app replication");
+        postgres
+    }
+
+    fn start_with(settings: &str, hba: &str) -> Self {
         let folder = temporary_folder();
-        copy(&template(), &folder.path().join("data"));
+        let data = folder.path().join("data");
+        copy(&template(), &data);
+        append(&data.join("postgresql.conf"), settings);
+        append(&data.join("pg_hba.conf"), hba);
         give_away(folder.path());
         let mut postgres = Self { folder, guard: None };
         postgres.resume();
@@ -173,6 +188,12 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn append(file: &Path, text: &str) {
+    let mut content = fs::read_to_string(file).unwrap();
+    content.push_str(text);
+    fs::write(file, content).unwrap();
 }
 
 /// Runs the server until the input ends. `wait` returns early for a signal, hence the folder goes

@@ -41,7 +41,7 @@ fn row(client: &ClientSnapshot) -> Vec<Cell> {
         text("C"),
         text(&client.user),
         text(&client.domain),
-        text("none"),
+        text(client.replication.unwrap_or("none")),
         text(client.state.as_str()),
         text(addr),
         int4(port),

@@ -17,7 +17,7 @@ fn row(server: &ServerSnapshot) -> Vec<Cell> {
         text("S"),
         text(&server.user),
         text(database),
-        text("none"),
+        text(server.replication.unwrap_or("none")),
         text(server.state.as_str()),
         text(addr),
         int4(port),
