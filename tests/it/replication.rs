@@ -1,7 +1,5 @@
 //! Replication connections: a server of one's own, whatever the pool mode (P59, P77).
 
-use std::time::Duration;
-
 use crate::support::messages::{message, query, startup};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
@@ -177,7 +175,7 @@ fn no_time_limit_of_ours_ends_a_stream() {
     let mut client = physical(&proxy).unwrap();
     stream(&mut client);
 
-    std::thread::sleep(Duration::from_millis(700));
+    postgres.client().value("select pg_sleep(0.7)");
 
     client.send(&status_update());
     assert_eq!(client.read().tag, b'd');

@@ -1,0 +1,375 @@
+"""PostgreSQL's own replication through pgweir: backups, standbys, subscriptions, streams (P59, P77)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from contextlib import contextmanager
+
+import psycopg2
+import psycopg2.extras
+import pytest
+
+from support.postgres import APP, Postgres, program
+from support.process import give_to_unprivileged, spawn, temporary_folder, unprivileged
+from support.wait import free_port, wait_until
+
+pytestmark = [pytest.mark.targets(), pytest.mark.timeout(120)]
+
+
+@pytest.fixture(scope="module")
+def publisher():
+    """A cluster that others may replicate from, with `app` as the role for it."""
+    cluster = Postgres()
+    with (cluster.data / "postgresql.conf").open("a") as settings:
+        settings.write("wal_level = logical\nmax_wal_senders = 10\nmax_replication_slots = 10\n")
+    with (cluster.data / "pg_hba.conf").open("a") as hba:
+        hba.write("host replication all 127.0.0.1/32 scram-sha-256\n")
+    cluster.stop()
+    cluster.start()
+    conn = cluster.connect()
+    conn.cursor().execute(f"ALTER ROLE {APP[0]} SUPERUSER REPLICATION")
+    conn.cursor().execute("CREATE DATABASE source OWNER app")
+    conn.close()
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture
+def observer(publisher):
+    conn = publisher.connect("source")
+    yield conn.cursor()
+    conn.close()
+
+
+@pytest.fixture
+def proxy(start, publisher):
+    """A pool of three in transaction mode, and its servers gone at the end."""
+    proxy = start(postgres=publisher, database="source", pool={"size": 3})
+    yield proxy
+    wait_until(lambda: not replication_rows(proxy), "no replication connection is left")
+
+
+def replication_rows(proxy) -> list[dict]:
+    rows = proxy.show("SERVERS") + proxy.show("CLIENTS")
+    return [row for row in rows if row["replication"] != "none"]
+
+
+def ask(cursor, sql: str, *args):
+    cursor.execute(sql, args or None)
+    return cursor.fetchone()[0]
+
+
+def environment(proxy, **more: str) -> dict:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+    return env | {
+        "PGHOST": proxy.host, "PGPORT": str(proxy.port), "PGUSER": APP[0], "PGPASSWORD": APP[1],
+        "LC_ALL": "C.UTF-8", **more,
+    }
+
+
+def run(proxy, name: str, *args: str, **more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [program(name), *args], env=environment(proxy, **more),
+        capture_output=True, text=True, timeout=60,
+    )
+
+
+@contextmanager
+def running(proxy, folder, name: str, *args: str):
+    """A program that streams until it is interrupted; it must then say that all was well."""
+    log = folder / f"{name}.log"
+    process = spawn([program(name), *args], log, signal.SIGKILL, env=environment(proxy))
+    try:
+        yield process
+        assert process.poll() is None, f"{name} ended by itself:\n{log.read_text()}"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0, log.read_text()
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def stream_through(proxy, kind: type):
+    """A psycopg2 connection for replication, whose autocommit cannot be set."""
+    return psycopg2.connect(**proxy.params(connection_factory=kind))
+
+
+@contextmanager
+def scratch():
+    folder = temporary_folder("replication")
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def traffic(proxy):
+    """Ordinary clients meanwhile: what went wrong with them is raised at the end."""
+    over, problems = threading.Event(), []
+
+    def work() -> None:
+        try:
+            conn = proxy.connect(autocommit=True)
+            while not over.is_set():
+                assert ask(conn.cursor(), "SELECT 41 + 1") == 42
+            conn.close()
+        except Exception as error:  # whatever it is, the test is to fail by it
+            problems.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join(20)
+    assert not problems
+
+
+def test_a_standby_is_made_by_pg_basebackup_and_streams_through_pgweir(proxy, publisher, observer):
+    observer.execute("CREATE TABLE backed_up AS SELECT generate_series(1, 5000) AS n")
+    standby = Copy()
+    try:
+        with traffic(proxy):
+            done = run(
+                proxy, "pg_basebackup", "-D", str(standby.data), "-R", "-X", "stream", "-c", "fast",
+                "--no-sync", "-C", "-S", "through_pgweir",
+            )
+            assert done.returncode == 0, done.stderr
+            standby.start()
+            count = "SELECT count(*) FROM backed_up"
+            assert ask(standby.connect("source").cursor(), count) == 5000
+
+            observer.execute("INSERT INTO backed_up SELECT generate_series(5001, 6000)")
+            cursor = standby.connect("source").cursor()
+            wait_until(lambda: ask(cursor, count) == 6000, "the rows are on the standby")
+        kinds = {row["replication"] for row in replication_rows(proxy)}
+        assert kinds == {"physical"}
+    finally:
+        standby.remove()
+    wait_until(lambda: not replication_rows(proxy), "the standby's connection is gone")
+    observer.execute("SELECT pg_drop_replication_slot('through_pgweir')")
+
+
+def test_a_stream_goes_on_in_the_timeline_of_a_promoted_standby(start, publisher, observer):
+    standby = Copy()
+    try:
+        made = subprocess.run(
+            [program("pg_basebackup"), "-D", str(standby.data), "-R", "-c", "fast", "--no-sync",
+             "-d", f"host=127.0.0.1 port={publisher.port} user={APP[0]} password='{APP[1]}'"],
+            capture_output=True, text=True, timeout=60,
+        )
+        assert made.returncode == 0, made.stderr
+        standby.start()
+        proxy = start(postgres=standby, database="source")
+        with scratch() as folder, running(proxy, folder, "pg_receivewal", "-D", str(folder), "-v"):
+            write = "SELECT pg_logical_emit_message(false, '', repeat('x', 1000))"
+            wait_until(
+                lambda: observer.execute(write) or list(folder.glob("00000001*")), "it streams"
+            )
+            cursor = standby.connect("source").cursor()
+            cursor.execute("SELECT pg_promote()")
+            cursor.execute("CREATE TABLE IF NOT EXISTS promoted (n int)")
+            wait_until(lambda: list(folder.glob("00000002*.partial")), "it follows the timeline")
+    finally:
+        standby.remove()
+
+
+class Copy(Postgres):
+    """A cluster that is a copy of another."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.folder = temporary_folder("standby")
+        give_to_unprivileged(self.folder)
+        self.data = self.folder / "data"
+        self.log_file = self.folder / "postgres.log"
+        self._process = None
+
+    def start(self) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(self.folder, **_owner())
+            for path in self.data.rglob("*"):
+                shutil.chown(path, **_owner())
+            shutil.chown(self.data, **_owner())
+        self.data.chmod(0o700)
+        with (self.data / "postgresql.conf").open("a") as settings:
+            settings.write(f"port = {self.port}\nunix_socket_directories = '{self.folder}'\n")
+        super().start()
+
+
+def _owner() -> dict:
+    account = unprivileged()
+    return {"user": account["user"], "group": account["group"]}
+
+
+def test_pg_basebackup_writes_a_backup_that_pg_verifybackup_accepts(proxy):
+    with scratch() as folder:
+        done = run(
+            proxy, "pg_basebackup", "-D", str(folder / "backup"), "-c", "fast", "-X", "fetch",
+            "--no-sync", "--max-rate=64M",
+        )
+        assert done.returncode == 0, done.stderr
+        checked = run(proxy, "pg_verifybackup", str(folder / "backup"))
+        assert checked.returncode == 0, checked.stderr + checked.stdout
+
+
+def test_pg_receivewal_receives_whole_segments(proxy, observer):
+    with scratch() as folder:
+        slot = ("--slot", "receivewal")
+        assert run(proxy, "pg_receivewal", *slot, "--create-slot").returncode == 0
+        args = ("-D", str(folder), *slot, "--no-sync")
+        with traffic(proxy), running(proxy, folder, "pg_receivewal", *args):
+            active = "SELECT active FROM pg_replication_slots WHERE slot_name = 'receivewal'"
+            wait_until(lambda: ask(observer, active), "it streams")
+            observer.execute("CREATE TABLE IF NOT EXISTS logged_rows (text text)")
+            observer.execute("INSERT INTO logged_rows SELECT repeat('x', 1000) FROM generate_series(1, 2000)")
+            segment = ask(observer, "SELECT pg_walfile_name(pg_current_wal_lsn())")
+            observer.execute("SELECT pg_switch_wal()")
+            wait_until(lambda: (folder / segment).exists(), f"segment {segment} is complete")
+        assert (folder / segment).stat().st_size == 16 << 20
+        dropped = run(proxy, "pg_receivewal", *slot, "--drop-slot")
+        assert dropped.returncode == 0, dropped.stderr
+
+
+def test_pg_recvlogical_receives_what_was_written(proxy, observer):
+    observer.execute("CREATE TABLE decoded (n int)")
+    with scratch() as folder:
+        of_slot = ("-d", "main", "--slot", "recvlogical")
+        made = run(proxy, "pg_recvlogical", *of_slot, "--create-slot", "-P", "test_decoding")
+        assert made.returncode == 0, made.stderr
+        out = folder / "changes"
+        with traffic(proxy), running(
+            proxy, folder, "pg_recvlogical", *of_slot, "--start", "-f", str(out), "-F", "0",
+        ):
+            observer.execute("INSERT INTO decoded SELECT generate_series(1, 300)")
+            wait_until(
+                lambda: out.exists() and "n[integer]:300" in out.read_text(), "the rows arrive"
+            )
+            assert [row["replication"] for row in replication_rows(proxy)] == ["logical"] * 2
+        assert out.read_text().count("INSERT") == 300
+        dropped = run(proxy, "pg_recvlogical", *of_slot, "--drop-slot")
+        assert dropped.returncode == 0, dropped.stderr
+
+
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_a_subscription_gets_its_rows_through_pgweir(start, publisher, observer, mode):
+    proxy = start(
+        postgres=publisher, database="source",
+        pool={"size": 4, "pool_mode": mode, "query_timeout": "2s", "statement_timeout": "2s"},
+    )
+    subscriber = Postgres()
+    name = f"in_{mode}"
+    try:
+        observer.execute(f"CREATE TABLE {name} (n int PRIMARY KEY, text text)")
+        rows = f"INSERT INTO {name} SELECT n, repeat('x', 100) FROM generate_series(%s, %s) n"
+        observer.execute(rows, (1, 2000))
+        observer.execute(f"CREATE PUBLICATION {name} FOR TABLE {name}")
+        conn = subscriber.connect()
+        cursor = conn.cursor()
+        cursor.execute(f"CREATE TABLE {name} (n int PRIMARY KEY, text text)")
+        source = (
+            f"host={proxy.host} port={proxy.port} dbname=main user={APP[0]} password='{APP[1]}'"
+        )
+        cursor.execute(f"CREATE SUBSCRIPTION {name} CONNECTION %s PUBLICATION {name}", (source,))
+        count = f"SELECT count(*) FROM {name}"
+        wait_until(lambda: ask(cursor, count) == 2000, "the table is copied", 30)
+
+        with traffic(proxy):
+            observer.execute(rows, (2001, 3000))
+            observer.execute(f"DELETE FROM {name} WHERE n <= 500")
+            observer.execute(f"UPDATE {name} SET text = 'changed' WHERE n > 2900")
+            wait_until(lambda: ask(cursor, count) == 2500, "the changes arrive", 30)
+            changed = f"SELECT count(*) FROM {name} WHERE text = 'changed'"
+            assert ask(cursor, changed) == 100
+        assert ask(observer, "SELECT count(*) FROM pg_stat_replication") == 1
+        cursor.execute(f"DROP SUBSCRIPTION {name}")
+        conn.close()
+        wait_until(lambda: not replication_rows(proxy), "its connections are gone")
+        assert ask(observer, "SELECT count(*) FROM pg_replication_slots") == 0
+    finally:
+        subscriber.remove()
+
+
+def test_psycopg2_streams_logical_changes(proxy, observer):
+    observer.execute("CREATE TABLE streamed (n int)")
+    conn = stream_through(proxy, psycopg2.extras.LogicalReplicationConnection)
+    cursor = conn.cursor()
+    cursor.execute("IDENTIFY_SYSTEM")
+    assert cursor.fetchone()[3] == "source"
+    cursor.create_replication_slot("psycopg2", output_plugin="test_decoding")
+    cursor.start_replication(slot_name="psycopg2", decode=True, status_interval=1)
+    observer.execute("INSERT INTO streamed SELECT generate_series(1, 100)")
+    changes: list[str] = []
+
+    def all_there() -> bool:
+        while message := cursor.read_message():
+            changes.append(message.payload)
+            message.cursor.send_feedback(flush_lsn=message.data_start, reply=True)
+        return any("n[integer]:100" in change for change in changes)
+
+    wait_until(all_there, "the changes arrive")
+    assert sum("INSERT" in change for change in changes) == 100
+    assert conn.get_backend_pid() == ask(observer, "SELECT pid FROM pg_stat_replication")
+    conn.close()
+    free = "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'psycopg2'"
+    wait_until(lambda: ask(observer, free), "the slot is free")
+    observer.execute("SELECT pg_drop_replication_slot('psycopg2')")
+
+
+def test_psycopg2_streams_the_log_itself(proxy, observer):
+    at = ask(observer, "SELECT pg_current_wal_lsn()")
+    conn = stream_through(proxy, psycopg2.extras.PhysicalReplicationConnection)
+    cursor = conn.cursor()
+    cursor.start_replication(start_lsn=at)
+    observer.execute("CREATE TABLE logged AS SELECT generate_series(1, 10000) AS n")
+    received = 0
+
+    def enough() -> bool:
+        nonlocal received
+        while message := cursor.read_message():
+            received += len(message.payload)
+        return received > 100_000
+
+    wait_until(enough, "the log arrives")
+    conn.close()
+
+
+def test_a_full_pool_refuses_a_standby_and_takes_it_later(start, publisher):
+    proxy = start(postgres=publisher, database="source", pool={"size": 1, "timeout": "1s"})
+    holder = proxy.connect()
+    holder.cursor().execute("SELECT 1")
+    how = psycopg2.extras.LogicalReplicationConnection
+    with pytest.raises(psycopg2.OperationalError, match="query_wait_timeout"):
+        stream_through(proxy, how)
+
+    holder.rollback()
+
+    conn = stream_through(proxy, how)
+    assert [row["replication"] for row in proxy.show("SERVERS")] == ["logical"]
+    conn.close()
+    wait_until(lambda: not proxy.show("SERVERS"), "its server is gone")
+    assert proxy.ask("SELECT 1") == 1
+
+
+def test_the_domain_of_a_standby_is_named_by_an_option(start, publisher):
+    domains = {"main": {}, "second": {"database": "postgres"}}
+    proxy = start(postgres=publisher, database="source", domains=domains)
+    with scratch() as folder:
+        args = ("-D", str(folder / "backup"), "-c", "fast", "-X", "none", "--no-sync")
+        refused = run(proxy, "pg_basebackup", *args)
+        assert refused.returncode == 1
+        assert "options='-c pgweir.domain=NAME'" in refused.stderr
+
+        done = run(proxy, "pg_basebackup", *args, "-d", "options='-c pgweir.domain=second'")
+        assert done.returncode == 0, done.stderr
+        shutil.rmtree(folder / "backup")
+        done = run(proxy, "pg_basebackup", *args, PGOPTIONS="-c pgweir.domain=second")
+        assert done.returncode == 0, done.stderr
