@@ -142,10 +142,10 @@ impl Session {
                 Ok(())
             }
             Over::Cancel => {
-                self.give_up_server(held_too_long(sqlstate::QUERY_CANCELED, "query_timeout"))
+                self.give_up_server(&held_too_long(sqlstate::QUERY_CANCELED, "query_timeout"))
             }
             Over::Transaction => {
-                self.give_up_server(held_too_long(TRANSACTION_TIMEOUT, "transaction_timeout"))
+                self.give_up_server(&held_too_long(TRANSACTION_TIMEOUT, "transaction_timeout"))
             }
             Over::IdleInTransaction => {
                 self.close_server(CloseReason::Timeout);
@@ -158,7 +158,7 @@ impl Session {
                 Ok(())
             }
             Over::Flush => {
-                self.give_up_server(held_too_long(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"))
+                self.give_up_server(&held_too_long(sqlstate::IDLE_SESSION_TIMEOUT, "flush_timeout"))
             }
         }
     }

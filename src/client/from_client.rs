@@ -16,6 +16,7 @@ use crate::net::buffer::HOLD_LEN;
 use crate::net::stream::send;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Segment, Verdict};
+use crate::server::fate::Effect;
 use crate::server::statements::Unnamed;
 use crate::sql::{Traits, classify};
 use crate::wire::backend::{self, TxStatus};
@@ -154,13 +155,15 @@ impl Session {
         self.begin_request(tag);
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
-        if server.applied_is_unknown && server.exchange.may_checkin() {
+        if server.applied_is_unknown && server.exchange.is_at_rest() {
             // A session that keeps its server has reset it: to what it asked for at startup.
             carry_over(server, &self.settings);
         }
+        // Into a copy goes whatever comes: the server refuses what has no place there.
+        let in_copy = server.exchange.takes_copy_data();
         match tag {
             b'Q' => {
-                if server.exchange.segment() != Segment::Failed {
+                if server.exchange.segment() != Segment::Failed && !in_copy {
                     self.prepared.unnamed = None;
                     server.statements.unnamed = Unnamed::None;
                 }
@@ -170,21 +173,24 @@ impl Session {
             b'E' => {
                 linked.in_flight.has_bound = true;
                 // What it executes is known only where statements are ours.
-                linked.in_flight.may_commit |= !shares && server.exchange.tx() != TxStatus::Failed;
-                server.exchange.on_request(Request::Execute, None);
+                let effect =
+                    if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
+                server.exchange.on_run(Request::Execute, effect);
             }
             b'H' | b'd' => {}
             b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
             b'F' => {
                 server.is_dirty = true;
-                linked.in_flight.may_commit |= server.exchange.tx() == TxStatus::Idle;
-                server.exchange.on_request(Request::Simple(Verdict::Forward), None);
+                server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Writes);
             }
-            b'P' | b'B' | b'D' | b'C' if shares => return self.on_statement_frame(batch, frame),
+            b'P' | b'B' | b'D' | b'C' if shares && !in_copy => {
+                return self.on_statement_frame(batch, frame);
+            }
             b'P' => {
                 let parsed = frontend::parse(frame.body).ok_or_else(|| malformed(tag))?;
                 // Without shared statements a name stays on the server for the next client to meet.
-                server.is_dirty |= !parsed.name.is_empty();
+                server.is_dirty |= !parsed.name.is_empty() || in_copy;
+                server.statements.unnamed = Unnamed::None;
                 self.pool.stats.client_parses.increment();
                 self.pool.stats.server_parses.increment();
                 server.note_text(parsed.text);
@@ -194,6 +200,7 @@ impl Session {
             b'B' => {
                 self.pool.stats.binds.increment();
                 linked.in_flight.has_bound = true;
+                linked.portals.bind(b"", Effect::Anything);
                 server.exchange.on_request(Request::Bind, None);
             }
             b'D' => server.exchange.on_request(Request::Describe, None),
@@ -286,20 +293,22 @@ pub(super) fn may_begin(frame: Frame<'_>) -> bool {
 /// Notes a simple query, of which a long one is known by its front only.
 fn on_query(in_flight: &mut InFlight, server: &mut Server, frame: Frame<'_>) {
     let text = frontend::query_text(frame.body);
-    if frame.is_whole() {
-        note_traits(in_flight, server, classify(text));
+    let effect = if frame.is_whole() {
+        let traits = classify(text);
+        note_traits(in_flight, server, traits);
+        Effect::of(traits)
     } else {
         // What has not been seen may leave anything behind.
         server.is_dirty = true;
-        in_flight.may_commit = true;
-    }
+        Effect::Anything
+    };
     server.note_text(text);
-    server.exchange.on_request(Request::Simple(Verdict::Forward), None);
+    server.exchange.on_run(Request::Simple(Verdict::Forward), effect);
 }
 
 /// Notes what a statement may do.
 pub(super) fn note_traits(in_flight: &mut InFlight, server: &mut Server, traits: Traits) {
-    in_flight.add(traits, server.exchange.tx());
+    in_flight.add(traits);
     if traits.leaves_state() && !traits.sets_only_reported() {
         server.is_dirty = true;
     }

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::from_client::put_made_up;
 use super::link::{InFlight, Link, Linked, Rest};
-use super::loss::UnderWay;
 use super::prepared::OUTDATED_ROUTINE;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
@@ -18,7 +17,7 @@ use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
 use crate::net::stream::flush;
 use crate::server::Server;
-use crate::server::exchange::{Request, Verdict};
+use crate::server::exchange::{CopyEnd, Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
 use crate::state::settings::is_fixed;
 use crate::telemetry::counters::CloseReason;
@@ -205,6 +204,7 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return Ok(None) };
         let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
         let serial = server.exchange.head_serial();
+        let mut copy_end = CopyEnd::Failed;
         if tag == b'E' {
             let fields = ErrorFields::parse(body);
             if fields.is_fatal() {
@@ -217,9 +217,14 @@ impl Session {
             }
             let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
             self.context.process.errors.increment(class.class(), Fault::Client);
+            copy_end = end_of_copy(&fields);
         }
         let ready = body.first().copied().and_then(TxStatus::from_byte);
-        let verdict = match server.exchange.on_answer(tag, ready) {
+        let applied = match tag {
+            b'E' => server.exchange.on_error(copy_end),
+            _ => server.exchange.on_answer(tag, ready),
+        };
+        let verdict = match applied {
             Ok(verdict) => verdict,
             Err(violation) => return self.on_violation(&violation.to_string()).map(|_| None),
         };
@@ -377,9 +382,9 @@ impl Session {
     fn on_own_ready(&mut self) {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
-        linked.is_done =
-            !is_session_mode && linked.checkout.peek().is_some_and(|s| s.exchange.may_checkin());
-        if linked.checkout.peek().is_some_and(|server| server.exchange.may_checkin()) {
+        let is_at_rest = linked.checkout.peek().is_some_and(|server| server.exchange.is_at_rest());
+        linked.is_done = is_at_rest && !is_session_mode;
+        if is_at_rest {
             linked.request_since = None;
         }
     }
@@ -441,29 +446,6 @@ impl Session {
         });
     }
 
-    /// A block was opened where none may be: its server is closed, which undoes it. What came behind
-    /// the BEGIN has the same end.
-    fn refuse_block(&mut self, batch: &mut Batch<'_>) {
-        let Some(linked) = self.take_linked() else { return };
-        let Linked { mut checkout, in_flight, .. } = *linked;
-        let Some(server) = checkout.server() else { return };
-        let behind = UnderWay { tx: TxStatus::Idle, ..UnderWay::of(server, in_flight) };
-        self.prepared.abandon(server);
-        checkout.close(CloseReason::Refused);
-        let message = ClientMessage::new(
-            sqlstate::FEATURE_NOT_SUPPORTED,
-            "transaction blocks not allowed in statement pooling mode",
-        )
-        .hint("Use pool_mode = \"transaction\" for this domain or user.");
-        batch.gather();
-        // In the place of the server's own ReadyForQuery.
-        self.put_error(batch.out, Fault::Client, &message, Some(TxStatus::Idle));
-        self.put_loss(behind, message, batch.out);
-        // Nothing of the server's is left to take.
-        batch.at = batch.data.len();
-        batch.pass_from = batch.at;
-    }
-
     fn on_violation(&mut self, what: &str) -> Result<bool, End> {
         tracing::error!(client = self.record().id, domain = %self.record().domain, what,
             "the server broke the protocol");
@@ -485,6 +467,14 @@ impl Linked {
             _ => Verdict::Forward,
         }
     }
+}
+
+/// What an error tells of the copy that it ends, if it ends one.
+fn end_of_copy(fields: &ErrorFields<'_>) -> CopyEnd {
+    // A cancel has the same code, but comes from elsewhere.
+    let is_copy_fail =
+        fields.routine == Some(b"CopyGetData") && fields.sqlstate == Some(sqlstate::QUERY_CANCELED);
+    if is_copy_fail { CopyEnd::GivenUp } else { CopyEnd::Failed }
 }
 
 fn micros(duration: std::time::Duration) -> u64 {

@@ -10,6 +10,7 @@ use crate::pool::Checkout;
 use crate::pool::checkout::Wait;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
+use crate::server::fate::Effect;
 use crate::sql::Traits;
 use crate::state::settings::Settings;
 use crate::wire::backend::TxStatus;
@@ -52,6 +53,7 @@ pub(super) struct Linked {
     pub(super) server_rest: Rest,
     /// What the requests since the last time that nothing was owed may do.
     pub(super) in_flight: InFlight,
+    pub(super) portals: Portals,
     /// A Parse waits until everything in front of it is answered.
     pub(super) awaits_answers: bool,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
@@ -81,11 +83,9 @@ impl Rest {
     }
 }
 
-/// What the requests in flight may do, should the server be lost.
+/// What is known of the requests in flight.
 #[derive(Debug, Clone, Copy, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct InFlight {
-    pub(super) may_commit: bool,
     /// More than Parse and Describe was sent: the server holds something for the client.
     pub(super) has_bound: bool,
     /// A RESET that is seen may be one of everything.
@@ -95,16 +95,33 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Adds a request that was sent while the server's transaction status was `tx`.
-    pub(super) fn add(&mut self, traits: Traits, tx: TxStatus) {
+    /// Adds a request.
+    pub(super) fn add(&mut self, traits: Traits) {
         self.deallocates_all |= traits.deallocates_all();
         self.resets_all |= traits.resets_all();
-        self.may_commit |= match tx {
-            TxStatus::Idle => traits.may_write() || traits.several_statements(),
-            TxStatus::Block | TxStatus::Failed => {
-                traits.ends_block() || traits.several_statements()
-            }
-        };
+    }
+}
+
+/// What the portals that were bound do when they are executed.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Portals {
+    unnamed: Effect,
+    /// Of all that have names.
+    named: Effect,
+}
+
+impl Portals {
+    pub(super) fn bind(&mut self, portal: &[u8], effect: Effect) {
+        if portal.is_empty() {
+            self.unnamed = effect;
+        } else {
+            self.named = self.named.or(effect);
+        }
+    }
+
+    /// What the Execute with this body does.
+    pub(super) fn effect(self, execute: &[u8]) -> Effect {
+        if execute.first() == Some(&0) { self.unnamed } else { self.named }
     }
 }
 
@@ -127,6 +144,7 @@ impl Linked {
             quiet_since: now,
             server_rest: Rest { len: 0, verdict: Verdict::Forward },
             in_flight: InFlight::default(),
+            portals: Portals::default(),
             awaits_answers: false,
             reset_seen: false,
             replacements: Vec::new(),

@@ -4,40 +4,42 @@ use std::task::Context as TaskContext;
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next, may_begin};
-use super::link::{InFlight, Link, Linked};
+use super::link::{Link, Linked};
 use super::serve::{End, Session};
-use super::stand_in::{Message, StandIn};
+use super::stand_in::{Message, StandIn, Taken};
 use crate::error::{ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::exchange::{Segment, Verdict};
+use crate::server::fate::{Fate, Fates};
 use crate::sql::{Traits, classify};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::backend::TxStatus;
 use crate::wire::error_response::{self, Severity};
-use crate::wire::{frontend, sqlstate};
+use crate::wire::frontend::{self, Named, Target};
+use crate::wire::sqlstate;
 
 /// What was under way when the server was lost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct UnderWay {
-    pub(super) tx: TxStatus,
-    /// `ReadyForQuery` messages that the client is owed.
-    pub(super) owed: usize,
+    fates: Fates,
     /// What has no Sync behind it yet.
-    pub(super) segment: Segment,
+    segment: Segment,
     /// Nothing at all is owed, or half said.
-    pub(super) is_settled: bool,
-    pub(super) may_commit: bool,
+    is_settled: bool,
 }
 
 impl UnderWay {
-    pub(super) fn of(server: &Server, in_flight: InFlight) -> Self {
-        Self {
-            tx: server.exchange.tx(),
-            owed: server.exchange.owed_ready(),
-            segment: server.exchange.segment(),
-            is_settled: server.exchange.is_settled(),
-            may_commit: in_flight.may_commit,
-        }
+    pub(super) fn of(server: &mut Server) -> Self {
+        let is_settled = server.exchange.is_settled();
+        let fates = server.exchange.fates();
+        Self { fates, segment: server.exchange.segment(), is_settled }
+    }
+
+    /// The same for a client that is to be in no block, whatever happened to it.
+    pub(super) fn outside_of_a_block(mut self) -> Self {
+        self.fates.last.in_block = false;
+        self.fates.owed.iter_mut().for_each(|fate| fate.in_block = false);
+        self
     }
 }
 
@@ -45,18 +47,17 @@ impl Session {
     /// The server is gone. Ends the link, and tells the client what that means for it.
     pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         let Some(linked) = self.take_linked() else { return Ok(()) };
-        let Linked { mut checkout, last_words, server_rest, in_flight, .. } = *linked;
+        let Linked { mut checkout, last_words, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
-        let under_way = UnderWay::of(server, in_flight);
+        let under_way = UnderWay::of(server);
         self.prepared.abandon(server);
-        let is_cut = server_rest.is_cut() || self.client_rest > 0;
         tracing::warn!(client = self.record().id, domain = %self.record().domain,
             host = %self.pool.host.addr, pid = server.record.key.process_id,
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
         checkout.close(CloseReason::Lost);
         self.pool.purge_dead();
-        if is_cut {
+        if server_rest.is_cut() {
             return Err(End::Cut("the server was lost in the middle of a message"));
         }
         if self.is_session_mode() {
@@ -64,39 +65,63 @@ impl Session {
                 return Err(End::ServerEnded);
             }
             // The session's state is gone with its server.
-            let message = lost_message(under_way, None);
+            let message = session_lost_message(&under_way);
             return Err(End::Fatal { fault: Fault::Server, message });
         }
-        self.tell_loss(under_way, last_words.as_ref(), cx)
+        if let Some(words) = last_words.as_ref().filter(|words| is_of_the_client(words)) {
+            return Err(End::Fatal { fault: Fault::Client, message: words.clone() });
+        }
+        let mut out = Vec::new();
+        self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_ref()), &mut out);
+        if !out.is_empty() {
+            self.send_to_client(&out, cx)?;
+        }
+        self.take_inbox(cx)
     }
 
     /// Closes the server, which undoes what was under way on it, for the reason that `message` gives.
     /// The session goes on if it can.
-    pub(super) fn give_up_server(&mut self, message: ClientMessage) -> Result<(), End> {
-        let Link::Linked(mut linked) = std::mem::replace(&mut self.link, Link::Free) else {
-            return Ok(());
-        };
-        let in_flight = linked.in_flight;
-        let Some(server) = linked.checkout.server() else { return Ok(()) };
-        let under_way = UnderWay::of(server, in_flight);
+    pub(super) fn give_up_server(&mut self, message: &ClientMessage) -> Result<(), End> {
+        let Some(linked) = self.take_linked() else { return Ok(()) };
+        let Linked { mut checkout, server_rest, .. } = *linked;
+        let Some(server) = checkout.server() else { return Ok(()) };
+        let under_way = UnderWay::of(server);
         self.prepared.abandon(server);
-        let message = if under_way.may_commit && !under_way.is_settled {
-            message.detail("Whether the statement took effect is unknown.")
-        } else {
-            message
-        };
-        let is_cut = linked.server_rest.is_cut() || self.client_rest > 0;
-        linked.checkout.close(CloseReason::Timeout);
-        if is_cut {
+        checkout.close(CloseReason::Timeout);
+        if server_rest.is_cut() {
             return Err(End::Cut("its server was taken from it in the middle of a message"));
         }
         if self.is_session_mode() {
+            let message = doubting(message.clone(), under_way.fates.overall());
             return Err(End::Fatal { fault: Fault::Proxy, message });
         }
         let mut out = Vec::new();
-        self.put_loss(under_way, message, &mut out);
+        self.put_loss(&under_way, |fate| doubting(message.clone(), fate), &mut out);
         self.outbox.extend_from_slice(&out);
         Ok(())
+    }
+
+    /// A block was opened where none may be: its server is closed, which undoes it. What came behind
+    /// the BEGIN has the same end.
+    pub(super) fn refuse_block(&mut self, batch: &mut Batch<'_>) {
+        let Some(linked) = self.take_linked() else { return };
+        let Linked { mut checkout, .. } = *linked;
+        let Some(server) = checkout.server() else { return };
+        let behind = UnderWay::of(server).outside_of_a_block();
+        self.prepared.abandon(server);
+        checkout.close(CloseReason::Refused);
+        let message = ClientMessage::new(
+            sqlstate::FEATURE_NOT_SUPPORTED,
+            "transaction blocks not allowed in statement pooling mode",
+        )
+        .hint("Use pool_mode = \"transaction\" for this domain or user.");
+        batch.gather();
+        // In the place of the server's own ReadyForQuery.
+        self.put_error(batch.out, Fault::Client, &message, Some(TxStatus::Idle));
+        self.put_loss(&behind, |fate| doubting(message.clone(), fate), batch.out);
+        // Nothing of the server's is left to take.
+        batch.at = batch.data.len();
+        batch.pass_from = batch.at;
     }
 
     /// The client's settings could not be put on a server: its statement must not run under others.
@@ -106,53 +131,39 @@ impl Session {
     ) -> Result<Option<Verdict>, End> {
         if message.sqlstate == sqlstate::QUERY_CANCELED {
             // The cancel was meant for what the client had sent behind it (pitfall P24).
-            return self.give_up_server(message.clone()).map(|()| None);
+            return self.give_up_server(message).map(|()| None);
         }
         self.close_server(CloseReason::Refused);
         Err(End::Fatal { fault: Fault::Client, message: message.clone() })
     }
 
-    /// Goes on after a loss: by what was under way.
-    fn tell_loss(
-        &mut self,
-        under_way: UnderWay,
-        words: Option<&ClientMessage>,
-        cx: &mut TaskContext<'_>,
-    ) -> Result<(), End> {
-        let mut out = Vec::new();
-        self.put_loss(under_way, lost_message(under_way, words), &mut out);
-        if !out.is_empty() {
-            self.send_to_client(&out, cx)?;
-        }
-        self.take_inbox(cx)
-    }
-
     /// Appends what the client is told, and leaves a stand-in for what it is still to be told.
     pub(super) fn put_loss(
         &mut self,
-        under_way: UnderWay,
-        message: ClientMessage,
+        under_way: &UnderWay,
+        message: impl Fn(Fate) -> ClientMessage,
         out: &mut Vec<u8>,
     ) {
-        let in_block = under_way.tx != TxStatus::Idle && !under_way.may_commit;
+        let Fates { owed, last } = &under_way.fates;
         if under_way.is_settled {
-            if in_block {
+            if last.in_block {
                 // An unasked error would be taken for the answer to the next request (P91).
+                let message = message(*last);
                 error_response::put(out, Severity::Warning, &message);
                 self.link = Link::StandIn(Box::new(StandIn::failed_block(Some(message), false)));
             }
             return;
         }
-        let status = if in_block { TxStatus::Failed } else { TxStatus::Idle };
-        for _ in 0..under_way.owed {
-            self.put_error(out, Fault::Server, &message, Some(status));
+        for fate in owed {
+            let status = if fate.in_block { TxStatus::Failed } else { TxStatus::Idle };
+            self.put_error(out, Fault::Server, &message(*fate), Some(status));
         }
         // The rest of a segment is taken up to its Sync; its error may have been told already.
         let skipping = under_way.segment != Segment::None;
         if under_way.segment == Segment::Open {
-            self.put_error(out, Fault::Server, &message, None);
+            self.put_error(out, Fault::Server, &message(*last), None);
         }
-        if in_block {
+        if last.in_block {
             self.link = Link::StandIn(Box::new(StandIn::failed_block(None, skipping)));
         } else if skipping {
             self.link = Link::StandIn(Box::new(StandIn::skipping()));
@@ -177,20 +188,25 @@ impl Session {
             b'Q' => Message::Query(classify(frontend::query_text(frame.body))),
             b'F' => Message::FunctionCall,
             b'S' => Message::Sync,
-            b'P' => Message::Parse(self.note_parse(frame.body)),
-            b'B' => Message::Bind(self.traits_of(frame.body)),
-            b'D' if frame.body.first() == Some(&b'S') => Message::DescribeStatement,
-            b'D' => Message::DescribePortal,
+            b'P' => Message::Parse(self.traits_of_parse(frame.body)),
+            b'B' => Message::Bind(self.traits_of(frontend::bind(frame.body).map(|b| b.statement))),
+            b'D' => match frontend::named(frame.body) {
+                Some(Named { target: Target::Statement, name }) => {
+                    Message::DescribeStatement(self.traits_of(Some(name)))
+                }
+                Some(_) | None => Message::DescribePortal,
+            },
             b'E' => Message::Execute,
             b'C' => Message::Close,
             _ => Message::Ignored,
         };
         let mut out = Vec::new();
         if let Link::StandIn(stand_in) = &mut self.link {
-            stand_in.answer(message, &mut out);
+            let taken = stand_in.answer(message, &mut out);
             if stand_in.is_over() {
                 self.link = Link::Free;
             }
+            self.note_statement(tag, frame.body, taken);
         }
         self.client_rest = frame.head.len - frame.available;
         batch.swallow(frame.available);
@@ -200,32 +216,54 @@ impl Session {
         Ok(Next::Go)
     }
 
-    /// Notes a Parse that ends the block, the only one that succeeds here: its Bind comes next.
-    fn note_parse(&mut self, body: &[u8]) -> Option<Traits> {
-        let parse = frontend::parse(body)?;
-        let traits = classify(parse.text);
-        if traits.ends_block() {
-            let statement = self.context.store.private(parse.rest);
-            self.prepared.note_parse(parse.name, statement);
+    /// Keeps the client's statements in step with what it was answered.
+    fn note_statement(&mut self, tag: u8, body: &[u8], taken: Taken) {
+        match (tag, taken) {
+            // Either ends the unnamed statement, whatever becomes of itself.
+            (b'Q', Taken::Done | Taken::Refused) => self.prepared.unnamed = None,
+            (b'P', Taken::Done | Taken::Refused) => {
+                let Some(parse) = frontend::parse(body) else { return };
+                if parse.name.is_empty() {
+                    self.prepared.unnamed = None;
+                }
+                if taken == Taken::Done {
+                    let statement = self.context.store.private(parse.rest);
+                    self.prepared.note_parse(parse.name, statement);
+                }
+            }
+            (b'C', Taken::Done) => match frontend::named(body) {
+                Some(Named { target: Target::Statement, name: b"" }) => {
+                    self.prepared.unnamed = None;
+                }
+                Some(Named { target: Target::Statement, name }) => {
+                    self.prepared.remove(name);
+                }
+                Some(_) | None => {}
+            },
+            _ => {}
         }
-        Some(traits)
     }
 
-    /// What the statement of a Bind does; `None` if the client has none of that name.
-    fn traits_of(&self, body: &[u8]) -> Option<Traits> {
-        let bind = frontend::bind(body)?;
-        let statement = if bind.statement.is_empty() {
-            self.prepared.unnamed.as_ref()
-        } else {
-            self.prepared.find(bind.statement)
+    /// What the statement of a Parse does; `None` if there can be none of that name.
+    fn traits_of_parse(&self, body: &[u8]) -> Option<Traits> {
+        let parse = frontend::parse(body)?;
+        let is_free = parse.name.is_empty() || self.prepared.find(parse.name).is_none();
+        is_free.then(|| classify(parse.text))
+    }
+
+    /// What the client's statement of that name does; `None` if it has none.
+    fn traits_of(&self, name: Option<&[u8]>) -> Option<Traits> {
+        let statement = match name? {
+            b"" => self.prepared.unnamed.as_ref(),
+            name => self.prepared.find(name),
         };
         statement.map(|statement| statement.traits())
     }
 }
 
 /// What a client is told whose server is gone.
-fn lost_message(under_way: UnderWay, words: Option<&ClientMessage>) -> ClientMessage {
-    let message = if under_way.may_commit {
+fn lost_message(fate: Fate, words: Option<&ClientMessage>) -> ClientMessage {
+    let message = if fate.may_commit {
         ClientMessage::new(
             sqlstate::OUTCOME_UNKNOWN,
             "the server connection was lost; whether the statement took effect is unknown",
@@ -244,5 +282,29 @@ fn lost_message(under_way: UnderWay, words: Option<&ClientMessage>) -> ClientMes
             words.sqlstate.as_str()
         )),
         None => message,
+    }
+}
+
+/// True if the server went because the client broke the protocol: it would again.
+fn is_of_the_client(words: &ClientMessage) -> bool {
+    words.sqlstate == sqlstate::PROTOCOL_VIOLATION
+}
+
+/// What a client is told whose session ends with a server that went without a word.
+fn session_lost_message(under_way: &UnderWay) -> ClientMessage {
+    let overall = under_way.fates.overall();
+    if under_way.is_settled && !overall.in_block {
+        return ClientMessage::new(sqlstate::CONNECTION_FAILURE, "the server connection was lost")
+            .detail("In session mode the state of the session is gone with its server.");
+    }
+    lost_message(overall, None)
+}
+
+/// `message` with what is true of a server that was given up in the middle of something.
+pub(super) fn doubting(message: ClientMessage, fate: Fate) -> ClientMessage {
+    if fate.may_commit {
+        message.detail("Whether the statement took effect is unknown.")
+    } else {
+        message
     }
 }

@@ -6,12 +6,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed, note_traits};
-use super::link::{InFlight, Link, Replacement};
+use super::link::{InFlight, Link, Portals, Replacement};
 use super::names::{Named, Prepared, take_back};
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
+use crate::server::fate::Effect;
 use crate::server::statements::{Evicted, Presence, Statement, Undo, Unnamed, is_reserved};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
@@ -23,6 +24,7 @@ struct Desk<'a> {
     prepared: &'a mut Prepared,
     server: &'a mut Server,
     in_flight: &'a mut InFlight,
+    portals: &'a mut Portals,
     replacements: &'a mut Vec<Replacement>,
     stats: &'a PoolStats,
     /// Statements that a server may have.
@@ -74,6 +76,7 @@ impl Session {
             prepared: &mut self.prepared,
             server: linked.checkout.server()?,
             in_flight: &mut linked.in_flight,
+            portals: &mut linked.portals,
             replacements: &mut linked.replacements,
             stats: &self.pool.stats,
             most: self.rules.prepared_statements,
@@ -120,6 +123,8 @@ impl Session {
         }
         let name = desk.provide(batch, bind.statement);
         desk.in_flight.has_bound = true;
+        let effect = desk.effect(bind.statement);
+        desk.portals.bind(bind.portal, effect);
         let undo = desk
             .prepared
             .find(bind.statement)
@@ -322,6 +327,13 @@ impl Desk<'_> {
             return Name::Is(format!("unknown {}", String::from_utf8_lossy(name)).into());
         }
         Name::AsItIs
+    }
+
+    /// What the statement that the client calls `name` does. One of SQL's PREPARE is not known.
+    fn effect(&self, name: &[u8]) -> Effect {
+        let statement =
+            if name.is_empty() { self.prepared.unnamed.as_ref() } else { self.prepared.find(name) };
+        statement.map_or(Effect::Anything, |statement| Effect::of(statement.traits()))
     }
 
     /// The server's unnamed statement may be another session's (pitfall P48).

@@ -20,6 +20,17 @@ pub(super) struct StandIn {
     skipping: bool,
     /// The error that the client has not been told yet: the answer to its next request.
     pending: Option<ClientMessage>,
+    /// A statement that ends the block was bound: an Execute runs it.
+    ends_bound: bool,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Done,
+    Refused,
+    /// It came behind an error, and nothing was done about it.
+    Skipped,
 }
 
 /// A message of the client, as far as it matters here.
@@ -32,7 +43,7 @@ pub(super) enum Message {
     /// Parse, or a Bind or Describe of a statement: what its text does, if it is known.
     Parse(Option<Traits>),
     Bind(Option<Traits>),
-    DescribeStatement,
+    DescribeStatement(Option<Traits>),
     DescribePortal,
     Execute,
     Close,
@@ -43,18 +54,18 @@ pub(super) enum Message {
 impl StandIn {
     /// Answers the next request with `message`, outside of a block.
     pub(super) const fn refusing(message: ClientMessage) -> Self {
-        Self { in_block: false, skipping: false, pending: Some(message) }
+        Self { in_block: false, skipping: false, pending: Some(message), ends_bound: false }
     }
 
     /// Keeps the failed block of a lost server. `pending`: what the client is still to be told.
     /// `skipping`: it was told in the middle of an extended segment.
     pub(super) const fn failed_block(pending: Option<ClientMessage>, skipping: bool) -> Self {
-        Self { in_block: true, skipping, pending }
+        Self { in_block: true, skipping, pending, ends_bound: false }
     }
 
     /// Takes an extended segment, whose error was told, to its Sync.
     pub(super) const fn skipping() -> Self {
-        Self { in_block: false, skipping: true, pending: None }
+        Self { in_block: false, skipping: true, pending: None, ends_bound: false }
     }
 
     /// Nothing is left to answer for: a server may be asked for again.
@@ -66,52 +77,68 @@ impl StandIn {
         if self.in_block { TxStatus::Failed } else { TxStatus::Idle }
     }
 
-    /// Appends the answer to a message; the error that was told, if one was.
-    pub(super) fn answer(&mut self, message: Message, out: &mut Vec<u8>) {
+    /// Appends the answer to a message, and says what became of it.
+    pub(super) fn answer(&mut self, message: Message, out: &mut Vec<u8>) -> Taken {
         match message {
             Message::Sync => {
                 self.skipping = false;
                 backend::put_ready(out, self.status());
+                Taken::Done
             }
-            _ if self.skipping => {}
-            Message::Ignored => {}
+            _ if self.skipping => Taken::Skipped,
+            Message::Ignored => Taken::Skipped,
             Message::Query(traits) => {
-                if traits.ends_block() && !self.must_tell(traits) {
+                let is_done = traits.ends_block() && !self.must_tell(traits);
+                if is_done {
                     self.roll_back(out);
                 } else {
                     self.put_error(out);
                     self.in_block &= !traits.ends_block();
                 }
                 backend::put_ready(out, self.status());
+                if is_done { Taken::Done } else { Taken::Refused }
             }
             Message::FunctionCall => {
                 self.put_error(out);
                 backend::put_ready(out, self.status());
+                Taken::Refused
             }
             Message::Parse(traits) => self.answer_extended(traits, backend::PARSE_COMPLETE, out),
-            Message::Bind(traits) => self.answer_extended(traits, BIND_COMPLETE, out),
-            Message::DescribeStatement => self.answer_if_well(NO_PARAMETERS_NO_DATA, out),
-            Message::DescribePortal => self.answer_if_well(NO_DATA, out),
-            Message::Close => self.answer_if_well(backend::CLOSE_COMPLETE, out),
+            Message::Bind(traits) => {
+                let taken = self.answer_extended(traits, BIND_COMPLETE, out);
+                self.ends_bound = taken == Taken::Done;
+                taken
+            }
+            Message::DescribeStatement(traits) => {
+                let ends_block = traits.is_some_and(Traits::ends_block);
+                self.answer_if(ends_block, NO_PARAMETERS_NO_DATA, out)
+            }
+            Message::DescribePortal => self.answer_if(self.ends_bound, NO_DATA, out),
+            Message::Close => self.answer_if(true, backend::CLOSE_COMPLETE, out),
+            // What was bound before the server was lost is gone with it.
+            Message::Execute if self.pending.is_some() || !self.ends_bound => self.fail(out),
             Message::Execute => {
-                if self.pending.is_some() {
-                    self.fail(out);
-                } else {
-                    self.roll_back(out);
-                }
+                self.roll_back(out);
+                Taken::Done
             }
         }
     }
 
-    fn answer_extended(&mut self, traits: Option<Traits>, complete: &[u8], out: &mut Vec<u8>) {
+    fn answer_extended(
+        &mut self,
+        traits: Option<Traits>,
+        complete: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Taken {
         let ends_block = traits.is_some_and(Traits::ends_block);
         if ends_block && !traits.is_some_and(|traits| self.must_tell(traits)) {
             self.pending = None;
             out.extend_from_slice(complete);
-        } else {
-            self.fail(out);
-            self.in_block &= !ends_block;
+            return Taken::Done;
         }
+        self.fail(out);
+        self.in_block &= !ends_block;
+        Taken::Refused
     }
 
     /// A COMMIT is told what has not been told yet, and ends the block all the same: some clients
@@ -121,17 +148,18 @@ impl StandIn {
         self.pending.is_some() && (!self.in_block || traits.may_write())
     }
 
-    fn answer_if_well(&mut self, answer: &[u8], out: &mut Vec<u8>) {
-        if self.pending.is_some() {
-            self.fail(out);
-        } else {
-            out.extend_from_slice(answer);
+    fn answer_if(&mut self, may: bool, answer: &[u8], out: &mut Vec<u8>) -> Taken {
+        if !may || self.pending.is_some() {
+            return self.fail(out);
         }
+        out.extend_from_slice(answer);
+        Taken::Done
     }
 
-    fn fail(&mut self, out: &mut Vec<u8>) {
+    fn fail(&mut self, out: &mut Vec<u8>) -> Taken {
         self.put_error(out);
         self.skipping = true;
+        Taken::Refused
     }
 
     fn put_error(&mut self, out: &mut Vec<u8>) {
@@ -244,12 +272,43 @@ mod tests {
         let messages = [
             Message::Parse(rollback),
             Message::Bind(rollback),
-            Message::DescribeStatement,
+            Message::DescribeStatement(rollback),
             Message::DescribePortal,
             Message::Execute,
             Message::Sync,
         ];
         assert_eq!(tags(&mut stand_in, &messages), "12tnnCZI");
         assert!(stand_in.is_over());
+    }
+
+    /// A cursor's portal is gone with its server: its Execute is no ROLLBACK.
+    #[test]
+    fn what_was_bound_before_the_loss_ends_no_block() {
+        for message in [Message::Execute, Message::DescribePortal] {
+            let mut stand_in = StandIn::failed_block(None, false);
+            assert_eq!(tags(&mut stand_in, &[message, Message::Sync]), "EZE");
+            assert!(!stand_in.is_over());
+        }
+    }
+
+    #[test]
+    fn only_what_ends_the_block_is_described() {
+        let mut stand_in = StandIn::failed_block(None, false);
+        for traits in [None, Some(classify(b"select 1"))] {
+            let messages = [Message::DescribeStatement(traits), Message::Sync];
+            assert_eq!(tags(&mut stand_in, &messages), "EZE");
+        }
+    }
+
+    /// What is to be kept in step with the answers is told.
+    #[test]
+    fn what_became_of_a_message_is_told() {
+        let mut stand_in = StandIn::failed_block(None, false);
+        let mut out = Vec::new();
+        let select = Message::Parse(Some(classify(b"select 1")));
+        assert_eq!(stand_in.answer(Message::Close, &mut out), Taken::Done);
+        assert_eq!(stand_in.answer(select, &mut out), Taken::Refused);
+        assert_eq!(stand_in.answer(select, &mut out), Taken::Skipped);
+        assert_eq!(stand_in.answer(Message::Close, &mut out), Taken::Skipped);
     }
 }

@@ -4,6 +4,9 @@
 //! error in an extended segment skips everything up to the next Sync; in copy-in mode Sync and Flush
 //! are ignored; messages of a copy that has ended are ignored without a word.
 //!
+//! What is sent into a copy may find that it has failed already. So it is owed an answer like all
+//! else, and how the copy ends tells what went into it.
+//!
 //! Invariant: each entry of `owed` gets exactly one end: answered, skipped by an error, or lost in a
 //! copy.
 
@@ -11,6 +14,7 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
+use super::fate::{Course, Effect, Fates, Step};
 use crate::wire::backend::TxStatus;
 
 /// Whether an answer goes on to the client.
@@ -32,7 +36,7 @@ pub enum Request {
     Describe,
     Execute,
     Close(Verdict),
-    /// `CopyDone` or `CopyFail`, sent before the server was seen to be in copy-in mode.
+    /// `CopyDone` or `CopyFail`.
     CopyEnd,
     /// Never sent: the answer is ours, and due when everything in front of it is answered.
     MadeUp(MadeUp),
@@ -70,6 +74,18 @@ pub enum Segment {
     Failed,
 }
 
+/// How a copy to the server came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyEnd {
+    /// The server took everything up to `CopyDone`.
+    Done,
+    /// The client's `CopyFail` ended it.
+    GivenUp,
+    /// Its data, or something else: it need not have got as far as the end of the data. A message
+    /// that has no place in a copy ends the connection as well.
+    Failed,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Copy {
     None,
@@ -81,6 +97,7 @@ enum Copy {
 #[derive(Debug)]
 struct Entry<U> {
     request: Request,
+    effect: Effect,
     undo: Option<U>,
 }
 
@@ -100,6 +117,10 @@ pub struct Exchange<U> {
     /// Extended messages were sent, and no Sync since.
     segment_open: bool,
     tx: TxStatus,
+    /// What was answered since the last `ReadyForQuery` may have done.
+    course: Course,
+    /// A copy failed, and nobody knows whether a Sync that was sent into it will be answered.
+    doubtful: bool,
     undone: Vec<Undone<U>>,
 }
 
@@ -113,6 +134,8 @@ impl<U> Default for Exchange<U> {
             skipping: false,
             segment_open: false,
             tx: TxStatus::Idle,
+            course: Course::from(TxStatus::Idle),
+            doubtful: false,
             undone: Vec::new(),
         }
     }
@@ -121,19 +144,29 @@ impl<U> Default for Exchange<U> {
 impl<U> Exchange<U> {
     /// Notes a message on its way to the server (or in its place).
     pub fn on_request(&mut self, request: Request, undo: Option<U>) {
-        match self.copy {
-            Copy::None | Copy::Out => {}
-            Copy::In | Copy::Both => return self.on_request_in_copy(request, undo),
-        }
+        self.note(Entry { request, effect: Effect::Reads, undo });
+    }
+
+    /// Notes a message that runs something, and what that may do.
+    pub fn on_run(&mut self, request: Request, effect: Effect) {
+        self.note(Entry { request, effect, undo: None });
+    }
+
+    fn note(&mut self, entry: Entry<U>) {
+        let request = entry.request;
         if self.skipping {
             if request == Request::Sync {
                 self.skipping = false;
             } else {
-                return self.skip(undo);
+                return self.skip(entry.undo);
             }
         }
         match request {
             Request::Simple(_) | Request::Sync => {
+                if request == Request::Sync && self.ends_with_sync_in_copy() {
+                    // One or many: none is answered, or all are in doubt.
+                    return;
+                }
                 self.boundaries += 1;
                 self.segment_open = false;
             }
@@ -146,30 +179,13 @@ impl<U> Exchange<U> {
             | Request::Close(_)
             | Request::MadeUp(_) => self.segment_open = true,
         }
-        self.owed.push_back(Entry { request, undo });
+        self.owed.push_back(entry);
     }
 
-    /// In copy-in mode the server ignores Sync, and takes anything but the end for a violation,
-    /// which it answers with the error of the statement that copies.
-    fn on_request_in_copy(&mut self, request: Request, undo: Option<U>) {
-        match request {
-            Request::Sync => {}
-            Request::CopyEnd => {
-                if self.copy == Copy::In {
-                    self.copy = Copy::None;
-                }
-            }
-            Request::Simple(_)
-            | Request::Parse(_)
-            | Request::Bind
-            | Request::Describe
-            | Request::Execute
-            | Request::Close(_)
-            | Request::MadeUp(_) => {
-                self.copy = Copy::None;
-                self.skip(undo);
-            }
-        }
+    /// A Sync went into the copy, and nothing but data behind it.
+    fn ends_with_sync_in_copy(&self) -> bool {
+        let last = self.owed.back().map(|entry| entry.request);
+        self.takes_copy_data() && last == Some(Request::Sync)
     }
 
     /// Applies a message from the server and says who it is for. Rows and other messages that end
@@ -178,6 +194,12 @@ impl<U> Exchange<U> {
         let head = self.owed.front().map(|entry| entry.request);
         let violation = Violation { tag, owed: head };
         let verdict = match (tag, head) {
+            (b'Z', _)
+                if self.doubtful && !matches!(head, Some(Request::Simple(_) | Request::Sync)) =>
+            {
+                self.on_doubtful_ready(ready.ok_or(violation)?);
+                Verdict::Forward
+            }
             (b'Z', Some(Request::Simple(verdict))) => {
                 self.on_ready(ready.ok_or(violation)?);
                 verdict
@@ -186,9 +208,9 @@ impl<U> Exchange<U> {
                 self.on_ready(ready.ok_or(violation)?);
                 Verdict::Forward
             }
-            (b'E', Some(request)) => self.on_error(request),
+            (b'E', Some(_)) => return self.on_error(CopyEnd::Failed),
             (b'G', Some(Request::Simple(_) | Request::Execute)) => {
-                self.on_copy_in();
+                self.copy = Copy::In;
                 Verdict::Forward
             }
             (b'H', Some(Request::Simple(_) | Request::Execute)) => {
@@ -199,11 +221,12 @@ impl<U> Exchange<U> {
                 self.copy = Copy::Both;
                 Verdict::Forward
             }
-            (b'N' | b'S' | b'A', Some(Request::Simple(verdict))) => verdict,
+            (b'N' | b'S', Some(Request::Simple(verdict))) => verdict,
+            // A notification comes when it comes, behind a command of ours as well.
             (b'N' | b'S' | b'A', _) => Verdict::Forward,
             (_, Some(Request::Simple(verdict))) => {
                 if tag == b'C' {
-                    self.copy = Copy::None;
+                    self.end_copy(CopyEnd::Done);
                 }
                 verdict
             }
@@ -218,7 +241,7 @@ impl<U> Exchange<U> {
                 Verdict::Forward
             }
             (b'C', Some(Request::Execute)) => {
-                self.copy = Copy::None;
+                self.end_copy(CopyEnd::Done);
                 self.pop();
                 Verdict::Forward
             }
@@ -234,15 +257,26 @@ impl<U> Exchange<U> {
     fn on_ready(&mut self, status: TxStatus) {
         self.pop();
         self.tx = status;
+        self.course = Course::from(status);
         self.copy = Copy::None;
     }
 
-    fn on_error(&mut self, request: Request) -> Verdict {
-        self.copy = Copy::None;
+    /// A Sync that was taken to have gone into a copy came behind its failure.
+    fn on_doubtful_ready(&mut self, status: TxStatus) {
+        self.tx = status;
+        self.course = Course::from(status);
+        self.skipping = false;
+    }
+
+    /// Applies an error, and says who it is for. `end`: what of a copy it ends, if there is one.
+    pub fn on_error(&mut self, end: CopyEnd) -> Result<Verdict, Violation> {
+        let head = self.owed.front().map(|entry| entry.request);
+        let Some(request) = head else { return Err(Violation { tag: b'E', owed: None }) };
+        self.end_copy(end);
         match request {
             // Its ReadyForQuery is still to come.
-            Request::Simple(verdict) => return verdict,
-            Request::Sync => return Verdict::Forward,
+            Request::Simple(verdict) => return Ok(verdict),
+            Request::Sync => return Ok(Verdict::Forward),
             Request::Parse(_)
             | Request::Bind
             | Request::Describe
@@ -254,38 +288,54 @@ impl<U> Exchange<U> {
         let mut failed = true;
         while let Some(entry) = self.owed.front() {
             if entry.request == Request::Sync {
-                return Verdict::Forward;
+                return Ok(Verdict::Forward);
             }
             // A server that skips ignores a Query as well.
-            let entry = self.pop();
+            let entry = self.remove_front();
             self.undone.extend(entry.and_then(|e| e.undo).map(|undo| Undone { failed, undo }));
             failed = false;
         }
         self.skipping = true;
-        Verdict::Forward
+        Ok(Verdict::Forward)
     }
 
-    /// The server has entered copy-in mode: what was sent behind the statement went into the copy.
-    fn on_copy_in(&mut self) {
-        self.copy = Copy::In;
+    /// Takes out what went into the copy that is over: Syncs up to what ended it, and that.
+    fn end_copy(&mut self, end: CopyEnd) {
+        let was_in = matches!(self.copy, Copy::In | Copy::Both);
+        self.copy = Copy::None;
+        if !was_in {
+            return;
+        }
         while let Some(next) = self.owed.get(1).map(|entry| entry.request) {
-            let removed = self.owed.remove(1);
-            if matches!(next, Request::Simple(_) | Request::Sync) {
-                self.boundaries -= 1;
-            }
-            if matches!(next, Request::MadeUp(_)) {
+            let is_last = match next {
+                Request::Sync => {
+                    self.doubtful |= end == CopyEnd::Failed;
+                    false
+                }
+                // It may have come behind the failure, and has its turn then.
+                Request::MadeUp(_) if end == CopyEnd::Failed => break,
                 // Never sent: the server knows nothing of it, and its answer would come too late.
-                let undo = removed.and_then(|entry| entry.undo);
-                self.undone.extend(undo.map(|undo| Undone { failed: false, undo }));
-                continue;
+                Request::MadeUp(_) => false,
+                Request::CopyEnd => matches!(end, CopyEnd::Done | CopyEnd::GivenUp),
+                Request::Simple(_)
+                | Request::Parse(_)
+                | Request::Bind
+                | Request::Describe
+                | Request::Execute
+                | Request::Close(_) => break,
+            };
+            if next == Request::CopyEnd && !is_last {
+                break;
             }
-            if next == Request::Sync {
-                continue;
-            }
-            self.copy = Copy::None;
+            let removed = self.owed.remove(1);
+            // What comes behind keeps its serial number.
+            self.answered += 1;
+            self.boundaries -= usize::from(next == Request::Sync);
             self.undone
                 .extend(removed.and_then(|e| e.undo).map(|undo| Undone { failed: false, undo }));
-            break;
+            if is_last {
+                break;
+            }
         }
         // A Sync that went into the copy does not end the segment.
         let last = self.owed.iter().rev().map(|e| e.request).find(|r| *r != Request::CopyEnd);
@@ -303,7 +353,14 @@ impl<U> Exchange<U> {
         self.undone.extend(undo.map(|undo| Undone { failed: false, undo }));
     }
 
+    /// Takes off the first request, which was answered.
     fn pop(&mut self) -> Option<Entry<U>> {
+        let entry = self.remove_front()?;
+        self.course.answered(entry.effect);
+        Some(entry)
+    }
+
+    fn remove_front(&mut self) -> Option<Entry<U>> {
         let entry = self.owed.pop_front()?;
         self.answered += 1;
         if matches!(entry.request, Request::Simple(_) | Request::Sync) {
@@ -350,9 +407,14 @@ impl<U> Exchange<U> {
         self.owed.is_empty() && self.copy == Copy::None && !self.skipping && !self.segment_open
     }
 
+    /// Nothing is owed, and no block is open.
+    pub fn is_at_rest(&self) -> bool {
+        self.is_settled() && self.tx == TxStatus::Idle
+    }
+
     /// True when the server may be lent to another session, as far as the exchange goes.
     pub fn may_checkin(&self) -> bool {
-        self.is_settled() && self.tx == TxStatus::Idle
+        self.is_at_rest() && !self.doubtful
     }
 
     /// The transaction status of the last `ReadyForQuery`.
@@ -380,11 +442,15 @@ impl<U> Exchange<U> {
         self.owed.len()
     }
 
-    /// `ReadyForQuery` messages that the client is still owed: not those of commands of ours.
-    pub fn owed_ready(&self) -> usize {
-        let is_owed =
-            |request| matches!(request, Request::Simple(Verdict::Forward) | Request::Sync);
-        self.owed.iter().filter(|entry| is_owed(entry.request)).count()
+    /// The server is lost: what becomes of what the client is owed. Nothing is for commands of ours.
+    pub fn fates(&mut self) -> Fates {
+        self.end_copy(CopyEnd::Failed);
+        let steps = self.owed.iter().flat_map(|entry| {
+            let is_owed =
+                matches!(entry.request, Request::Simple(Verdict::Forward) | Request::Sync);
+            [Some(Step::Run(entry.effect)), is_owed.then_some(Step::Ready)]
+        });
+        Fates::along(self.course, steps.flatten())
     }
 
     /// The extended messages with no Sync behind them yet.
@@ -396,9 +462,10 @@ impl<U> Exchange<U> {
         }
     }
 
-    /// The client streams `CopyData`, and the server takes it.
-    pub fn in_copy_in(&self) -> bool {
+    /// The server waits for `CopyData`, as far as is known, and what ends it has not been sent.
+    pub fn takes_copy_data(&self) -> bool {
         matches!(self.copy, Copy::In | Copy::Both)
+            && self.owed.iter().skip(1).all(|entry| entry.request == Request::Sync)
     }
 
     /// Extended messages were sent with no Sync behind them, and all of them are answered: the
@@ -410,12 +477,12 @@ impl<U> Exchange<U> {
     /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
     /// would refuse, and whether an earlier segment fails is not known before it is answered.
     pub fn may_make_up(&self) -> bool {
-        self.tx != TxStatus::Failed && self.boundaries == 0
+        self.tx != TxStatus::Failed && self.boundaries == 0 && self.copy == Copy::None
     }
 
     /// Everything sent so far ends the connection's use: what is owed will never come.
     pub fn abandon(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
-        while let Some(entry) = self.pop() {
+        while let Some(entry) = self.remove_front() {
             self.undone.extend(entry.undo.map(|undo| Undone { failed: false, undo }));
         }
         self.take_undone()

@@ -5,6 +5,7 @@ pub mod connect;
 pub mod dialect;
 mod encrypt;
 pub mod exchange;
+pub mod fate;
 pub mod opening;
 pub mod parameters;
 pub mod record;

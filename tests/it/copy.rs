@@ -1,9 +1,13 @@
 //! COPY in both directions, and what goes wrong in the middle of it.
 
-use crate::support::messages::{copy_data, copy_done, copy_fail, parse, query, run, sync};
-use crate::support::postgres::Postgres;
+use crate::support::messages::{
+    bind, close_statement, copy_data, copy_done, copy_fail, describe_portal, describe_statement,
+    execute, extended, flush, message, parse, query, run, sync,
+};
+use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
+use crate::support::reply::Message;
 use crate::support::wait::wait_until;
 
 const ONE: &str = "pool.size = 1\n";
@@ -181,4 +185,264 @@ fn a_copy_message_longer_than_every_buffer_goes_through() {
 
     assert_eq!(client.read_ready(1).done(), ["COPY 1"]);
     assert_eq!(client.value("select length(t) from texts"), (8 << 20).to_string());
+}
+
+/// Sends `begin` and `rest`, in one piece or the second when the copy has begun, and tells what came
+/// back up to the end of everything: tags, codes, states.
+fn transcript(client: &mut Client, begin: &[u8], rest: &[u8], stepwise: bool) -> String {
+    let mut told = String::new();
+    client.send(begin);
+    if stepwise {
+        for message in client.read_to(b'G').0 {
+            note(&mut told, &message);
+        }
+    }
+    // Whatever is still open ends with the first of these: the last is always answered.
+    let end = ["rollback", "select 'end'"].map(query).concat();
+    client.send(&[rest, &sync(), &query("select 'first'"), &sync(), &end].concat());
+    loop {
+        // A message that has no place in a copy ends the connection.
+        let Some(message) = client.try_read() else { return told + "closed" };
+        let is_end = message.tag == b'D' && message.row() == [Some("end".to_owned())];
+        note(&mut told, &message);
+        if is_end {
+            for message in client.read_to(b'Z').0 {
+                note(&mut told, &message);
+            }
+            return told;
+        }
+    }
+}
+
+fn note(told: &mut String, message: &Message) {
+    let note = match message.tag {
+        b'N' | b'S' => return,
+        b'E' => format!("[{} {}]", message.fields().code(), message.fields().message()),
+        b'Z' => format!("Z{} ", char::from(message.body[0])),
+        b'C' => format!("({})", message.texts()[0]),
+        tag => char::from(tag).to_string(),
+    };
+    told.push_str(&note);
+}
+
+/// What begins a copy, what comes behind it, and whether the copy does begin.
+type Conversation = (Vec<u8>, Vec<Vec<u8>>, bool);
+
+fn conversations() -> Vec<Conversation> {
+    let (good, bad) = (copy_data(b"1\n"), copy_data(b"not a number\n"));
+    let (done, fail) = (copy_done(), copy_fail("no more"));
+    let select = [parse("", "select 2"), run("", &[])].concat();
+    let function_call = message(b'F', &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let mut all: Vec<Conversation> = Vec::new();
+    let disturbing = [
+        query("select 1"),
+        parse("", "select 1"),
+        parse("name", "select 1"),
+        bind("", &[]),
+        bind("unknown", &[]),
+        describe_statement(""),
+        describe_portal(""),
+        execute(),
+        close_statement(""),
+        function_call,
+    ];
+    let begins = [
+        (query("copy t from stdin"), vec![]),
+        ([parse("", "copy t from stdin"), run("", &[])].concat(), sync()),
+        (
+            [parse("", "copy t from stdin"), bind("", &[]), describe_portal(""), execute()]
+                .concat(),
+            sync(),
+        ),
+        ([parse("", "copy t from stdin"), run("", &[]), sync()].concat(), sync()),
+        ([parse("", "copy t from stdin"), run("", &[]), flush()].concat(), sync()),
+    ];
+    for (begin, end) in &begins {
+        for rest in [
+            vec![good.clone(), done.clone()],
+            vec![done.clone()],
+            vec![good.clone(), fail.clone()],
+            vec![bad.clone(), done.clone()],
+            vec![bad.clone(), good.clone(), fail.clone()],
+            vec![flush(), good.clone(), flush(), done.clone()],
+            vec![good.clone(), done.clone(), done.clone(), fail.clone(), good.clone()],
+            vec![good.clone(), done.clone(), select.clone()],
+        ] {
+            all.push((begin.clone(), [rest, vec![end.clone()]].concat(), true));
+        }
+        for message in &disturbing {
+            all.push((begin.clone(), vec![good.clone(), message.clone(), done.clone()], true));
+            all.push((begin.clone(), vec![message.clone(), end.clone()], true));
+        }
+    }
+    all
+}
+
+fn other_conversations() -> Vec<Conversation> {
+    let (good, bad) = (copy_data(b"1\n"), copy_data(b"not a number\n"));
+    let (done, fail) = (copy_done(), copy_fail("no more"));
+    let select = [parse("", "select 2"), run("", &[])].concat();
+    let mut all: Vec<Conversation> = Vec::new();
+    // Syncs inside the data, which are ignored (P32).
+    let into = query("copy t from stdin");
+    all.push((into.clone(), vec![sync(), good.clone(), sync(), sync(), done.clone()], true));
+    all.push((into.clone(), vec![sync(), good.clone(), sync(), fail.clone()], true));
+    all.push((into.clone(), vec![sync(), good.clone(), sync(), query("select 1")], true));
+    // A query behind data that fails is one like any other.
+    all.push((into, vec![bad.clone(), query("select 3")], true));
+    for text in [
+        "insert into t values (7); copy t from stdin; select count(*) > 0 from t",
+        "copy t from stdin; copy t from stdin",
+        "copy t from stdin; select 1 / 0",
+        "copy (select 1) to stdout; copy t from stdin",
+        "copy t from stdin; copy (select 1) to stdout; copy t from stdin",
+        "begin; copy t from stdin; rollback",
+    ] {
+        let twice = [good.clone(), done.clone(), good.clone(), done.clone()];
+        all.push((query(text), twice.to_vec(), true));
+        all.push((query(text), vec![good.clone(), fail.clone()], true));
+        all.push((query(text), vec![bad.clone(), done.clone(), good.clone(), done.clone()], true));
+    }
+    // It fails behind the end of the data.
+    all.push((query("copy checked from stdin"), vec![good.clone(), done.clone()], true));
+    let checked = [parse("", "copy checked from stdin"), run("", &[])].concat();
+    all.push((checked, vec![good.clone(), done.clone(), sync()], true));
+    // It never begins.
+    for text in ["copy nowhere from stdin", "copy t from nowhere"] {
+        all.push((query(text), vec![good.clone(), done.clone()], false));
+        let extended = [parse("", text), run("", &[])].concat();
+        all.push((extended, vec![good.clone(), done.clone(), sync()], false));
+    }
+    all.push((vec![], vec![good.clone(), done.clone(), fail.clone()], false));
+    // The other direction, and what comes behind it.
+    let out = "copy (select n from generate_series(1, 3) n) to stdout";
+    all.push((query(out), vec![], false));
+    all.push((extended(out, &[]), vec![select.clone(), sync()], false));
+    all.push(([parse("", out), run("", &[])].concat(), vec![select, sync()], false));
+    all.push((
+        query("copy (select 1 / (3 - n) from generate_series(1, 9) n) to stdout"),
+        vec![],
+        false,
+    ));
+    all
+}
+
+/// P31, P32: whatever is sent into a copy, behind it and around it, has PostgreSQL's own answer.
+#[test]
+fn every_conversation_about_a_copy_is_the_same_as_without_a_proxy() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.value("create table t (n int)");
+    client.value("create table checked (n int)");
+    client.value(
+        "create function refuse() returns trigger language plpgsql as
+         $$begin raise exception 'refused at the end'; end$$",
+    );
+    client.value("create trigger refuse after insert on checked execute function refuse()");
+    for (begin, rest, begins) in conversations().into_iter().chain(other_conversations()) {
+        for in_block in [false, true] {
+            for stepwise in [false, true] {
+                if stepwise && !begins {
+                    continue;
+                }
+                let mut direct = Client::log_in(
+                    &postgres.address(),
+                    &[("user", USER), ("database", DATABASE), ("application_name", "observer")],
+                );
+                let mut through = proxy.client();
+                let told = [&mut direct, &mut through].map(|client| {
+                    if in_block {
+                        client.ask("begin");
+                    }
+                    transcript(client, &begin, &rest.concat(), stepwise)
+                });
+                let what = String::from_utf8_lossy(&[begin.clone(), rest.concat()].concat())
+                    .replace('\0', "");
+                assert_eq!(told[1], told[0], "{what:?} in a block: {in_block}, {stepwise}");
+            }
+        }
+    }
+    // None of them has left anything behind.
+    assert_eq!(proxy.client().ask("select 'clean'").tags(), "TDCZI");
+    wait_until("one connection is left", || postgres.connections() == 1);
+}
+
+/// P31: an answer to what a client sent into a copy that had failed reaches nobody else.
+#[test]
+fn syncs_sent_into_a_copy_that_fails_disturb_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut other = proxy.client();
+    with_table(&proxy);
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        client.send(&query("copy numbers from stdin"));
+        assert_eq!(client.read().tag, b'G');
+
+        client.send(&[copy_data(b"not a number\n"), sync().repeat(5)].concat());
+        assert_eq!(client.read_to(b'Z').code(), "22P02");
+
+        assert_eq!(other.ask("select 'undisturbed'").tags(), "TDCZI");
+    }
+}
+
+/// Bytes that are no text, in both directions and both protocols.
+#[test]
+fn binary_copies_are_the_same_bytes_in_and_out() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.value("create table bytes (id int, content bytea)");
+    client.value(
+        "insert into bytes select n, sha256(int4send(n)) || decode(repeat('00ff0a5c', n * 100), 'hex')
+         from generate_series(1, 300) n",
+    );
+    let out = client.ask("copy (select * from bytes order by id) to stdout (format binary)");
+    let data: Vec<u8> =
+        out.0.iter().filter(|m| m.tag == b'd').flat_map(|m| m.body.clone()).collect();
+
+    let begins = [
+        query("copy bytes from stdin (format binary)"),
+        [parse("", "copy bytes from stdin (format binary)"), run("", &[]), sync()].concat(),
+    ];
+    for (begin, end) in begins.into_iter().zip([vec![], sync()]) {
+        client.value("truncate bytes");
+        client.send(&begin);
+        client.read_to(b'G');
+        // Cut where no row ends.
+        for piece in data.chunks(7777) {
+            client.send(&copy_data(piece));
+        }
+        client.send(&[copy_done(), end].concat());
+        assert_eq!(client.read_ready(1).done(), ["COPY 300"]);
+        let again = client.exchange(&extended(
+            "copy (select * from bytes order by id) to stdout (format binary)",
+            &[],
+        ));
+        let same: Vec<u8> =
+            again.0.iter().filter(|m| m.tag == b'd').flat_map(|m| m.body.clone()).collect();
+        assert!(same == data);
+    }
+}
+
+/// P29, P70: in the extended protocol, with a Sync under way, inside a block.
+#[test]
+fn a_client_that_vanishes_in_the_middle_of_an_extended_copy_leaves_nothing_behind() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    with_table(&proxy);
+    for before in ["select 1", "begin"] {
+        let mut client = proxy.client();
+        client.ask(before);
+        client.send(&[parse("", "copy numbers from stdin"), run("", &[]), sync()].concat());
+        client.read_to(b'G');
+        client.send(&copy_data(&b"1\n".repeat(30_000))[..50_000]);
+
+        client.vanish();
+
+        let mut next = proxy.client();
+        assert_eq!(next.ask("select count(*) from numbers").values(), "0");
+        assert_eq!(next.ask("select 1").tags(), "TDCZI");
+    }
 }

@@ -1,10 +1,19 @@
 //! A server that is lost under a client: what the client is told, and that it goes on.
 
-use crate::support::fake_server::FakeServer;
-use crate::support::messages::{bind, execute, extended, parse, query, run, sync};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::support::fake_server::{FakeServer, Peer};
+use crate::support::messages::{
+    bind, bind_portal, copy_data, copy_done, execute, execute_portal, extended, flush, message,
+    parse, query, run, sync,
+};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
+use crate::support::reply::Fields;
 use crate::support::wait::wait_until;
 
 const ONE: &str = "pool.size = 1\n";
@@ -437,4 +446,471 @@ fn a_server_that_breaks_the_protocol_is_closed() {
     drop(client);
     let mut next = proxy.client();
     wait_until("it is served", || next.ask("select 1").values() == "fine");
+}
+
+/// A server that keeps track of blocks, answers until it meets `hang` in a text, reads on without a
+/// word, and goes when it meets a Flush. So everything that a client has sent is under way.
+fn mortal() -> FakeServer {
+    FakeServer::start(|peer| {
+        peer.welcome();
+        let mut mortal =
+            Mortal { status: b'I', parsed: String::new(), copies: false, hangs: false };
+        let is_first = peer.number == 0;
+        while let Some(message) = peer.read() {
+            if message.tag == b'H' && mortal.hangs {
+                return;
+            }
+            let text = String::from_utf8_lossy(&message.body).to_lowercase();
+            mortal.hangs |= is_first && (text.contains("hang") || message.tag == b'F');
+            if !mortal.hangs {
+                mortal.answer(peer, message.tag, &text);
+            }
+        }
+    })
+}
+
+struct Mortal {
+    status: u8,
+    parsed: String,
+    copies: bool,
+    hangs: bool,
+}
+
+impl Mortal {
+    fn answer(&mut self, peer: &mut Peer, tag: u8, text: &str) {
+        match tag {
+            b'Q' => {
+                self.run(peer, text);
+                if !text.contains("copy in") {
+                    peer.ready(self.status);
+                }
+            }
+            b'S' if self.copies => {}
+            b'S' => peer.ready(self.status),
+            b'P' => {
+                text.split('\0').nth(1).unwrap_or_default().clone_into(&mut self.parsed);
+                peer.send(b'1', b"");
+            }
+            b'B' => peer.send(b'2', b""),
+            b'E' => {
+                let text = std::mem::take(&mut self.parsed);
+                self.run(peer, &text);
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers a statement.
+    fn run(&mut self, peer: &mut Peer, text: &str) {
+        let text = text.trim_start();
+        if text.contains("copy in") {
+            self.copies = true;
+            return peer.send(b'G', &[0, 0, 0]);
+        }
+        if text.contains("fail") {
+            self.status = if self.status == b'I' { b'I' } else { b'E' };
+            return peer.error("ERROR", "22012", "division by zero");
+        }
+        self.status = match text {
+            text if text.starts_with("begin") => b'T',
+            text if text.starts_with("commit") || text.starts_with("rollback") => b'I',
+            _ => self.status,
+        };
+        peer.complete("DONE");
+    }
+}
+
+/// Sends `sent` behind the queries of `before`, has the server go, and tells what the client heard:
+/// for each request its error, if it has one, and the status behind it.
+fn told(before: &[&str], sent: &[u8], mode: &str) -> String {
+    let server = mortal();
+    let proxy = Proxy::before(&server.host(), &format!("{ONE}pool.pool_mode = '{mode}'"));
+    let mut client = proxy.client();
+    for text in before {
+        client.ask(text);
+    }
+    client.send(&[sent, &flush()].concat());
+    let mut heard = String::new();
+    let mut left = sent_boundaries(sent);
+    while left > 0 || !heard.contains("08") {
+        let message = client.read();
+        match message.tag {
+            b'E' => heard.push_str(message.fields().code()),
+            b'Z' => {
+                heard.push(char::from(message.body[0]));
+                heard.push(' ');
+                left -= 1;
+            }
+            _ => {}
+        }
+    }
+    // What comes next is for a failed block, or for a new server.
+    let next = if sent_boundaries(sent) == 0 {
+        client.exchange(&[execute(), sync()].concat())
+    } else {
+        client.ask("select 1")
+    };
+    let then = match (next.errors().first().map(Fields::code), next.status()) {
+        (None, Some('I')) => "served",
+        // The second is the rest of a segment, skipped up to its Sync.
+        (Some("25P02") | None, Some('E')) => "failed block",
+        _ => panic!("{before:?} {heard}: {next:?}"),
+    };
+    format!("{heard}{then}")
+}
+
+/// The Queries, `FunctionCall`s and Syncs among some messages.
+fn sent_boundaries(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let [tag, a, b, c, d, ..] = bytes {
+        count += usize::from(matches!(tag, b'Q' | b'S' | b'F'));
+        bytes = &bytes[u32::from_be_bytes([*a, *b, *c, *d]) as usize + 1..];
+    }
+    count
+}
+
+fn queries(texts: &[&str]) -> Vec<u8> {
+    texts.iter().flat_map(|text| query(text)).collect()
+}
+
+/// A segment for each text; statements of one segment are separated by `,`.
+fn segments(texts: &[&str]) -> Vec<u8> {
+    let statements = |text: &&str| {
+        let mut segment: Vec<u8> = text
+            .split(',')
+            .flat_map(|text| [parse("", text.trim()), run("", &[])].concat())
+            .collect();
+        segment.extend(sync());
+        segment
+    };
+    texts.iter().flat_map(statements).collect()
+}
+
+/// Section 7, rules 2 to 4, in both protocols: `before` is answered, `sent` is under way.
+#[test]
+fn each_request_under_way_is_told_whether_it_may_have_been_committed() {
+    const BLOCK: &[&str] = &["begin"];
+    const FAILED: &[&str] = &["begin", "fail"];
+    let rows: &[(&[&str], &[&str], &str)] = &[
+        // Outside of a block.
+        (&[], &["insert hang"], "08007I served"),
+        (&[], &["select 'hang'"], "08006I served"),
+        (&[], &["call hang()"], "08007I served"),
+        (&[], &["commit prepared 'hang'"], "08007I served"),
+        (&[], &["select 'hang'", "insert", "select 1"], "08006I 08007I 08006I served"),
+        // Inside of one.
+        (BLOCK, &["insert hang"], "08006E failed block"),
+        (BLOCK, &["rollback to hang"], "08006E failed block"),
+        (BLOCK, &["insert hang", "insert", "select 1"], "08006E 08006E 08006E failed block"),
+        (BLOCK, &["commit /* hang */"], "08007I served"),
+        (BLOCK, &["prepare transaction 'hang'"], "08007I served"),
+        (BLOCK, &["rollback /* hang */"], "08006I served"),
+        (BLOCK, &["insert hang", "commit"], "08007I 08007I served"),
+        (BLOCK, &["insert hang", "rollback"], "08006E 08006I served"),
+        (BLOCK, &["rollback /* hang */", "insert"], "08006I 08007I served"),
+        (FAILED, &["select 'hang'"], "08006E failed block"),
+        (FAILED, &["commit /* hang */"], "08006I served"),
+        // A block that begins in what is under way.
+        (&[], &["begin", "insert hang"], "T 08006E failed block"),
+        (&[], &["begin", "insert hang", "commit"], "T 08007I 08007I served"),
+        (&[], &["begin /* hang */"], "08006I served"),
+        (&[], &["begin /* hang */", "insert"], "08007I 08007I served"),
+    ];
+    for (before, sent, expected) in rows {
+        let heard = told(before, &queries(sent), "transaction");
+        assert_eq!(heard, *expected, "{before:?} {sent:?}, simple");
+        let heard = told(before, &segments(sent), "transaction");
+        assert_eq!(heard, *expected, "{before:?} {sent:?}, extended");
+    }
+}
+
+/// What only one of the two protocols has.
+#[test]
+fn the_fate_of_what_only_one_protocol_has_is_told_as_well() {
+    let function_call = message(b'F', &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let never_run = [parse("", "insert hang"), sync()].concat();
+    let rows: &[(&[&str], Vec<u8>, &str)] = &[
+        (&["begin"], queries(&["insert hang; select 1"]), "08007I served"),
+        (&[], queries(&["select 'hang'; select 1"]), "08007I served"),
+        (&[], function_call.clone(), "08007I served"),
+        (&["begin"], function_call, "08006E failed block"),
+        (&[], never_run, "08006I served"),
+        // A BEGIN that fails takes the rest of its segment with it.
+        (&[], segments(&["begin /* hang */, insert"]), "08006I served"),
+        (&[], segments(&["begin /* hang */, insert, commit"]), "08007I served"),
+        // Without a Sync: the error at once, the rest skipped up to it.
+        (&["begin"], [parse("", "insert hang"), run("", &[])].concat(), "08006failed block"),
+    ];
+    for (before, sent, expected) in rows {
+        let heard = told(before, sent, "transaction");
+        assert_eq!(heard, *expected, "{before:?} {:?}", String::from_utf8_lossy(sent));
+    }
+}
+
+/// A portal that was bound in an earlier segment of the block may be a COMMIT.
+#[test]
+fn a_portal_of_an_earlier_segment_is_known_for_what_it_is() {
+    for (text, expected) in [("commit /* x */", "08007"), ("insert", "08006")] {
+        let server = FakeServer::start(|peer| {
+            peer.welcome();
+            while let Some(message) = peer.read() {
+                match message.tag {
+                    b'P' => peer.send(b'1', b""),
+                    b'B' => peer.send(b'2', b""),
+                    b'S' => peer.ready(b'T'),
+                    b'E' => return,
+                    _ => {}
+                }
+            }
+        });
+        let proxy = Proxy::before(&server.host(), ONE);
+        let mut client = proxy.client();
+        let bound = client.exchange(&[parse("", text), bind_portal("p", "", &[]), sync()].concat());
+        assert_eq!(bound.tags(), "12ZT");
+
+        let reply = client.exchange(&[execute_portal("p", 0), sync()].concat());
+
+        assert_eq!(reply.code(), expected, "{text}");
+    }
+}
+
+/// In statement mode nothing is ever inside of a block.
+#[test]
+fn in_statement_mode_a_loss_is_told_as_outside_of_a_block() {
+    let rows: &[(&[&str], &str)] = &[
+        (&["insert hang"], "08007I served"),
+        (&["select 'hang'"], "08006I served"),
+        (&["select 'hang'", "insert"], "08006I 08007I served"),
+    ];
+    for (sent, expected) in rows {
+        assert_eq!(told(&[], &queries(sent), "statement"), *expected, "{sent:?}");
+        assert_eq!(told(&[], &segments(sent), "statement"), *expected, "{sent:?}");
+    }
+}
+
+/// What came behind a BEGIN in statement mode has the same end, and whether it had an effect is said.
+#[test]
+fn in_statement_mode_what_came_behind_a_begin_is_refused_with_it() {
+    let server = mortal();
+    let proxy = Proxy::before(&server.host(), "pool.size = 1\npool.pool_mode = 'statement'");
+    for messages in
+        [queries(&["begin", "insert", "commit"]), segments(&["begin", "insert", "commit"])]
+    {
+        let mut client = proxy.client();
+        client.send(&messages);
+        let errors = client.read_ready(3).errors();
+
+        assert!(errors.iter().all(|error| error.code() == "0A000"), "{errors:?}");
+        assert_eq!(errors.len(), 3);
+        assert_eq!(client.ask("select 1").done(), ["DONE"]);
+    }
+}
+
+/// COPY: data is swallowed up to its end, in both protocols, in and out of a block.
+#[test]
+fn a_copy_whose_server_is_lost_ends_with_one_error_and_the_session_goes_on() {
+    let rest = [copy_data(b"2\n"), copy_data(&vec![b'3'; 100_000]), copy_done()].concat();
+    for (before, code, status) in [(None, "08007", 'I'), (Some("begin"), "08006", 'E')] {
+        for is_extended in [false, true] {
+            let server = mortal();
+            let proxy = Proxy::before(&server.host(), ONE);
+            let mut client = proxy.client();
+            if let Some(before) = before {
+                client.ask(before);
+            }
+            let begin = if is_extended {
+                // A Sync in front of the data, as libpq sends it (P32).
+                [parse("", "copy in"), run("", &[]), sync()].concat()
+            } else {
+                query("copy in")
+            };
+            client.send(&begin);
+            client.read_to(b'G');
+            client.send(&[copy_data(b"hang"), flush()].concat());
+
+            let error = client.read_to(b'E').error();
+            assert_eq!(error.code(), code, "{before:?} {is_extended}");
+            // The client has not seen it yet.
+            client.send(&rest);
+            if is_extended {
+                client.send(&sync());
+            }
+            assert_eq!(client.read_ready(1).tags(), format!("Z{status}"));
+            let next = client.ask("rollback");
+            assert_eq!((next.errors(), next.status()), (vec![], Some('I')), "{next:?}");
+        }
+    }
+}
+
+/// The same where the server goes in the middle of a piece of data: the rest of it is swallowed too.
+#[test]
+fn a_server_lost_in_the_middle_of_what_the_client_sends_does_not_end_the_session() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.value("create table kept (n int)");
+    let pid = client.pid();
+    client.send(&query("copy kept from stdin"));
+    assert_eq!(client.read().tag, b'G');
+    let piece = copy_data(&vec![b'1'; 200_000]);
+    let (front, rest) = piece.split_at(100_000);
+    client.send(front);
+    proxy.wait_for_pool("it runs", |pool| pool.servers.active == 1);
+
+    terminate(&postgres, &pid);
+
+    let reply = client.read_ready(1);
+    assert_eq!((reply.code().as_str(), reply.status()), ("08007", Some('I')));
+    client.send(&[rest, &copy_done()].concat());
+    assert_eq!(client.value("select count(*) from kept"), "0");
+}
+
+/// The server's words come with the error, and end a session in session mode.
+#[test]
+fn a_fatal_in_the_middle_of_an_answer_is_told_at_once() {
+    for (mode, severity, code) in [("transaction", "ERROR", "08007"), ("session", "FATAL", "57P01")]
+    {
+        let server = FakeServer::start(|peer| {
+            peer.welcome();
+            if peer.number > 0 {
+                peer.read();
+                return;
+            }
+            while let Some(asked) = peer.read_to(b'Q') {
+                if !asked.body.starts_with(b"insert") {
+                    peer.complete("DONE");
+                    peer.ready(b'I');
+                    continue;
+                }
+                // Rows and the last words in one piece, and the connection stays open.
+                let row = message_of_row("x");
+                let words = b"SFATAL\0VFATAL\0C57P01\0Mgoing down\0\0";
+                peer.send_bytes(&[row.clone(), row, message(b'E', words)].concat());
+                peer.read();
+            }
+        });
+        let proxy = Proxy::before(&server.host(), &format!("{ONE}pool.pool_mode = '{mode}'"));
+        let mut client = proxy.client();
+        client.send(&query("insert returning"));
+
+        let reply = client.read_to(b'E');
+
+        assert_eq!(reply.tags(), "DDE", "{mode}");
+        assert_eq!((reply.error().severity(), reply.error().code()), (severity, code));
+        let said = format!("{}{}", reply.error().message(), reply.error().detail());
+        assert!(said.contains("going down"), "{said}");
+    }
+}
+
+/// A long message of which a part was forwarded, and the server's FATAL behind the rest of it in one
+/// piece: the client has all of it, and the error.
+#[test]
+fn a_fatal_behind_the_rest_of_a_long_row_is_told() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        peer.read_to(b'Q');
+        if peer.number > 0 {
+            return;
+        }
+        let row = message_of_row(&"x".repeat(200_000));
+        let (front, rest) = row.split_at(150_000);
+        peer.send_bytes(front);
+        // The proxy has forwarded the front when the client asks to cancel.
+        peer.read_to(b'H');
+        let words = b"SFATAL\0VFATAL\0C57P01\0Mgoing down\0\0";
+        peer.send_bytes(&[rest, &message(b'E', words)].concat());
+        peer.read();
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+    client.send(&query("select big"));
+    let mut front = vec![0; 100_000];
+    std::io::Read::read_exact(&mut client.socket, &mut front).unwrap();
+    client.send(&flush());
+
+    let mut rest = vec![0; 5 + 6 + 200_000 - front.len()];
+    std::io::Read::read_exact(&mut client.socket, &mut rest).unwrap();
+
+    let reply = client.read_ready(1);
+    assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZI", "08006"));
+}
+
+fn message_of_row(value: &str) -> Vec<u8> {
+    let mut body = vec![0, 1];
+    body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+    body.extend_from_slice(value.as_bytes());
+    message(b'D', &body)
+}
+
+/// What was acknowledged is there, what is said to be rolled back is not; the rest may be either.
+#[test]
+fn what_a_client_is_told_of_its_commits_is_true() {
+    let mut postgres = Postgres::start();
+    postgres.client().value("alter system set synchronous_commit = on");
+    postgres.client().value("select pg_reload_conf()");
+    let proxy = Proxy::start(&postgres, "pool.size = 4\npool.timeout = '20s'");
+    proxy.client().value("create table ledger (id text primary key)");
+    let over = Arc::new(AtomicBool::new(false));
+    let ledgers: Vec<_> = (0..4)
+        .map(|number| {
+            let (mut client, over) = (proxy.client(), Arc::clone(&over));
+            std::thread::spawn(move || book(&mut client, number, &over))
+        })
+        .collect();
+    for _ in 0..4 {
+        std::thread::park_timeout(Duration::from_millis(200));
+        postgres.client().ask(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = ''
+             and backend_type = 'client backend'",
+        );
+    }
+    std::thread::park_timeout(Duration::from_millis(200));
+    postgres.stop();
+    postgres.resume();
+    std::thread::park_timeout(Duration::from_millis(300));
+    over.store(true, Relaxed);
+
+    let booked: Vec<_> = ledgers.into_iter().flat_map(|ledger| ledger.join().unwrap()).collect();
+
+    let there = postgres.client().value("select id from ledger");
+    let there: BTreeSet<&str> = there.split(' ').collect();
+    assert!(booked.iter().any(|(_, told)| told == "committed"));
+    assert!(booked.iter().any(|(_, told)| told.starts_with("08")), "nothing was lost");
+    for (id, told) in &booked {
+        match told.as_str() {
+            "committed" => assert!(there.contains(id.as_str()), "{id} was acknowledged"),
+            "08007" => {}
+            _ => assert!(!there.contains(id.as_str()), "{id} was reported as {told}"),
+        }
+    }
+}
+
+/// Books rows in turn in a block, on their own and in a pipeline, and notes what it was told.
+fn book(client: &mut Client, number: usize, over: &AtomicBool) -> Vec<(String, String)> {
+    let mut booked = Vec::new();
+    for n in 0.. {
+        if over.load(Relaxed) {
+            break;
+        }
+        let id = format!("{number}-{n}");
+        let insert = format!("insert into ledger values ('{id}')");
+        let reply = match n % 3 {
+            0 => client.ask(&insert),
+            1 => {
+                client.send(&queries(&["begin", &insert, "commit"]));
+                client.read_ready(3)
+            }
+            _ => client.exchange(&segments(&[&format!("begin, {insert}, commit")])),
+        };
+        // Of several errors the last is that of the commit.
+        let told = match reply.errors().last() {
+            None => "committed".to_owned(),
+            Some(error) => error.code().to_owned(),
+        };
+        if reply.status() != Some('I') {
+            client.ask("rollback");
+        }
+        booked.push((id, told));
+    }
+    booked
 }

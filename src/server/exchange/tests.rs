@@ -129,7 +129,7 @@ fn injected_messages_are_swallowed() {
 fn copy_in_of_a_simple_query() {
     let mut exchange = sent(&[QUERY]);
     answer(&mut exchange, b"G");
-    assert!(exchange.in_copy_in());
+    assert!(exchange.takes_copy_data());
     exchange.on_request(Request::CopyEnd, None);
     answer(&mut exchange, b"CZ");
     assert!(exchange.is_settled());
@@ -162,13 +162,137 @@ fn a_late_copy_done_is_not_owed_anything() {
     assert!(exchange.is_settled());
 }
 
+/// P31: the copy had failed before the query came: it is one like any other.
 #[test]
-fn a_query_inside_a_copy_ends_it_with_one_error() {
+fn a_query_behind_a_copy_that_had_failed_is_answered() {
+    for seen in [false, true] {
+        let mut exchange = sent(&[QUERY]);
+        if seen {
+            answer(&mut exchange, b"G");
+        }
+        exchange.on_request(QUERY, None);
+        answer(&mut exchange, if seen { b"EZTDC" } else { b"GEZTDC" });
+        assert!(!exchange.is_settled());
+        answer(&mut exchange, b"Z");
+        assert!(exchange.may_checkin());
+    }
+}
+
+/// P31, P32: whether a Sync went into the copy or came behind its failure only the server knows: it
+/// is lent to nobody else, who would get the answer.
+#[test]
+fn a_sync_sent_into_a_copy_that_failed_taints_the_server() {
     let mut exchange = sent(&[QUERY]);
     answer(&mut exchange, b"G");
-    exchange.on_request(QUERY, None);
+    exchange.on_request(Request::Sync, None);
     answer(&mut exchange, b"EZ");
-    assert!(exchange.is_settled());
+    assert!(exchange.is_at_rest());
+    assert!(!exchange.may_checkin());
+    assert_eq!(exchange.on_answer(b'Z', Some(TxStatus::Idle)), Ok(Verdict::Forward));
+}
+
+/// What ended the copy tells that every Sync in front of it went into it.
+#[test]
+fn a_sync_in_front_of_what_ended_the_copy_is_in_no_doubt() {
+    let mut exchange = sent(&[Request::Execute, Request::Sync]);
+    answer(&mut exchange, b"G");
+    for request in [Request::Sync, Request::CopyEnd, Request::Sync] {
+        exchange.on_request(request, None);
+    }
+    exchange.on_error(CopyEnd::GivenUp).unwrap();
+    assert!(!exchange.is_settled());
+    answer(&mut exchange, b"Z");
+    assert!(exchange.may_checkin());
+}
+
+/// A client that sends nothing but Syncs into a copy takes no memory by it, and is read on.
+#[test]
+fn syncs_in_a_copy_do_not_pile_up() {
+    let mut exchange = sent(&[QUERY]);
+    answer(&mut exchange, b"G");
+    for _ in 0..100_000 {
+        exchange.on_request(Request::Sync, None);
+    }
+    assert_eq!(exchange.depth(), 2);
+}
+
+/// P56: whatever fails, nothing is left of it.
+#[test]
+fn nothing_piles_up_over_100_000_failed_segments() {
+    let mut exchange = Plain::default();
+    for n in 0..100_000 {
+        for request in
+            [PARSE, Request::Bind, Request::Execute, Request::MadeUp(MadeUp::CloseComplete)]
+        {
+            exchange.on_request(request, Some(n));
+        }
+        answer(&mut exchange, b"E");
+        exchange.on_request(Request::Execute, None);
+        exchange.on_request(Request::Sync, None);
+        answer(&mut exchange, b"Z");
+        assert_eq!(exchange.take_undone().count(), 4);
+        assert_eq!(exchange.depth(), 0);
+    }
+    assert!(exchange.may_checkin());
+    assert!(exchange.owed.capacity() < 100 && exchange.undone.capacity() < 100);
+}
+
+/// Later requests keep their numbers when something in front of them went into a copy.
+#[test]
+fn serial_numbers_outlive_a_copy() {
+    let mut exchange = sent(&[Request::Execute, Request::Sync, Request::CopyEnd, Request::Sync]);
+    let next = exchange.next_serial();
+    answer(&mut exchange, b"GCZ");
+    assert_eq!(exchange.next_serial(), next);
+    assert_eq!(exchange.head_serial(), next);
+}
+
+fn fates(exchange: &mut Plain) -> Vec<(bool, bool)> {
+    exchange.fates().owed.iter().map(|fate| (fate.may_commit, fate.in_block)).collect()
+}
+
+#[test]
+fn what_was_answered_counts_for_the_fate_of_its_segment() {
+    let mut exchange = Plain::default();
+    exchange.on_run(Request::Execute, Effect::Writes);
+    exchange.on_request(Request::Sync, None);
+    answer(&mut exchange, b"C");
+    assert_eq!(fates(&mut exchange), [(true, false)]);
+    answer(&mut exchange, b"Z");
+    exchange.on_run(QUERY, Effect::Reads);
+    assert_eq!(fates(&mut exchange), [(false, false)]);
+}
+
+/// What was skipped has not run.
+#[test]
+fn what_was_skipped_does_not_count() {
+    let mut exchange = sent(&[PARSE]);
+    exchange.on_run(Request::Execute, Effect::Writes);
+    exchange.on_request(Request::Sync, None);
+    answer(&mut exchange, b"E");
+    assert_eq!(fates(&mut exchange), [(false, false)]);
+}
+
+/// Commands of ours are nothing that the client is owed an answer to.
+#[test]
+fn only_the_clients_requests_have_a_fate() {
+    let mut exchange = sent(&[Request::Simple(Verdict::Swallow)]);
+    exchange.on_run(QUERY, Effect::Writes);
+    assert_eq!(fates(&mut exchange), [(true, false)]);
+}
+
+/// A Sync that went into a copy has no answer to come, whatever becomes of the server.
+#[test]
+fn a_copy_that_is_lost_takes_its_syncs_with_it() {
+    let mut exchange = Plain::default();
+    exchange.on_run(Request::Execute, Effect::Writes);
+    exchange.on_request(Request::Sync, None);
+    answer(&mut exchange, b"G");
+
+    let fates = exchange.fates();
+
+    assert_eq!((fates.owed.len(), fates.last.may_commit), (0, true));
+    assert_eq!(exchange.segment(), Segment::Open);
 }
 
 #[test]
@@ -212,11 +336,15 @@ fn serial_numbers_follow_the_order_of_requests() {
 struct NaiveServer {
     skipping: bool,
     copying: Option<Request>,
+    /// It was sent what has no place in a copy, and has closed the connection.
+    is_gone: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Send(Request, Outcome),
+    /// The data of the copy that runs turns out to be bad.
+    SendBadData,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -226,55 +354,69 @@ enum Outcome {
     CopiesIn,
 }
 
+/// A tag on its way, and how a copy ended if it is an error.
+type Answer = (u8, CopyEnd);
+
 impl NaiveServer {
     /// The tags that it answers `request` with.
-    fn serve(&mut self, request: Request, outcome: Outcome) -> Vec<u8> {
-        if let Some(copying) = self.copying {
-            if request == Request::Sync {
-                return vec![];
-            }
-            self.copying = None;
-            let done = request == Request::CopyEnd && outcome == Outcome::Works;
-            return match (copying, done) {
-                (Request::Execute, true) => vec![b'C'],
-                (Request::Execute, false) => {
-                    self.skipping = true;
-                    vec![b'E']
+    fn serve(&mut self, request: Request, outcome: Outcome) -> Vec<Answer> {
+        if self.copying.is_some() {
+            return match (request, outcome) {
+                (Request::Sync, _) => vec![],
+                (Request::CopyEnd, Outcome::Works) => self.end_copy(CopyEnd::Done),
+                (Request::CopyEnd, Outcome::Fails) => self.end_copy(CopyEnd::GivenUp),
+                // Refused by something that looks at all of it.
+                (Request::CopyEnd, Outcome::CopiesIn) => self.end_copy(CopyEnd::Failed),
+                _ => {
+                    self.is_gone = true;
+                    vec![(b'E', CopyEnd::Failed)]
                 }
-                (_, true) => vec![b'C', b'Z'],
-                (_, false) => vec![b'E', b'Z'],
             };
         }
+        self.answer(request, outcome).iter().map(|tag| (*tag, CopyEnd::Failed)).collect()
+    }
+
+    fn end_copy(&mut self, end: CopyEnd) -> Vec<Answer> {
+        let Some(copying) = self.copying.take() else { return vec![] };
+        let is_simple = matches!(copying, Request::Simple(_));
+        self.skipping = !is_simple && end != CopyEnd::Done;
+        let tag = if end == CopyEnd::Done { b'C' } else { b'E' };
+        let mut answers = vec![(tag, end)];
+        answers.extend(is_simple.then_some((b'Z', end)));
+        answers
+    }
+
+    fn answer(&mut self, request: Request, outcome: Outcome) -> &'static [u8] {
         if self.skipping && request != Request::Sync {
-            return vec![];
+            return b"";
         }
         let fails = outcome == Outcome::Fails;
         match request {
             Request::Sync => {
                 self.skipping = false;
-                vec![b'Z']
+                b"Z"
             }
             Request::Simple(_) | Request::Execute if outcome == Outcome::CopiesIn => {
                 self.copying = Some(request);
-                vec![b'G']
+                b"G"
             }
-            Request::Simple(_) if fails => vec![b'E', b'Z'],
-            Request::Simple(_) => vec![b'C', b'Z'],
-            Request::CopyEnd | Request::MadeUp(_) => vec![],
+            Request::Simple(_) if fails => b"EZ",
+            Request::Simple(_) => b"CZ",
+            Request::CopyEnd | Request::MadeUp(_) => b"",
             _ if fails => {
                 self.skipping = true;
-                vec![b'E']
+                b"E"
             }
-            Request::Parse(_) => vec![b'1'],
-            Request::Bind => vec![b'2'],
-            Request::Describe => vec![b'n'],
-            Request::Execute => vec![b'D', b'C'],
-            Request::Close(_) => vec![b'3'],
+            Request::Parse(_) => b"1",
+            Request::Bind => b"2",
+            Request::Describe => b"n",
+            Request::Execute => b"DC",
+            Request::Close(_) => b"3",
         }
     }
 }
 
-fn requests() -> impl Strategy<Value = Act> {
+fn acts() -> impl Strategy<Value = Act> {
     let request = prop_oneof![
         Just(QUERY),
         Just(Request::Sync),
@@ -289,42 +431,71 @@ fn requests() -> impl Strategy<Value = Act> {
     let outcome = prop_oneof![
         4 => Just(Outcome::Works), 1 => Just(Outcome::Fails), 1 => Just(Outcome::CopiesIn)
     ];
-    (request, outcome).prop_map(|(r, o)| Act::Send(r, o))
+    let send = (request, outcome).prop_map(|(r, o)| Act::Send(r, o));
+    prop_oneof![9 => send, 1 => Just(Act::SendBadData)]
+}
+
+fn read(exchange: &mut Plain, (tag, end): Answer) -> Result<Verdict, Violation> {
+    match tag {
+        b'E' => exchange.on_error(end),
+        _ => exchange.on_answer(tag, Some(TxStatus::Idle)),
+    }
 }
 
 proptest! {
     /// However requests and answers interleave, nothing the server says is a violation, and the
     /// exchange is settled exactly when the server waits for nothing more than a new request.
     #[test]
-    fn agrees_with_a_naive_server(
-        acts in prop::collection::vec((requests(), 0_usize..4), 0..60),
-    ) {
+    fn agrees_with_a_naive_server(acts in prop::collection::vec((acts(), 0_usize..4), 0..60)) {
         let mut server = NaiveServer::default();
         let mut exchange = Plain::default();
-        let mut wire: VecDeque<u8> = VecDeque::new();
+        let mut wire: VecDeque<Answer> = VecDeque::new();
         let mut open = false;
-        for (Act::Send(request, outcome), reads) in acts {
+        for (act, reads) in acts {
             let was_copying = server.copying.is_some();
             let was_skipping = server.skipping;
-            exchange.on_request(request, None);
-            wire.extend(server.serve(request, outcome));
-            match request {
-                Request::Simple(_) if !was_copying && !was_skipping => open = false,
-                Request::Sync if !was_copying => open = false,
-                Request::CopyEnd | Request::Sync | Request::Simple(_) => {}
-                _ if !was_copying && !was_skipping => open = true,
-                _ => {}
-            }
-            for _ in 0..reads {
-                if let Some(tag) = wire.pop_front() {
-                    prop_assert!(exchange.on_answer(tag, Some(TxStatus::Idle)).is_ok());
+            match act {
+                Act::SendBadData => wire.extend(server.end_copy(CopyEnd::Failed)),
+                Act::Send(request, outcome) => {
+                    exchange.on_request(request, None);
+                    wire.extend(server.serve(request, outcome));
+                    match request {
+                        Request::Simple(_) if !was_copying && !was_skipping => open = false,
+                        Request::Sync if !was_copying => open = false,
+                        Request::CopyEnd | Request::Sync | Request::Simple(_) => {}
+                        _ if !was_copying && !was_skipping => open = true,
+                        _ => {}
+                    }
                 }
             }
+            for _ in 0..reads {
+                if let Some(answer) = wire.pop_front() {
+                    prop_assert!(read(&mut exchange, answer).is_ok());
+                }
+                if exchange.doubtful {
+                    // Nobody can know: the server is used no further.
+                    prop_assert!(!exchange.may_checkin());
+                    return Ok(());
+                }
+            }
+            if server.is_gone {
+                break;
+            }
         }
-        while let Some(tag) = wire.pop_front() {
-            prop_assert!(exchange.on_answer(tag, Some(TxStatus::Idle)).is_ok());
+        while let Some(answer) = wire.pop_front() {
+            prop_assert!(read(&mut exchange, answer).is_ok());
+            if exchange.doubtful {
+                return Ok(());
+            }
+        }
+        if server.is_gone {
+            prop_assert!(!exchange.is_settled() || !exchange.may_checkin());
+            return Ok(());
         }
         let waits = server.copying.is_some() || server.skipping || open;
         prop_assert_eq!(exchange.is_settled(), !waits);
+        if !waits {
+            prop_assert_eq!(exchange.boundaries, 0);
+        }
     }
 }
