@@ -13,3 +13,5 @@ for driver in pgx pq; do
             go build -o "$out/go-$driver" "$driver.go" check.go
     )
 done
+
+cargo build --quiet --locked --manifest-path rust/Cargo.toml --target-dir "$out/rust"

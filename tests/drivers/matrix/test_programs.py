@@ -28,6 +28,8 @@ PROGRAMS = {
     "PgJDBC": ["java", "-Xmx256m", "-cp", "/usr/share/java/postgresql.jar", "jdbc/Matrix.java"],
     "pgx": [str(BUILT / "go-pgx")],
     "lib/pq": [str(BUILT / "go-pq")],
+    "tokio-postgres": [str(BUILT / "rust/debug/tokio_postgres")],
+    "sqlx": [str(BUILT / "rust/debug/sqlx")],
 }
 
 
