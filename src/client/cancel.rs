@@ -1,73 +1,63 @@
-//! Cancel requests: ours are passed on to the server that the session holds at that moment, or to
-//! nobody.
-
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
-
-use tokio::time::timeout;
+//! Cancel requests: ours are handed to the session that they name, which alone knows what it does at
+//! that moment, and to which server.
 
 use super::context::Context;
-use super::record::{ClientRecord, Ring};
-use crate::pool::Pool;
-use crate::server::cancel::request;
-use crate::server::connect::ConnectError;
-use crate::server::record::ServerRecord;
-use crate::telemetry::snapshot::ClientState;
+use super::link::Link;
+use super::record::Ring;
+use super::serve::Session;
+use crate::error::ClientMessage;
+use crate::server::exchange::{Request, Verdict};
+use crate::wire::sqlstate;
 
-/// How long a cancel may be under way. Its server is lent to nobody for as long.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Passes a client's cancel request on. An unknown key is ignored in silence: whoever guesses learns
-/// nothing.
-pub(super) fn forward(context: &Context, process_id: i32, secret: &[u8]) {
+/// Passes a client's cancel request on, and waits until it has reached what it is meant for, or
+/// nothing. The client's own connection is closed then and not before: it may take that for the sign
+/// that none of its later statements will be hit (pitfall P69). An unknown key is ignored in silence:
+/// whoever guesses learns nothing.
+///
+/// Takes as long as a cancel may be under way to a server. Dropping it does not take the request back.
+pub(super) async fn forward(context: &Context, process_id: i32, secret: &[u8]) {
     let Some(record) = context.registry.find(process_id, secret) else {
         tracing::debug!(process_id, "a cancel request for nobody");
         return;
     };
     context.process.cancels.increment();
     tracing::info!(client = record.id, "cancel request");
-    if record.state() == ClientState::Waiting {
-        record.bell.ring(Ring::Cancel);
-        return;
-    }
-    let pools = context.router.pools();
-    let Some(pool) = pool_of(&pools, &record).map(Arc::clone) else { return };
-    // A task of its own: the client may go, and its login_timeout end, before PostgreSQL answers.
-    context.commons.drain.spawn(async move { send_for(&pool, &record).await });
+    let Some(over) = record.bell.ring_cancel() else { return };
+    // It is also over when the session is, whose record this would keep.
+    drop(record);
+    // Nothing is ever sent: the other half is dropped when it is over.
+    let _dropped = over.await;
 }
 
-fn pool_of<'a>(pools: &'a [Arc<Pool>], record: &ClientRecord) -> Option<&'a Arc<Pool>> {
-    let server = record.link()?;
-    pools.iter().find(|pool| pool.has(server.id))
-}
-
-async fn send_for(pool: &Pool, record: &ClientRecord) {
-    let Some((server, under_way)) = record.begin_cancel() else { return };
-    pool.cancels_active.fetch_add(1, Relaxed);
-    send(pool, &server).await;
-    pool.cancels_active.fetch_sub(1, Relaxed);
-    // Only now may the server be lent to somebody else.
-    drop(under_way);
-}
-
-/// Asks a server to stop what it does, and waits until PostgreSQL has passed that on: it closes the
-/// connection then.
-pub(super) async fn send(pool: &Pool, server: &Arc<ServerRecord>) {
-    let run = async {
-        // Not more of them at once than of logins: a host that is slow is not hammered.
-        let _gate = pool.host.gate.acquire().await.map_err(|_closed| ConnectError::Closed)?;
-        request(server).await
-    };
-    match timeout(TIMEOUT, run).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            server.cancels().doubt();
-            tracing::warn!(host = %server.host, %error, "a cancel request was not delivered");
+impl Session {
+    /// A cancel request has come: for what the client waits for now, if it waits for anything.
+    pub(super) fn on_cancel(&mut self) {
+        let is_waiting = matches!(self.link, Link::Waiting(_) | Link::Proving { .. });
+        let mut running = None;
+        if let Link::Linked(linked) = &self.link
+            && let Some(server) = linked.checkout.peek()
+        {
+            if server.exchange.head() == Some(Request::Simple(Verdict::Swallow)) {
+                // A command of ours is in front of the client's statement. The bell is left rung
+                // until it is answered: the cancel must not hit that (pitfall P24).
+                return;
+            }
+            // One that is idle, in a transaction or not, has nothing to stop.
+            running = (server.exchange.depth() > 0).then(|| server.record.clone());
         }
-        Err(_elapsed) => {
-            server.cancels().doubt();
-            tracing::warn!(host = %server.host, "a cancel request was not delivered in time");
+        self.record().bell.silence(Ring::Cancel);
+        let askers = self.record().bell.take_askers();
+        if askers.is_empty() {
+            // Whoever rang was heard with those before, and what runs now is not what they meant.
+            return;
+        }
+        if let Some(server) = running {
+            self.pool.cancel(&server, askers);
+        } else if is_waiting {
+            self.answer_without_server(&ClientMessage::new(
+                sqlstate::QUERY_CANCELED,
+                "canceling statement due to user request",
+            ));
         }
     }
 }

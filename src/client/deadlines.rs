@@ -1,16 +1,12 @@
 //! The times that a session may take for what it does, and what happens when they are over.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::cancel;
 use super::link::{Link, Linked, Replacement};
-use super::record::ClientRecord;
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault, SqlState};
-use crate::pool::Pool;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::backend::TxStatus;
@@ -179,7 +175,6 @@ impl Session {
     /// `query_timeout`: the server is asked to stop, and its error is put into words of ours.
     fn cancel_query(&mut self, now: Instant) {
         let limit = self.rules.query_timeout.unwrap_or_default();
-        let record = Arc::clone(self.record());
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         linked.cancel_sent = Some(now);
@@ -194,9 +189,7 @@ impl Session {
                 ),
             ),
         });
-        let pool = Arc::clone(&self.pool);
-        let drain = self.context.commons.drain.clone();
-        drain.spawn(async move { send_cancel(&pool, &record).await });
+        self.pool.cancel(&server.record, Vec::new());
     }
 
     /// Ends a segment in the client's place that has only prepared something: nobody can tell, and
@@ -212,13 +205,6 @@ impl Session {
 fn held_too_long(code: SqlState, setting: &str) -> ClientMessage {
     ClientMessage::new(code, format!("{setting}: the session held its server for too long"))
         .hint(format!("Raise {setting}, or end sooner."))
-}
-
-async fn send_cancel(pool: &Pool, record: &ClientRecord) {
-    if let Some((server, under_way)) = record.begin_cancel() {
-        cancel::send(pool, &server).await;
-        drop(under_way);
-    }
 }
 
 fn fatal(code: SqlState, message: impl Into<String>) -> End {

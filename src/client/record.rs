@@ -1,15 +1,17 @@
 //! What others may see of a session, and how they reach it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use subtle::ConstantTimeEq as _;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::server::record::{CancelUnderWay, Cancels, ServerRecord};
+use crate::server::record::{Askers, ServerRecord};
 use crate::telemetry::snapshot::{ClientState, Peer};
 use crate::wire::startup::Replication;
 use crate::wire::version::Version;
@@ -143,14 +145,6 @@ impl ClientRecord {
         self.held_link().clone()
     }
 
-    /// Begins a cancel of what the session does. From here until its end the server stays the
-    /// session's, or goes to nobody: the link cannot end while it is looked at.
-    pub fn begin_cancel(&self) -> Option<(Arc<ServerRecord>, CancelUnderWay)> {
-        let link = self.held_link();
-        let record = link.as_ref()?;
-        Some((Arc::clone(record), Cancels::begin(record)))
-    }
-
     fn held_link(&self) -> MutexGuard<'_, Option<Arc<ServerRecord>>> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -174,16 +168,27 @@ pub enum Ring {
     Drain,
     /// End now.
     Stop,
-    /// Its waiting statement was cancelled.
+    /// Stop what the client waits for.
     Cancel,
 }
 
-/// How a session is told: a byte of flags, and its task's waker. An idle session pays a few bytes.
+/// How a session is told: a byte of flags, its task's waker, and who asked. An idle session pays a few
+/// bytes.
 #[derive(Debug, Default)]
 pub struct Bell {
     rung: AtomicU8,
-    waker: Mutex<Option<Waker>>,
+    held: Mutex<Held>,
 }
+
+#[derive(Debug, Default)]
+struct Held {
+    waker: Option<Waker>,
+    /// Those whose cancel requests the session has not looked at yet.
+    askers: Askers,
+}
+
+/// Cancel requests that may wait for a session to look at them.
+const ASKERS_MAX: usize = 16;
 
 impl Bell {
     const fn flag(ring: Ring) -> u8 {
@@ -196,16 +201,40 @@ impl Bell {
 
     /// Tells the session, whose task is woken.
     pub fn ring(&self, ring: Ring) {
-        self.rung.fetch_or(Self::flag(ring), std::sync::atomic::Ordering::AcqRel);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.rung.fetch_or(Self::flag(ring), AcqRel);
+        let waker = self.held().waker.clone();
         if let Some(waker) = waker {
             waker.wake();
         }
     }
 
+    /// Asks the session to stop what it does. The receiver hears of the end of that by its sender's
+    /// drop. `None`: there are so many of them that one more would do nothing.
+    pub fn ring_cancel(&self) -> Option<oneshot::Receiver<()>> {
+        let (asker, over) = oneshot::channel();
+        {
+            let mut held = self.held();
+            if held.askers.len() >= ASKERS_MAX {
+                return None;
+            }
+            held.askers.push(asker);
+        }
+        self.ring(Ring::Cancel);
+        Some(over)
+    }
+
+    /// Takes those whose cancel requests the session looks at now.
+    pub fn take_askers(&self) -> Askers {
+        std::mem::take(&mut self.held().askers)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says which task to wake. A task keeps its waker for life: once is enough.
     pub fn listen(&self, waker: &Waker) {
-        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+        self.held().waker = Some(waker.clone());
     }
 
     pub fn has_rung(&self) -> bool {
@@ -218,6 +247,6 @@ impl Bell {
 
     /// Takes a ring back that has been answered.
     pub fn silence(&self, ring: Ring) {
-        self.rung.fetch_and(!Self::flag(ring), Relaxed);
+        self.rung.fetch_and(!Self::flag(ring), AcqRel);
     }
 }

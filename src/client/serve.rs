@@ -186,14 +186,7 @@ impl Session {
             return Err(End::Fatal { fault: Fault::Proxy, message });
         }
         if bell.is_rung(Ring::Cancel) {
-            bell.silence(Ring::Cancel);
-            if matches!(self.link, Link::Waiting(_) | Link::Proving { .. }) {
-                let message = ClientMessage::new(
-                    sqlstate::QUERY_CANCELED,
-                    "canceling statement due to user request",
-                );
-                self.answer_without_server(&message);
-            }
+            self.on_cancel();
         }
         Ok(())
     }

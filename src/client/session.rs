@@ -36,20 +36,20 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     // The future of a login is large, and gone before the session is served.
     let begun = Box::pin(timeout_at(deadline, begin(&mut stream, &context, deadline))).await;
     drop(unauthenticated);
-    let logged_in = match begun {
-        Ok(logged_in) => logged_in,
-        Err(_elapsed) => {
-            refuse(&mut stream, &login_timeout());
-            None
+    let begun = begun.unwrap_or_else(|_elapsed| {
+        refuse(&mut stream, &login_timeout());
+        Begun::Nothing
+    });
+    match begun {
+        Begun::Nothing => {}
+        Begun::Cancel { process_id, secret } => {
+            cancel::forward(&context, process_id, &secret).await;
         }
-    };
-    match logged_in {
-        None => {}
-        Some(LoggedIn::Console(seat)) => {
+        Begun::LoggedIn(LoggedIn::Console(seat)) => {
             connected.logged_in();
             Box::pin(console::run(stream, seat)).await;
         }
-        Some(LoggedIn::Session(login)) => {
+        Begun::LoggedIn(LoggedIn::Session(login)) => {
             connected.logged_in();
             context.process.login_duration.observe(login.begun.elapsed());
             super::serve::run(stream, login, Arc::clone(&context)).await;
@@ -58,8 +58,19 @@ pub async fn run(accepted: Accepted, context: Arc<Context>) {
     drop(share);
 }
 
-/// Greets the client and logs it in; `None` if there is no session to serve.
-async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -> Option<LoggedIn> {
+/// What a connection turned out to be for.
+enum Begun {
+    /// The client has left, or was told why it is not let in.
+    Nothing,
+    Cancel {
+        process_id: i32,
+        secret: Vec<u8>,
+    },
+    LoggedIn(LoggedIn),
+}
+
+/// Greets the client and logs it in.
+async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -> Begun {
     let soft = context.commons.drain.soft();
     // Who has not logged in when a drain begins does not hold it up.
     let greeted = tokio::select! {
@@ -70,29 +81,26 @@ async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -
         Ok(wish) => wish,
         Err(Some(error)) => {
             on_greet_error(stream, &error);
-            return None;
+            return Begun::Nothing;
         }
         Err(None) => {
             on_login_error(stream, context, &LoginError::ShuttingDown);
-            return None;
+            return Begun::Nothing;
         }
     };
     match wish {
-        Wish::Nothing => None,
-        Wish::Cancel { process_id, secret } => {
-            cancel::forward(context, process_id, &secret);
-            None
-        }
+        Wish::Nothing => Begun::Nothing,
+        Wish::Cancel { process_id, secret } => Begun::Cancel { process_id, secret },
         Wish::Login(request) => {
             let logged_in = tokio::select! {
                 logged_in = log_in(stream, request, context, deadline) => logged_in,
                 () = soft.cancelled() => Err(LoginError::ShuttingDown),
             };
             match logged_in {
-                Ok(logged_in) => Some(logged_in),
+                Ok(logged_in) => Begun::LoggedIn(logged_in),
                 Err(error) => {
                     on_login_error(stream, context, &error);
-                    None
+                    Begun::Nothing
                 }
             }
         }

@@ -16,6 +16,8 @@ pub struct Host {
     pub addr: HostAddr,
     /// Connections being opened at once. Served in order of arrival.
     pub gate: Semaphore,
+    /// Cancel requests being sent at once.
+    pub cancel_gate: Semaphore,
     pub dialect: Arc<Dialect>,
     trouble: Mutex<Trouble>,
 }
@@ -36,12 +38,16 @@ pub struct LastTrouble {
     pub since: SystemTime,
 }
 
+/// Cancel requests to a host at once. Each is a connection that PostgreSQL ends by itself.
+const CANCELS_AT_ONCE: usize = 16;
+
 impl Host {
     /// `connects`: how many connections may be in the making at once.
     pub fn new(addr: HostAddr, connects: usize) -> Self {
         Self {
             addr,
             gate: Semaphore::new(connects.max(1)),
+            cancel_gate: Semaphore::new(CANCELS_AT_ONCE),
             dialect: Arc::default(),
             trouble: Mutex::default(),
         }

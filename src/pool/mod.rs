@@ -1,5 +1,6 @@
 //! Servers, lent out: one pool for each (domain, mode, server user).
 
+mod cancel;
 pub mod caps;
 pub mod checkout;
 pub mod connector;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use hashlink::LruCache;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::caps::{Caps, Places};
 use super::connector;
@@ -21,11 +21,10 @@ use crate::config::PoolSettings;
 use crate::runtime::backoff::{Backoff, random};
 use crate::runtime::drain::Drain;
 use crate::server::Server;
-use crate::server::cancel;
 use crate::server::connect::{ConnectError, Target};
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
-use crate::server::record::ServerRecord;
+use crate::server::record::{Cancels, ServerRecord};
 use crate::server::reset::discard_all;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{CloseReason, PoolStats};
@@ -325,9 +324,11 @@ impl Pool {
         }
         let pool = Arc::clone(self);
         self.commons.drain.spawn(async move {
-            if server.exchange.depth() > 0 {
+            if server.exchange.depth() > 0
+                && let Some(under_way) = Cancels::begin(&server.record, Vec::new())
+            {
                 // PostgreSQL would finish the statement before it notices that nobody waits for it.
-                let asked = timeout(END_TIMEOUT, cancel::request(&server.record)).await;
+                let asked = pool.deliver(under_way, END_TIMEOUT).await;
                 tracing::trace!(?asked, "cancelled what was under way on a server that is closed");
             }
             server.say_goodbye();

@@ -371,7 +371,7 @@ impl Login {
         stream: Stream,
     ) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
-        let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: [0; 4].into() });
+        let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: Box::default() });
         let mut record = ServerRecord::new(id, target.host.clone(), key, &stream, &target.tls);
         record.replication = opening.and_then(|opening| Some(opening.replication?.0));
         Server {

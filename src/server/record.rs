@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use crate::config::HostAddr;
@@ -135,25 +135,50 @@ const STATES: [ServerState; 7] = [
     ServerState::Closing,
 ];
 
+/// Those who wait for the end of a cancel request, of which they hear by the drop.
+pub type Askers = Vec<oneshot::Sender<()>>;
+
 /// Cancel requests under way to a server. While there are any it is lent to nobody else: a cancel
 /// that comes late would hit a stranger's statement (pitfalls P21, P69).
 #[derive(Debug, Default)]
 pub struct Cancels {
     under_way: AtomicUsize,
     done: Notify,
+    /// Who asked for the one that is not sent yet, if there is such a one.
+    unsent: Mutex<Option<Askers>>,
     /// One was given up, and nobody knows whether PostgreSQL will still heed it.
     is_doubtful: AtomicBool,
 }
 
 /// One cancel request under way; its end is its drop.
 #[derive(Debug)]
-pub struct CancelUnderWay(Arc<ServerRecord>);
+pub struct CancelUnderWay {
+    server: Arc<ServerRecord>,
+    /// Who asked for it; `None`: it is not sent yet, and more may come to ask for it.
+    askers: Option<Askers>,
+}
 
 impl Cancels {
-    /// Begins one. Called while the session that it is meant for is known to hold the server.
-    pub fn begin(record: &Arc<ServerRecord>) -> CancelUnderWay {
+    /// Begins one. Called while the session that it is meant for holds the server. `None`: one that
+    /// is not sent yet will do for these as well, or the server gave no key.
+    pub fn begin(record: &Arc<ServerRecord>, askers: Askers) -> Option<CancelUnderWay> {
+        if record.key.secret.is_empty() {
+            return None;
+        }
+        let mut unsent = record.cancels.unsent();
+        if let Some(waiting) = unsent.as_mut() {
+            let room = ASKERS_MAX.saturating_sub(waiting.len());
+            waiting.extend(askers.into_iter().take(room));
+            return None;
+        }
+        *unsent = Some(askers);
         record.cancels.under_way.fetch_add(1, Relaxed);
-        CancelUnderWay(Arc::clone(record))
+        drop(unsent);
+        Some(CancelUnderWay { server: Arc::clone(record), askers: None })
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Option<Askers>> {
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that one was given up.
@@ -183,9 +208,70 @@ impl Cancels {
     }
 }
 
+impl CancelUnderWay {
+    pub const fn server(&self) -> &Arc<ServerRecord> {
+        &self.server
+    }
+
+    /// From here on it may arrive at any time, and is not what later requests ask for.
+    pub fn begin_sending(&mut self) {
+        self.askers = self.server.cancels.unsent().take();
+    }
+}
+
 impl Drop for CancelUnderWay {
     fn drop(&mut self) {
-        self.0.cancels.under_way.fetch_sub(1, Relaxed);
-        self.0.cancels.done.notify_waiters();
+        let cancels = &self.server.cancels;
+        if self.askers.is_none() {
+            *cancels.unsent() = None;
+        }
+        cancels.under_way.fetch_sub(1, Relaxed);
+        cancels.done.notify_waiters();
+    }
+}
+
+/// Requests that one unsent cancel may stand for.
+const ASKERS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(secret: &[u8]) -> Arc<ServerRecord> {
+        let host = HostAddr::Tcp { host: "db".into(), port: 5432 };
+        let key = BackendKey { process_id: 7, secret: secret.into() };
+        Arc::new(ServerRecord::new(ServerId(1), host, key, &Stream::Gone, &Ladder::disabled()))
+    }
+
+    #[test]
+    fn what_is_not_sent_yet_does_for_later_requests_and_tells_them_all() {
+        let server = server(&[1, 2, 3, 4]);
+        let ((one, mut hears), (two, mut hears_too)) = (oneshot::channel(), oneshot::channel());
+        let mut first = Cancels::begin(&server, vec![one]).unwrap();
+        assert!(Cancels::begin(&server, vec![two]).is_none());
+
+        first.begin_sending();
+        let second = Cancels::begin(&server, Vec::new()).unwrap();
+
+        assert_eq!(hears.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(first);
+        assert_eq!(hears.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert_eq!(hears_too.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+        assert!(server.cancels().are_under_way());
+        drop(second);
+        assert!(!server.cancels().are_under_way());
+    }
+
+    #[test]
+    fn one_that_was_never_sent_leaves_nothing_behind() {
+        let server = server(&[1, 2, 3, 4]);
+        drop(Cancels::begin(&server, Vec::new()).unwrap());
+        assert!(!server.cancels().are_under_way());
+        assert!(Cancels::begin(&server, Vec::new()).is_some());
+    }
+
+    #[test]
+    fn a_server_without_a_key_cannot_be_cancelled() {
+        assert!(Cancels::begin(&server(&[]), Vec::new()).is_none());
     }
 }

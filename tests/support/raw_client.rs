@@ -233,6 +233,13 @@ impl Client {
         assert_eq!(other.try_read(), None);
     }
 
+    /// Sends a cancel request for this session; the connection that it goes over.
+    pub fn begin_cancel(&self) -> Self {
+        let mut other = Self::connect(&self.address);
+        other.send(&messages::cancel_request(self.key.0, &self.key.1));
+        other
+    }
+
     /// Goes without a word, as a process does that is killed.
     pub fn vanish(self) {
         self.socket.set_abortive().unwrap();

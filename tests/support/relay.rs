@@ -5,18 +5,20 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 
 use super::messages;
 use super::postgres::Postgres;
 use super::socket::Address;
-use super::wait::DEADLINE;
+use super::wait::{DEADLINE, wait_until};
 
 /// A listener that passes everything on to a server, both ways.
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
     seen: Arc<Seen>,
+    is_closed: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -40,13 +42,27 @@ impl Relay {
         let port = listener.local_addr().unwrap().port();
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_closed);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
+                if ends.load(Relaxed) {
+                    return;
+                }
                 let (path, seen) = (path.clone(), Arc::clone(&shared));
                 std::thread::spawn(move || relay(stream.unwrap(), &path, &seen));
             }
         });
-        Self { port, seen }
+        Self { port, seen, is_closed }
+    }
+
+    /// Refuses connections from now on; those that are open stay.
+    pub fn close(&self) {
+        self.is_closed.store(true, Relaxed);
+        // Wakes the listener, which ends.
+        let address = ("127.0.0.1", self.port);
+        drop(TcpStream::connect(address).unwrap());
+        wait_until("the relay is closed", || TcpStream::connect(address).is_err());
     }
 
     /// As a configuration names this host.
