@@ -16,7 +16,6 @@ use crate::domain::{Route, Router};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::Stream;
 use crate::pool::{Checkout, CheckoutError};
-use crate::server::parameters::Parameters;
 use crate::server::server::CommandError;
 use crate::state::settings::is_reported;
 use crate::wire::backend::{self, TxStatus};
@@ -333,27 +332,20 @@ fn record_of(
 
 /// Appends what a client waits for at the end of its login.
 fn put_greeting(out: &mut Vec<u8>, start: &SessionStart) {
-    let Placement { pool, settings, checkout, .. } = &start.placement;
+    let Placement { settings, reported, checkout, .. } = &start.placement;
     if let Some(server) = checkout.as_ref().and_then(Checkout::peek) {
         out.extend_from_slice(&server.notices);
-        put_parameters(out, &server.parameters);
-    } else {
-        let welcome = pool.welcome().unwrap_or_else(|| Arc::new(Parameters::default()));
-        let mut told = (*welcome).clone();
-        for (name, value) in settings.iter() {
-            if is_reported(name) || told.value(name).is_some() {
-                told.note(name, value);
-            }
+    }
+    let mut told = (**reported).clone();
+    for (name, value) in settings.iter() {
+        if is_reported(name) || told.value(name).is_some() {
+            told.note(name, value);
         }
-        put_parameters(out, &told);
+    }
+    for (name, value) in told.iter() {
+        backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
     }
     let key = &start.registered.record.key;
     backend::put_backend_key(out, key.process_id, key.secret());
     backend::put_ready(out, TxStatus::Idle);
-}
-
-fn put_parameters(out: &mut Vec<u8>, parameters: &Parameters) {
-    for (name, value) in parameters.iter() {
-        backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
-    }
 }

@@ -15,6 +15,7 @@ use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::worker::current_home;
 use crate::server::connect::ConnectError;
 use crate::server::opening::Opening;
+use crate::server::parameters::Parameters;
 use crate::server::reset::discard_all;
 use crate::state::settings::{Settings, is_reported};
 use crate::telemetry::counters::CloseReason;
@@ -27,6 +28,10 @@ pub(super) struct Placement {
     pub rules: PoolSettings,
     /// What is put on a server for it: nothing where the server is its own.
     pub settings: Arc<Settings>,
+    /// What a server reports before anything is put on it.
+    pub reported: Arc<Parameters>,
+    /// What its servers are opened with, if that is not what the pool opens them with.
+    pub wish: Option<Arc<Opening>>,
     /// The server that is the session's until its end.
     pub checkout: Option<Checkout>,
 }
@@ -51,10 +56,22 @@ pub(super) async fn place(
     }
     if rules.pool_mode == PoolMode::Session {
         let checkout = own_server(&pool, request, id, deadline).await?;
-        return Ok(Placement { pool, rules, settings: Arc::default(), checkout: Some(checkout) });
+        let reported = checkout.peek().map(|server| Arc::new(server.parameters.clone()));
+        return Ok(Placement {
+            pool,
+            rules,
+            settings: Arc::default(),
+            reported: reported.unwrap_or_default(),
+            wish: None,
+            checkout: Some(checkout),
+        });
     }
-    let settings = shared_settings(&pool, request, deadline).await?;
-    Ok(Placement { pool, rules, settings, checkout: None })
+    let mut settings = request.settings()?;
+    let wish = Opening::take_from(&mut settings);
+    let wish = Some(Arc::new(wish)).filter(|wish| !wish.is_plain());
+    let settings = Settings::new(settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let (settings, reported) = shared(&pool, settings, wish.as_ref(), deadline).await?;
+    Ok(Placement { pool, rules, settings, reported, wish, checkout: None })
 }
 
 /// The pool of the domain's user, or of the client's own where the domain has none.
@@ -121,25 +138,28 @@ fn refusal(source: CheckoutError, opening: Option<&Opening>) -> LoginError {
     }
 }
 
-/// The settings that are to follow the session from server to server, as a server spells them.
-async fn shared_settings(
+/// The settings that are to follow the session from server to server, as a server spells them, and
+/// what a server reports without them.
+async fn shared(
     pool: &Arc<Pool>,
-    request: &LoginRequest,
+    settings: Settings,
+    wish: Option<&Arc<Opening>>,
     deadline: Instant,
-) -> Result<Arc<Settings>, LoginError> {
-    let settings = request.settings()?;
-    let settings = Settings::new(settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+) -> Result<(Arc<Settings>, Arc<Parameters>), LoginError> {
     let known = pool.checked_settings(&settings);
-    let must_check = known.is_none() && !only_application_name(&settings);
+    let must_check = wish.is_some() || (known.is_none() && !only_application_name(&settings));
     let settings = known.unwrap_or_else(|| Arc::new(settings));
-    if !must_check && pool.welcome().is_some() {
-        return Ok(settings);
+    if !must_check && let Some(welcome) = pool.welcome() {
+        return Ok((settings, welcome));
     }
-    match check_out(pool, None, deadline).await {
-        Ok(mut lent) => apply(&mut lent, pool, settings).await,
+    match (check_out(pool, wish, deadline).await, pool.welcome()) {
+        (Ok(mut lent), _) => {
+            let reported = lent.peek().map(|server| Arc::clone(&server.base)).unwrap_or_default();
+            Ok((apply(&mut lent, pool, settings).await?, reported))
+        }
         // The last known parameters answer in the place of a server that cannot be had.
-        Err(_) if pool.welcome().is_some() => Ok(settings),
-        Err(source) => Err(LoginError::NoServer { source }),
+        (Err(_), Some(welcome)) if wish.is_none() => Ok((settings, welcome)),
+        (Err(source), _) => Err(refusal(source, wish.map(|wish| &**wish))),
     }
 }
 

@@ -31,6 +31,7 @@ use crate::pool::waiter::Waiter;
 use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::worker::current_home;
+use crate::server::opening::Opening;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
@@ -58,6 +59,7 @@ pub(super) struct Session {
     pub(super) settings: Arc<Settings>,
     pub(super) prepared: Prepared,
     pub(super) link: Link,
+    wish: Option<Arc<Opening>>,
     waiter: Option<Arc<Waiter>>,
     last: Option<ServerId>,
     pub(super) alarm: Alarm,
@@ -123,6 +125,7 @@ impl Session {
             settings: placement.settings,
             prepared: Prepared::default(),
             link: Link::Free,
+            wish: placement.wish,
             waiter: None,
             last: None,
             alarm: Alarm::default(),
@@ -265,7 +268,7 @@ impl Session {
     /// Asks the pool for a server; true if the session is linked at once.
     pub(super) fn ask_for_server(&mut self, since: Instant) -> bool {
         let waiter = self.waiter.get_or_insert_default();
-        match self.pool.ask(self.home, self.last, None, waiter, since) {
+        match self.pool.ask(self.home, self.last, self.wish.as_ref(), waiter, since) {
             Ok(Asked::Lent(checkout)) => {
                 self.pool.stats.checkout_wait.observe(Duration::ZERO);
                 self.record().set_requested(since);

@@ -13,7 +13,27 @@ pub struct Opening {
     pub replication: Option<(Replication, u64)>,
 }
 
+/// Parameters that have no effect, or cannot be set, once a connection has begun.
+const AT_START: [&str; 8] = [
+    "ignore_system_indexes",
+    "jit_debugging_support",
+    "jit_profiling_support",
+    "local_preload_libraries",
+    "log_connections",
+    "log_disconnections",
+    "post_auth_delay",
+    "session_preload_libraries",
+];
+
 impl Opening {
+    /// Takes those out of `settings` that a server must be opened with: they cannot be put on one.
+    pub fn take_from(settings: &mut Vec<(String, String)>) -> Self {
+        let is_at_start = |(name, _): &mut (String, String)| {
+            AT_START.iter().any(|at| at.eq_ignore_ascii_case(name))
+        };
+        Self { parameters: settings.extract_if(.., is_at_start).collect(), ..Self::default() }
+    }
+
     /// Nothing is asked for that a plain server does not have.
     pub fn is_plain(&self) -> bool {
         self.options.is_empty() && self.parameters.is_empty() && self.replication.is_none()

@@ -288,7 +288,7 @@ def test_a_subscription_gets_its_rows_through_pgweir(start, publisher, observer,
             observer.execute(f"UPDATE {name} SET text = 'changed' WHERE n > 2900")
             wait_until(lambda: ask(cursor, count) == 2500, "the changes arrive", 30)
             changed = f"SELECT count(*) FROM {name} WHERE text = 'changed'"
-            assert ask(cursor, changed) == 100
+            wait_until(lambda: ask(cursor, changed) == 100, "the last of them too")
         assert ask(observer, "SELECT count(*) FROM pg_stat_replication") == 1
         cursor.execute(f"DROP SUBSCRIPTION {name}")
         conn.close()

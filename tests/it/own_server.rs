@@ -252,3 +252,23 @@ fn an_unknown_database_costs_no_server() {
 
     assert_eq!((error.severity(), error.code()), ("FATAL", "3D000"));
 }
+
+/// In every mode: what cannot be put on a server later is a reason to open one with it.
+#[test]
+fn in_transaction_mode_a_parameter_of_the_connections_start_is_taken_too() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1");
+    let mut other = proxy.client();
+    let options = "-c ignore_system_indexes=on -c work_mem=3MB";
+    let mut client = proxy.client_with(&[("options", options), ("DateStyle", "German")]);
+    let both = "select current_setting('ignore_system_indexes'), current_setting('work_mem')";
+
+    for _ in 0..2 {
+        assert_eq!(client.ask(both).rows(), [["on", "3MB"]]);
+        assert_eq!(other.ask(both).rows(), [["off", "4MB"]]);
+    }
+    assert_eq!(client.parameters["DateStyle"], "German, DMY");
+    assert_eq!(client.parameters["server_encoding"], "UTF8");
+    let bad = [("options", "-c ignore_system_indexes=perhaps")];
+    assert_eq!(proxy.try_client_with(&bad).unwrap_err(), directly(&postgres, &bad).unwrap_err());
+}
