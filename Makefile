@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # `PG_BIN=… make test` runs everything against the PostgreSQL of that folder.
 PG_NEWEST := $(CURDIR)/.postgresql/18/bin
-.PHONY: help setup demo test test-all drivers matrix lint bench image-test
+.PHONY: help setup demo test test-all drivers matrix regress lint bench image-test
 
 # Most of these tests wait for something; each process has a PostgreSQL of its own.
 PYTEST := .venv/bin/pytest --quiet --numprocesses 3
@@ -13,6 +13,7 @@ help:
 	@echo "make test-all    test, and what takes too long for every run"
 	@echo "make drivers     the driver tests alone; ARGS='-k asyncpg' picks some"
 	@echo "make matrix      the drivers of other languages: Node, Java, Go, Rust"
+	@echo "make regress     PostgreSQL's own regression suite, directly and in session mode"
 	@echo "make lint        formatting and clippy"
 	@echo "make bench       pgweir against pgbouncer and haproxy"
 	@echo "make image-test  build the container image and run it once"
@@ -42,13 +43,19 @@ matrix:
 
 # Adds: each property test with 20 times the cases, the driver tests three times over (a race
 # shows in one run of many), once more against the newest PostgreSQL, the drivers of other languages,
-# and the container image.
+# PostgreSQL's regression suite, and the container image.
 test-all: test
 	PROPTEST_CASES=5000 cargo nextest run --no-fail-fast
 	for round in 1 2 3; do $(PYTEST) tests/drivers || exit 1; done
 	PG_BIN=$(PG_NEWEST) $(PYTEST) tests/drivers
 	@$(MAKE) --no-print-directory matrix
+	@$(MAKE) --no-print-directory regress
 	@$(MAKE) --no-print-directory image-test
+
+# PostgreSQL's own regression suite: each test must give through pgweir what it gives directly.
+regress: setup
+	cargo build
+	tests/regress/run
 
 lint:
 	cargo fmt --check

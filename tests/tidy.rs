@@ -20,7 +20,7 @@ const LONG: &[(&str, usize, &str)] = &[];
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("sql", &[]),
-    ("state", &[]),
+    ("state", &["sql"]),
     ("tls", &[]),
     ("config", &["tls"]),
     ("wire", &["error"]),

@@ -9,7 +9,7 @@ use std::task::Context as TaskContext;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::link::{InFlight, Link, Linked, carry_over};
+use super::link::{InFlight, Link, Linked};
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
@@ -152,13 +152,13 @@ impl Session {
             // The server goes back as soon as the client has its answer: this is for the next one.
             return Ok(Next::Hold);
         }
+        let is_session_mode = self.is_session_mode();
         self.begin_request(tag);
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
-        let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
-        if server.applied_is_unknown && server.exchange.is_at_rest() {
-            // A session that keeps its server has reset it: to what it asked for at startup.
-            carry_over(server, &self.settings);
+        if !is_session_mode {
+            linked.restore_due(batch, &self.startup, &self.settings);
         }
+        let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
         // Into a copy goes whatever comes: the server refuses what has no place there.
         let in_copy = server.exchange.takes_copy_data();
         match tag {
@@ -167,7 +167,12 @@ impl Session {
                     self.prepared.unnamed = None;
                     server.statements.unnamed = Unnamed::None;
                 }
-                on_query(&mut linked.in_flight, server, frame);
+                let (traits, effect) = on_query(&mut linked.in_flight, server, frame);
+                if traits.resets() && !is_session_mode && !in_copy {
+                    let text = frontend::query_text(frame.body);
+                    linked.restores.note_query(text, server.exchange.next_serial(), traits);
+                }
+                server.exchange.on_run(Request::Simple(Verdict::Forward), effect);
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
             b'E' => {
@@ -175,6 +180,7 @@ impl Session {
                 // What it executes is known only where statements are ours.
                 let effect =
                     if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
+                linked.restores.run();
                 server.exchange.on_run(Request::Execute, effect);
             }
             b'H' | b'd' => {}
@@ -186,17 +192,7 @@ impl Session {
             b'P' | b'B' | b'D' | b'C' if shares && !in_copy => {
                 return self.on_statement_frame(batch, frame);
             }
-            b'P' => {
-                let parsed = frontend::parse(frame.body).ok_or_else(|| malformed(tag))?;
-                // Without shared statements a name stays on the server for the next client to meet.
-                server.is_dirty |= !parsed.name.is_empty() || in_copy;
-                server.statements.unnamed = Unnamed::None;
-                self.pool.stats.client_parses.increment();
-                self.pool.stats.server_parses.increment();
-                server.note_text(parsed.text);
-                note_traits(&mut linked.in_flight, server, classify(parsed.text));
-                server.exchange.on_request(Request::Parse(Verdict::Forward), None);
-            }
+            b'P' => self.on_plain_parse(frame, in_copy)?,
             b'B' => {
                 self.pool.stats.binds.increment();
                 linked.in_flight.has_bound = true;
@@ -209,7 +205,34 @@ impl Session {
         }
         self.client_rest = frame.rest();
         batch.pass(frame.available);
+        if matches!(tag, b'Q' | b'S')
+            && !is_session_mode
+            && let Link::Linked(linked) = &mut self.link
+        {
+            linked.restore_behind(batch, &self.startup);
+        }
         Ok(Next::Go)
+    }
+
+    /// A Parse where statements are not shared.
+    fn on_plain_parse(&mut self, frame: Frame<'_>, in_copy: bool) -> Result<(), End> {
+        let is_session_mode = self.is_session_mode();
+        let parsed = frontend::parse(frame.body).ok_or_else(|| malformed(b'P'))?;
+        let Link::Linked(linked) = &mut self.link else { return Ok(()) };
+        let Some(server) = linked.checkout.server() else { return Ok(()) };
+        // Without shared statements a name stays on the server for the next client to meet.
+        server.is_dirty |= !parsed.name.is_empty() || in_copy;
+        server.statements.unnamed = Unnamed::None;
+        self.pool.stats.client_parses.increment();
+        self.pool.stats.server_parses.increment();
+        server.note_text(parsed.text);
+        let traits = classify(parsed.text);
+        note_traits(&mut linked.in_flight, server, traits);
+        if traits.resets() && !is_session_mode {
+            linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
+        }
+        server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+        Ok(())
     }
 
     /// Notes when a request begins.
@@ -291,19 +314,18 @@ pub(super) fn may_begin(frame: Frame<'_>) -> bool {
 }
 
 /// Notes a simple query, of which a long one is known by its front only.
-fn on_query(in_flight: &mut InFlight, server: &mut Server, frame: Frame<'_>) {
+fn on_query(in_flight: &mut InFlight, server: &mut Server, frame: Frame<'_>) -> (Traits, Effect) {
     let text = frontend::query_text(frame.body);
-    let effect = if frame.is_whole() {
+    server.note_text(text);
+    if frame.is_whole() {
         let traits = classify(text);
         note_traits(in_flight, server, traits);
-        Effect::of(traits)
+        (traits, Effect::of(traits))
     } else {
         // What has not been seen may leave anything behind.
         server.is_dirty = true;
-        Effect::Anything
-    };
-    server.note_text(text);
-    server.exchange.on_run(Request::Simple(Verdict::Forward), effect);
+        (Traits::default(), Effect::Anything)
+    }
 }
 
 /// Notes what a statement may do.

@@ -19,7 +19,6 @@ use crate::net::stream::flush;
 use crate::server::Server;
 use crate::server::exchange::{CopyEnd, Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
-use crate::state::settings::is_fixed;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
@@ -213,11 +212,15 @@ impl Session {
                 return Ok(Some(if is_session_mode { Verdict::Forward } else { Verdict::Swallow }));
             }
             if is_own {
-                return self.on_settings_refused(&fields.to_message());
+                let message = fields.to_message();
+                if !linked.restores.forgives(&message, serial) {
+                    return self.on_settings_refused(&message);
+                }
+            } else {
+                let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
+                self.context.process.errors.increment(class.class(), Fault::Client);
+                copy_end = end_of_copy(&fields);
             }
-            let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
-            self.context.process.errors.increment(class.class(), Fault::Client);
-            copy_end = end_of_copy(&fields);
         }
         let ready = body.first().copied().and_then(TxStatus::from_byte);
         let applied = match tag {
@@ -237,7 +240,7 @@ impl Session {
                 self.pool.stats.queries.increment();
                 verdict
             }
-            b'S' if is_whole => self.on_parameter(batch, body, is_own, verdict),
+            b'S' if is_whole => self.on_parameter(batch, body, serial, is_own, verdict),
             b'C' if !is_own => {
                 self.on_complete(body, serial);
                 verdict
@@ -248,11 +251,11 @@ impl Session {
                 verdict
             }
             b'Z' if is_own => {
-                self.on_own_ready();
+                self.on_own_ready(batch, serial);
                 verdict
             }
             b'Z' => {
-                self.on_ready(batch);
+                self.on_ready(batch, serial);
                 verdict
             }
             b'I' | b's' => {
@@ -284,6 +287,7 @@ impl Session {
             self.undo();
         }
         let Link::Linked(linked) = &mut self.link else { return verdict };
+        linked.restores.failed(serial);
         linked.replacements.retain(|replacement| replacement.serial >= serial);
         let at = linked.replacements.iter().position(|r| r.serial == serial);
         let Some(replacement) = at.map(|at| linked.replacements.remove(at)) else {
@@ -305,20 +309,24 @@ impl Session {
         match state_of_tag(backend::command_tag(body)) {
             // A cursor that outlives its transaction is known by its text.
             TagState::None
-            | TagState::Set
             | TagState::Deallocate
             | TagState::DeclareCursor
             | TagState::Unlisten
             | TagState::DiscardTemp => {}
+            TagState::Set => linked.restores.done(serial),
             TagState::Reset => {
                 linked.reset_seen = true;
-                if linked.in_flight.resets_all {
+                linked.restores.done(serial);
+                if linked.in_flight.resets_all && linked.restores.is_empty() {
                     self.settings = Arc::clone(&self.startup);
                 }
             }
             TagState::DiscardAll => {
                 linked.reset_seen = true;
-                self.settings = Arc::clone(&self.startup);
+                linked.restores.done(serial);
+                if linked.restores.is_empty() {
+                    self.settings = Arc::clone(&self.startup);
+                }
                 server.statements.deallocated_all(serial);
                 self.prepared.deallocated_all(server.id(), serial);
             }
@@ -332,65 +340,9 @@ impl Session {
         }
     }
 
-    /// A parameter has a new value: the session's, unless a RESET put it back to the server's.
-    fn on_parameter(
-        &mut self,
-        batch: &mut Batch<'_>,
-        body: &[u8],
-        is_own: bool,
-        verdict: Verdict,
-    ) -> Verdict {
-        let Link::Linked(linked) = &mut self.link else { return verdict };
-        let Some(server) = linked.checkout.server() else { return verdict };
-        server.note_parameter(body);
-        let Some((name, value)) = backend::parameter_status(body) else { return verdict };
-        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
-            return verdict;
-        };
-        if is_fixed(name) {
-            return verdict;
-        }
-        if is_own {
-            // The server spells it in its own way (pitfall P44): the client learns it once.
-            if self.settings.value(name).is_none_or(|wanted| wanted == value) {
-                return verdict;
-            }
-            Arc::make_mut(&mut self.settings).set(name, value);
-            Arc::make_mut(&mut server.applied).set(name, value);
-            return Verdict::Forward;
-        }
-        if linked.reset_seen && server.base.value(name) == Some(value) {
-            if let Some(wanted) = self.startup.value(name).filter(|wanted| *wanted != value) {
-                Arc::make_mut(&mut self.settings).set(name, wanted);
-                batch.gather();
-                backend::put_parameter_status(batch.out, name.as_bytes(), wanted.as_bytes());
-                return Verdict::Swallow;
-            }
-            Arc::make_mut(&mut self.settings).remove(name);
-            return verdict;
-        }
-        Arc::make_mut(&mut self.settings).set(name, value);
-        Arc::make_mut(&mut server.applied).set(name, value);
-        if name == "application_name" {
-            self.registered.record.set_application_name(value);
-            server.record.set_application_name(value);
-        }
-        verdict
-    }
-
-    /// The end of something of ours. Behind a Sync of ours nothing is left that the client waits for.
-    fn on_own_ready(&mut self) {
-        let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return };
-        let is_at_rest = linked.checkout.peek().is_some_and(|server| server.exchange.is_at_rest());
-        linked.is_done = is_at_rest && !is_session_mode;
-        if is_at_rest {
-            linked.request_since = None;
-        }
-    }
-
     /// The end of a request. The server goes back if the exchange is over.
-    fn on_ready(&mut self, batch: &mut Batch<'_>) {
+    fn on_ready(&mut self, batch: &mut Batch<'_>, serial: u64) {
+        self.tell_restored(batch, serial);
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
@@ -401,7 +353,7 @@ impl Session {
         let tx = server.exchange.tx();
         if std::mem::take(&mut linked.reset_seen) {
             // Which of what we had put on it is still there, only the server knows.
-            server.applied_is_unknown = true;
+            server.applied_is_unknown |= linked.restores.note_unseen(tx);
         }
         if tx == TxStatus::Idle {
             self.pool.stats.transactions.increment();
@@ -409,7 +361,9 @@ impl Session {
             self.refuse_block(batch);
             return;
         }
-        if !server.exchange.is_settled() {
+        // What is ours behind it the client does not wait for.
+        let is_done = server.exchange.is_settled();
+        if !is_done && server.exchange.depth() != linked.restores.len() {
             return;
         }
         linked.replacements.clear();
@@ -420,7 +374,7 @@ impl Session {
             self.pool.stats.transaction_duration.observe(took);
             self.pool.stats.transaction_micros.add(micros(took));
             linked.since = now;
-            linked.is_done = !is_session_mode;
+            linked.is_done = is_done && !is_session_mode;
         }
         self.observe_request(now);
     }

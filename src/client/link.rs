@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::resets::Restores;
 use super::stand_in::StandIn;
 use crate::error::{ClientMessage, SqlState};
 use crate::pool::Checkout;
@@ -58,6 +59,7 @@ pub(super) struct Linked {
     pub(super) awaits_answers: bool,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
+    pub(super) restores: Restores,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Vec<Replacement>,
     /// The server's FATAL, after which it closes.
@@ -147,6 +149,7 @@ impl Linked {
             portals: Portals::default(),
             awaits_answers: false,
             reset_seen: false,
+            restores: Restores::default(),
             replacements: Vec::new(),
             last_words: None,
             is_broken: false,

@@ -18,6 +18,7 @@ mod prepared;
 pub mod record;
 pub mod registry;
 pub mod report;
+mod resets;
 mod serve;
 pub mod session;
 mod stand_in;

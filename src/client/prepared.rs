@@ -8,6 +8,7 @@ use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed, note_traits};
 use super::link::{InFlight, Link, Portals, Replacement};
 use super::names::{Named, Prepared, take_back};
+use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
 use crate::server::Server;
@@ -26,6 +27,7 @@ struct Desk<'a> {
     in_flight: &'a mut InFlight,
     portals: &'a mut Portals,
     replacements: &'a mut Vec<Replacement>,
+    restores: &'a mut Restores,
     stats: &'a PoolStats,
     /// Statements that a server may have.
     most: usize,
@@ -78,6 +80,7 @@ impl Session {
             in_flight: &mut linked.in_flight,
             portals: &mut linked.portals,
             replacements: &mut linked.replacements,
+            restores: &mut linked.restores,
             stats: &self.pool.stats,
             most: self.rules.prepared_statements,
         })
@@ -122,9 +125,9 @@ impl Session {
             desk.refuse(batch, message.routine(OUTDATED_ROUTINE));
         }
         let name = desk.provide(batch, bind.statement);
-        desk.in_flight.has_bound = true;
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
+        desk.note_bound(bind.statement);
         let undo = desk
             .prepared
             .find(bind.statement)
@@ -334,6 +337,20 @@ impl Desk<'_> {
         let statement =
             if name.is_empty() { self.prepared.unnamed.as_ref() } else { self.prepared.find(name) };
         statement.map_or(Effect::Anything, |statement| Effect::of(statement.traits()))
+    }
+
+    /// A statement is bound: what it resets is put back behind the segment.
+    fn note_bound(&mut self, name: &[u8]) {
+        let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
+        let statement =
+            if name.is_empty() { self.prepared.unnamed.as_ref() } else { self.prepared.find(name) };
+        match statement.filter(|statement| statement.traits().resets()) {
+            Some(statement) => {
+                let serial = self.server.exchange.next_serial();
+                self.restores.note(statement.text(), serial, is_first, false);
+            }
+            None => self.restores.is_not_alone(),
+        }
     }
 
     /// The server's unnamed statement may be another session's (pitfall P48).

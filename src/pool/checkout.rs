@@ -257,7 +257,7 @@ impl Pool {
         let server = checkout.server()?;
         server.record.set_state(ServerState::Tested);
         match server.command("", limit).await {
-            Ok(()) => {
+            Ok(_) => {
                 server.record.set_state(ServerState::Active);
                 Some(checkout)
             }

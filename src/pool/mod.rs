@@ -3,6 +3,7 @@
 mod cancel;
 pub mod caps;
 pub mod checkout;
+mod clean;
 pub mod connector;
 pub mod core;
 pub mod host;

@@ -25,7 +25,6 @@ use crate::server::connect::{ConnectError, Target};
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
 use crate::server::record::{Cancels, ServerRecord};
-use crate::server::reset::discard_all;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{CloseReason, PoolStats};
 use crate::telemetry::snapshot::{ServerCounts, ServerState};
@@ -125,9 +124,6 @@ const YIELD_AFTER: Duration = Duration::from_millis(100);
 /// How long a server that is closed may take to go before its place is given to another.
 const END_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How long a server may take to discard a session's state.
-const RESET_TIMEOUT: Duration = Duration::from_secs(10);
-
 impl Pool {
     pub fn new(
         domain: Arc<str>,
@@ -208,27 +204,6 @@ impl Pool {
         }
         server.last_used = now;
         self.give(server, Place::Lent, now);
-    }
-
-    /// Waits for cancels that may still hit it, discards state, and takes it back.
-    async fn clean(self: Arc<Self>, mut server: Box<Server>) {
-        server.record.set_state(ServerState::BeingCanceled);
-        server.record.cancels().wait().await;
-        if server.record.cancels().is_doubtful() {
-            // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
-            return self.close(server, Place::Aside, CloseReason::ResetFailed);
-        }
-        if server.is_dirty {
-            server.record.set_state(ServerState::Used);
-            if let Err(error) = discard_all(&mut server, RESET_TIMEOUT).await {
-                tracing::warn!(domain = %self.domain, server = server.id().0, %error,
-                    "a server could not be reset and is closed");
-                return self.close(server, Place::Aside, CloseReason::ResetFailed);
-            }
-        }
-        let now = Instant::now();
-        server.last_used = now;
-        self.give(server, Place::Aside, now);
     }
 
     pub(super) fn give(self: &Arc<Self>, server: Box<Server>, place: Place, now: Instant) {

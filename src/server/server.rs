@@ -16,7 +16,7 @@ use super::statements::{Statements, Undo};
 use crate::error::ClientMessage;
 use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId};
-use crate::state::settings::Settings;
+use crate::state::settings::{Settings, is_fixed};
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::ErrorFields;
 use crate::wire::{frame, frontend};
@@ -89,10 +89,11 @@ impl Server {
         self.record.id
     }
 
-    /// Runs `sql` on behalf of nobody but ourselves, and waits for its end.
+    /// Runs `sql` on behalf of nobody but ourselves, and waits for its end; the number of rows that
+    /// it gave.
     ///
     /// Not cancel-safe: a server whose command was given up must be closed.
-    pub async fn command(&mut self, sql: &str, after: Duration) -> Result<(), CommandError> {
+    pub async fn command(&mut self, sql: &str, after: Duration) -> Result<usize, CommandError> {
         let deadline = Instant::now() + after;
         let run = async {
             let mut out = Vec::with_capacity(sql.len() + 6);
@@ -104,9 +105,10 @@ impl Server {
         timeout_at(deadline, run).await.map_err(|_elapsed| CommandError::Timeout { after })?
     }
 
-    async fn read_command_answer(&mut self) -> Result<(), CommandError> {
+    async fn read_command_answer(&mut self) -> Result<usize, CommandError> {
         let mut buf = vec![0; COMMAND_READ];
         let mut refused = None;
+        let mut rows = 0;
         loop {
             while let Some(head) = frame::head(&self.inbox, COMMAND_MESSAGE_MAX)
                 .map_err(|_error| CommandError::Malformed)?
@@ -116,13 +118,14 @@ impl Server {
                 }
                 let frame: Vec<u8> = self.inbox.drain(..head.len).collect();
                 let body = frame.get(frame::HEAD..).unwrap_or_default();
+                rows += usize::from(head.tag == b'D');
                 self.on_command_answer(head.tag, body, &mut refused)?;
             }
             if self.exchange.is_settled() {
                 self.inbox = Vec::new();
                 return match (refused, self.exchange.tx()) {
                     (Some(message), _) => Err(CommandError::Refused { message }),
-                    (None, TxStatus::Idle) => Ok(()),
+                    (None, TxStatus::Idle) => Ok(rows),
                     (None, TxStatus::Block | TxStatus::Failed) => Err(CommandError::InBlock),
                 };
             }
@@ -159,6 +162,16 @@ impl Server {
             return self.applied.change_all_to(wanted);
         }
         self.applied.change_to(wanted)
+    }
+
+    /// Takes what it reports for what was put on it.
+    pub fn note_applied(&mut self) {
+        for (name, value) in self.parameters.iter().filter(|(name, _)| !is_fixed(name)) {
+            let known = self.applied.value(name).or_else(|| self.base.value(name));
+            if known != Some(value) {
+                Arc::make_mut(&mut self.applied).set(name, value);
+            }
+        }
     }
 
     /// Keeps the front of the text of the statement under way, for the log of slow ones.

@@ -147,13 +147,14 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Rollback | K::Abort => self.end(Traits::default()),
             K::Set => self.set(),
             K::Reset => {
+                self.mark(Traits::RESETS);
                 if self.next_keyword() == K::All {
                     self.mark(Traits::RESETS_ALL);
                 }
             }
             K::Discard => {
                 if self.next_keyword() == K::All {
-                    let all = Traits::DISCARDS_ALL.and(Traits::RESETS_ALL);
+                    let all = Traits::DISCARDS_ALL.and(Traits::RESETS_ALL).and(Traits::RESETS);
                     self.mark(all.and(Traits::DEALLOCATES_ALL));
                 }
             }
@@ -162,6 +163,13 @@ impl<'l, 'a> Statement<'l, 'a> {
             // Whatever is in a DO block runs, and none of it is seen here (P87).
             K::Listen | K::Load | K::Do => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
             K::Explain => self.explain(),
+            K::Alter | K::Drop | K::Create => {
+                self.mark(Traits::WRITES);
+                self.see(first);
+                if matches!(self.next_keyword(), K::Role | K::Database | K::System) {
+                    self.mark(Traits::AFFECTS_OTHERS);
+                }
+            }
             _ => {
                 self.mark(Traits::WRITES);
                 self.see(first);
@@ -231,6 +239,7 @@ impl<'l, 'a> Statement<'l, 'a> {
             // SET SESSION CHARACTERISTICS and AUTHORIZATION are `Other` below, as they should be.
             after = self.next();
         }
+        self.set_to_default(name, after);
         let transaction = matches!(name, Keyword::Transaction | Keyword::Constraints);
         if local || (transaction && !self.is_dot(after)) {
             return;
@@ -240,6 +249,33 @@ impl<'l, 'a> Statement<'l, 'a> {
         } else {
             Traits::LEAVES_OTHER
         });
+    }
+
+    /// `SET name TO DEFAULT` in its forms. A name of several parts is taken for one that is reset.
+    fn set_to_default(&mut self, name: Keyword, after: Option<Token>) {
+        let Some(after) = after else {
+            if name == Keyword::Names {
+                self.mark(Traits::RESETS);
+            }
+            return;
+        };
+        let mut word = self.keyword_of(after);
+        let is_value_next = word == Keyword::To || after.of(self.lexer.text()) == b"=";
+        if is_value_next || self.is_dot(Some(after)) || name == Keyword::Time {
+            let text = self.lexer.text();
+            // Ahead of what is read: the values may be anything.
+            let found = Ahead(self.lexer.clone())
+                .take_while(|token| token.kind != TokenKind::Semicolon)
+                .take(NAME_TOKENS_MAX)
+                .any(|t| {
+                    t.kind == TokenKind::Word
+                        && matches!(keyword(t.of(text)), Keyword::Default | Keyword::Local)
+                });
+            word = if found { Keyword::Default } else { Keyword::Other };
+        }
+        if word == Keyword::Default {
+            self.mark(Traits::RESETS);
+        }
     }
 
     fn set_word(&mut self) -> (Keyword, Option<Token>) {
@@ -330,6 +366,7 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Hold if self.before == K::With => self.mark(Traits::LEAVES_OTHER),
             K::PgTemp | K::StatefulFunction => self.mark(Traits::LEAVES_OTHER),
             K::SetConfig => self.set_config(),
+            K::ReloadConf => self.mark(Traits::AFFECTS_OTHERS),
             K::Insert | K::Update | K::Delete | K::Merge => self.mark(Traits::WRITES),
             K::Share if matches!(self.before, K::For | K::Key) => self.mark(Traits::WRITES),
             _ => {}
@@ -344,7 +381,9 @@ impl<'l, 'a> Statement<'l, 'a> {
         let text = self.lexer.text();
         let mut depth = 0_usize;
         let mut tail = [None; 2];
+        let mut has_null = false;
         for token in Ahead(self.lexer.clone()).take(CALL_TOKENS_MAX) {
+            has_null |= token.kind == TokenKind::Word && keyword(token.of(text)) == Keyword::Null;
             match token.of(text) {
                 b"(" => depth += 1,
                 b")" if depth <= 1 => {
@@ -354,6 +393,9 @@ impl<'l, 'a> Statement<'l, 'a> {
                             token.kind == TokenKind::Word
                                 && keyword(token.of(text)) == Keyword::True
                         });
+                    if has_null {
+                        self.mark(Traits::RESETS);
+                    }
                     if is_local {
                         return;
                     }
@@ -402,6 +444,9 @@ const fn is_string(kind: TokenKind) -> bool {
         TokenKind::String | TokenKind::EscapeString | TokenKind::UnicodeString | TokenKind::Dollar
     )
 }
+
+/// Tokens of a SET behind its first word that are looked at for DEFAULT.
+const NAME_TOKENS_MAX: usize = 8;
 
 /// Tokens of a `set_config` call that are looked at.
 const CALL_TOKENS_MAX: usize = 64;

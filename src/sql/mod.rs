@@ -1,17 +1,21 @@
 //! What a statement text tells without a grammar.
 
+mod affects;
 mod classify;
 mod clock;
 mod keyword;
 mod lexer;
 mod mask;
 mod pure;
+mod resets;
 mod tag;
 mod traits;
 
+pub use affects::Affected;
 pub use classify::classify;
 pub use clock::literal_clock;
 pub use lexer::{Lexer, Reading, Token, TokenKind};
 pub use mask::mask_literals;
+pub use resets::{Covers, Resets};
 pub use tag::{TagState, state_of_tag};
 pub use traits::Traits;

@@ -54,6 +54,18 @@ impl Traits {
         self.has(Self::RESETS_ALL)
     }
 
+    /// A setting, or all of them, may go back to what it was when the connection was opened:
+    /// [`super::Resets`] tells which.
+    pub const fn resets(self) -> bool {
+        self.has(Self::RESETS)
+    }
+
+    /// A role, a database or the server as a whole is altered or dropped: [`super::Affected`] tells
+    /// which.
+    pub const fn affects_others(self) -> bool {
+        self.has(Self::AFFECTS_OTHERS)
+    }
+
     /// False only if no statement can have changed a row if it committed: reading statements that
     /// call nothing but well-known built-in functions, and statements about transactions and
     /// settings other than COMMIT.
@@ -77,12 +89,16 @@ impl Traits {
     pub(super) const RESETS_ALL: Self = Self(1 << 6);
     pub(super) const WRITES: Self = Self(1 << 7);
     pub(super) const SEVERAL: Self = Self(1 << 8);
+    pub(super) const RESETS: Self = Self(1 << 9);
+    pub(super) const AFFECTS_OTHERS: Self = Self(1 << 10);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
         .and(Self::LEAVES_OTHER)
         .and(Self::BEGINS)
         .and(Self::WRITES)
+        .and(Self::RESETS)
+        .and(Self::AFFECTS_OTHERS)
         .and(Self::SEVERAL);
 
     pub(super) const fn has(self, fact: Self) -> bool {
@@ -115,6 +131,8 @@ impl fmt::Debug for Traits {
             (self.has(Self::DISCARDS_ALL), "discards all"),
             (self.has(Self::DEALLOCATES_ALL), "deallocates all"),
             (self.has(Self::RESETS_ALL), "resets all"),
+            (self.has(Self::RESETS), "resets"),
+            (self.has(Self::AFFECTS_OTHERS), "affects others"),
             (self.has(Self::WRITES), "may write"),
             (self.has(Self::SEVERAL), "several"),
         ];

@@ -6,6 +6,8 @@
 
 use std::hash::{BuildHasher, Hash};
 
+use crate::sql::Covers;
+
 /// Parameters that every PostgreSQL reports and that a client may set: these follow the session.
 pub const REPORTED: [&str; 6] = [
     "application_name",
@@ -141,6 +143,52 @@ impl Settings {
         (!calls.is_empty()).then(|| format!("SELECT {}", calls.join(", ")))
     }
 
+    /// Statement text that gives those that `reach` tells of their values again, with nothing known
+    /// of what they are at the moment; `None` if there are none.
+    ///
+    /// SET takes no snapshot: in front of a transaction's first query `set_config` would be that
+    /// query, and SET TRANSACTION would come too late behind it. A list in a spelling that SET would
+    /// change has to be put by `set_config` all the same.
+    pub fn put_back(&self, reach: impl Fn(&str) -> Option<Covers>) -> Option<String> {
+        let mut text = String::new();
+        for (name, value) in self.iter() {
+            let Some(covers) = reach(name) else { continue };
+            let is_local = covers == Covers::Transaction;
+            let said = if is_list_of_names(name) { list(value) } else { Some(quote(value)) };
+            let statement = match said {
+                Some(value) => {
+                    let local = if is_local { "LOCAL " } else { "" };
+                    format!("SET {local}{} TO {value};", identifier(name))
+                }
+                None => {
+                    format!("SELECT {SET_CONFIG}({}, {}, {is_local});", quote(name), quote(value))
+                }
+            };
+            text.push_str(&statement);
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The same, but for those that are at the server's own value at the moment.
+    pub fn put_back_if_reset(&self, reach: impl Fn(&str) -> Option<Covers>) -> Option<String> {
+        let rows = self.iter().filter(|(name, _)| reach(name).is_some());
+        let rows: Vec<_> =
+            rows.map(|(name, value)| format!("({}, {})", quote(name), quote(value))).collect();
+        // A setting that no SET and no `set_config` has touched, or that a RESET put back, has
+        // another source than "session". What the view does not show has a value to tell by.
+        (!rows.is_empty()).then(|| {
+            format!(
+                "SELECT {SET_CONFIG}(s.n, s.v, false) FROM (VALUES {}) AS s (n, v) WHERE CASE \
+                 WHEN EXISTS (SELECT FROM pg_catalog.pg_settings g WHERE {SAME}) \
+                 THEN EXISTS (SELECT FROM pg_catalog.pg_settings g WHERE {SAME} \
+                 AND g.source OPERATOR(pg_catalog.<>) 'session') \
+                 ELSE coalesce(pg_catalog.current_setting(s.n, true), '') \
+                 OPERATOR(pg_catalog.=) ANY ('{{\"\",none}}'::pg_catalog.text[]) END",
+                rows.join(", ")
+            )
+        })
+    }
+
     /// Appends those that decide what a statement text means when it is parsed.
     pub fn put_parse_context(&self, out: &mut Vec<u8>) {
         for name in PARSE_DEPENDS_ON {
@@ -156,6 +204,66 @@ impl Settings {
 }
 
 const SET_CONFIG: &str = "pg_catalog.set_config";
+
+/// The row of `pg_settings` for a name, in whatever case.
+const SAME: &str = "pg_catalog.lower(g.name) OPERATOR(pg_catalog.=) pg_catalog.lower(s.n)";
+
+/// Settings whose value is a list of names. SET takes one string for one name.
+const LISTS_OF_NAMES: [&str; 2] = ["search_path", "temp_tablespaces"];
+
+fn is_list_of_names(name: &str) -> bool {
+    LISTS_OF_NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// The name of a setting as SET takes it.
+fn identifier(name: &str) -> String {
+    let parts: Vec<_> =
+        name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+    parts.join(".")
+}
+
+/// A list of names as SET takes it. `None` if SET would not give the same spelling: an empty list, or
+/// other spaces and quotes than the server's own.
+fn list(value: &str) -> Option<String> {
+    let mut names = Vec::new();
+    let mut rest = value;
+    loop {
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_name(quoted).filter(|(name, _)| !is_plain(name))?,
+            None => {
+                let (name, after) = rest.split_at(rest.find(',').unwrap_or(rest.len()));
+                (name.to_owned(), after)
+            }
+        };
+        if !rest.starts_with('"') && !is_plain(&name) {
+            return None;
+        }
+        names.push(quote(&name));
+        if after.is_empty() {
+            return Some(names.join(", "));
+        }
+        rest = after.strip_prefix(", ")?;
+    }
+}
+
+/// A name that needs no quotes, as long as it is no keyword.
+fn is_plain(name: &str) -> bool {
+    let is_start = |c: char| c.is_ascii_lowercase() || c == '_';
+    name.starts_with(is_start) && name.chars().all(|c| is_start(c) || c.is_ascii_digit())
+}
+
+/// The name in front of the next quote that is not doubled, and what follows that quote.
+fn quoted_name(text: &str) -> Option<(String, &str)> {
+    let mut from = 0;
+    loop {
+        let end = from + text.get(from..)?.find('"')?;
+        let after = text.get(end + 1..)?;
+        if !after.starts_with('"') {
+            return Some((text.get(..end)?.replace("\"\"", "\""), after));
+        }
+        from = end + 2;
+    }
+}
 
 /// A reported parameter in PostgreSQL's own spelling; any other in lower case.
 fn spelling(name: &str) -> String {
@@ -219,6 +327,33 @@ mod tests {
             server.change_to(&wanted).as_deref(),
             Some(r#"SELECT pg_catalog.set_config('search_path',  E'"a,b", c''s\\', false)"#)
         );
+    }
+
+    /// P44: a list of names is put back as a list.
+    #[test]
+    fn settings_are_put_back_by_statements_that_take_no_snapshot() {
+        let startup = Settings::new([
+            ("search_path", r#""$user", here, "a,""b", """#),
+            ("my.own", "it's"),
+            ("work_mem", "1MB"),
+        ]);
+        let reach = |name: &str| match name {
+            "work_mem" => Some(Covers::Transaction),
+            _ => Some(Covers::Session),
+        };
+        assert_eq!(
+            startup.put_back(reach).as_deref(),
+            Some(
+                r#"SET "my"."own" TO 'it''s';SET LOCAL "work_mem" TO '1MB';"#.to_owned()
+                    + r#"SET "search_path" TO '$user', 'here', 'a,"b', '';"#
+            )
+            .as_deref()
+        );
+        assert_eq!(startup.put_back(|_| None), None);
+        for other in ["", "a,b", "A", "\"a\"", "a ,b", "\"a", "a, "] {
+            let text = Settings::new([("search_path", other)]).put_back(reach).unwrap();
+            assert!(text.starts_with("SELECT pg_catalog.set_config("), "{other}: {text}");
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ mod pipelines;
 mod pooling;
 mod prepared;
 mod replication;
+mod resets;
 mod startup;
 mod state;
 mod timeouts;

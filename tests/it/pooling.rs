@@ -217,6 +217,10 @@ fn servers_that_died_idle_are_replaced_unseen() {
         .client()
         .value("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
     wait_until("they are gone", || postgres.connections() == 0);
+    // A backend leaves the view a moment before its socket is closed. Nobody hears of it.
+    for holder in &mut holders {
+        holder.assert_silent();
+    }
 
     for holder in &mut holders {
         assert_eq!(holder.value("select 1"), "1");

@@ -1,0 +1,51 @@
+//! Making a server fit for the next client, or closing it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::core::Place;
+use super::pool::Pool;
+use crate::server::Server;
+use crate::server::reset::{discard_all, is_worn};
+use crate::server::server::CommandError;
+use crate::telemetry::counters::CloseReason;
+use crate::telemetry::snapshot::ServerState;
+
+/// How long a server may take to discard a session's state.
+const RESET_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Pool {
+    /// Waits for cancels that may still hit it, discards state, and takes it back.
+    pub(super) async fn clean(self: Arc<Self>, mut server: Box<Server>) {
+        server.record.set_state(ServerState::BeingCanceled);
+        server.record.cancels().wait().await;
+        if server.record.cancels().is_doubtful() {
+            // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
+            return self.close(server, Place::Aside, CloseReason::ResetFailed);
+        }
+        if server.is_dirty {
+            server.record.set_state(ServerState::Used);
+            match discard(&mut server).await {
+                Ok(true) => {}
+                Ok(false) => return self.close(server, Place::Aside, CloseReason::ResetFailed),
+                Err(error) => {
+                    tracing::warn!(domain = %self.domain, server = server.id().0, %error,
+                        "a server could not be reset and is closed");
+                    return self.close(server, Place::Aside, CloseReason::ResetFailed);
+                }
+            }
+        }
+        let now = Instant::now();
+        server.last_used = now;
+        self.give(server, Place::Aside, now);
+    }
+}
+
+/// Discards a session's state; false if a session that has a server to itself would still find some.
+async fn discard(server: &mut Server) -> Result<bool, CommandError> {
+    let was_own = !server.is_shared;
+    discard_all(server, RESET_TIMEOUT).await?;
+    Ok(!was_own || !is_worn(server, RESET_TIMEOUT).await?)
+}
