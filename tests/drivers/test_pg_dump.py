@@ -92,6 +92,26 @@ def test_without_its_settings_a_dump_names_tables_without_their_schema(pooled):
     assert any(line in shown for shown in dumped(pooled))
 
 
+HIDDEN = "ALTER TABLE b FORCE ROW LEVEL SECURITY"
+"""From now on the owner, too, sees only what a policy allows: nothing."""
+
+
+def test_a_dump_that_row_level_security_would_make_incomplete_fails(pooled):
+    run("psql", "-X", "-q", "-c", HIDDEN, proxy=pooled)
+
+    done = run_client("pg_dump", proxy=pooled, options=SETTINGS)
+
+    assert done.returncode == 1
+    assert "query would be affected by row-level security policy" in done.stderr
+
+
+@pytest.mark.targets()
+def test_without_its_settings_a_dump_lacks_what_row_level_security_hides(pooled):
+    run("psql", "-X", "-q", "-c", HIDDEN, proxy=pooled)
+
+    assert sum(line.endswith("\t2038-01-19 03:14:08+00") for line in dumped(pooled)) == 0
+
+
 @pytest.mark.parametrize("how", [(), ("--single-transaction",), ("--jobs=4",)], ids=str)
 def test_a_custom_dump_restored_through_the_pool_is_the_same_database(
     pooled, postgres, database, twin, tmp_path, how

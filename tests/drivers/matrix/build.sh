@@ -10,7 +10,7 @@ for driver in pgx pq; do
         cd go
         # Debian's packages of Go are source for GOPATH, and nothing is to be downloaded.
         GO111MODULE=off GOFLAGS="" GOPATH=/usr/share/gocode \
-            go build -o "$out/go-$driver" "$driver.go" check.go
+            go build -buildvcs=false -o "$out/go-$driver" "$driver.go" check.go
     )
 done
 
