@@ -107,6 +107,17 @@ def test_an_isolation_level_holds_in_its_transaction_and_nowhere_else(start):
     assert ask(strict, "SHOW transaction_isolation") == "serializable"
 
 
+@pytest.mark.targets()
+def test_session_characteristics_end_with_their_transaction_and_startup_options_do_not(proxy):
+    conn = proxy.connect(autocommit=True)
+    conn.cursor().execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+    assert ask(conn, "SHOW transaction_isolation") == "read committed"
+
+    conn = proxy.connect(autocommit=True, options="-c default_transaction_isolation=serializable")
+    for _ in range(3):
+        assert ask(conn, "SHOW transaction_isolation") == "serializable"
+
+
 def test_two_phase_commit_commits_what_was_prepared(conn, proxy):
     conn.cursor().execute("CREATE TABLE t (id int)")
     conn.commit()

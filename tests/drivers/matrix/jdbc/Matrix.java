@@ -68,10 +68,11 @@ public final class Matrix {
         check("a batch rewritten gives its keys", Matrix::generatedKeys, "reWriteBatchedInserts", "true");
         check("functions, procedures and ref cursors can be called", Matrix::calls);
         check("an updatable result set writes through", Matrix::updatable);
-        check("a read-only serializable connection is one in each transaction", Matrix::readOnly);
+        check("a read-only connection is one in each transaction", Matrix::readOnly);
+        check("an isolation level asked for at startup holds in each transaction", Matrix::serializable, "options", "-c default_transaction_isolation=serializable");
         check("the metadata of the database is read", Matrix::metadata);
         check("a large object written reads back", Matrix::largeObject);
-        check("what is asked for at startup holds in each transaction", Matrix::startup, "ApplicationName", "matrix", "options", "-c search_path=pg_catalog", "currentSchema", "");
+        check("what is asked for at startup holds in each transaction", Matrix::startup, "ApplicationName", "matrix", "currentSchema", "pg_catalog");
         check("two connections with the same statement names stay apart", Matrix::sameNames, "prepareThreshold", "1");
         check("20 threads with connections of their own lose no update", Matrix::threads);
         System.exit(failed ? 1 : 0);
@@ -94,9 +95,7 @@ public final class Matrix {
         all.setProperty("password", System.getenv("PGPASSWORD"));
         all.setProperty("loginTimeout", "30");
         for (int i = 0; i < properties.length; i += 2) {
-            if (!properties[i + 1].isEmpty()) {
-                all.setProperty(properties[i], properties[i + 1]);
-            }
+            all.setProperty(properties[i], properties[i + 1]);
         }
         String address = System.getenv("PGHOST") + ":" + System.getenv("PGPORT");
         return DriverManager.getConnection("jdbc:postgresql://" + address + "/" + System.getenv("PGDATABASE"), all);
@@ -515,7 +514,6 @@ public final class Matrix {
 
     private static void readOnly(Connection conn) throws Exception {
         table(conn, "untouched", "id int");
-        conn.setTransactionIsolation(Connection.TRANSACTION_READ_COMMITTED);
         conn.setReadOnly(true);
         conn.setAutoCommit(false);
         for (int turn = 0; turn < 3; turn++) {
@@ -524,6 +522,16 @@ public final class Matrix {
             try (Connection other = connect()) {
                 run(other, "INSERT INTO untouched VALUES (1)");
             }
+        }
+    }
+
+    private static void serializable(Connection conn) throws Exception {
+        for (int turn = 0; turn < 5; turn++) {
+            same(Connection.TRANSACTION_SERIALIZABLE, conn.getTransactionIsolation());
+            conn.setAutoCommit(false);
+            same("serializable", one(conn, "SELECT current_setting('transaction_isolation')"));
+            conn.commit();
+            conn.setAutoCommit(true);
         }
     }
 
