@@ -35,6 +35,15 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("driver", PROGRAMS)
 def test_every_check_of_the_driver_passes(proxy, driver):
+    passes(proxy, *PROGRAMS[driver])
+
+
+def test_the_macros_of_sqlx_can_be_compiled_in_session_mode(start):
+    passes(start(pool={"pool_mode": "session", "size": 1}), *PROGRAMS["sqlx"], "describe")
+
+
+def passes(proxy, *command: str) -> None:
+    """Runs a program's checks; all have to pass."""
     params = proxy.params()
     env = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
     env |= {
@@ -43,7 +52,7 @@ def test_every_check_of_the_driver_passes(proxy, driver):
     }
 
     done = subprocess.run(
-        PROGRAMS[driver], cwd=HERE, env=env, capture_output=True, text=True, timeout=240
+        command, cwd=HERE, env=env, capture_output=True, text=True, timeout=240
     )
 
     lines = done.stdout.splitlines()

@@ -1,4 +1,5 @@
 //! sqlx, which prepares and caches every query. Where to connect is in PGHOST, PGPORT and so on.
+//! With the argument `describe`: what its macros ask when they are compiled, and that alone.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -18,6 +19,10 @@ use uuid::Uuid;
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut checks = Checks::default();
+    if std::env::args().any(|arg| arg == "describe") {
+        checks.check("describe tells columns, parameters and what may be null", describe()).await;
+        return checks.end();
+    }
     checks.check("commits and rolls back as asked", commits_and_rolls_back()).await;
     checks.check("a nested transaction undoes its own part", savepoints()).await;
     checks.check("a transaction that is dropped is rolled back", dropped_transaction()).await;
@@ -186,6 +191,17 @@ async fn same_names() -> Outcome {
             .fetch_one(&mut bob)
             .await?;
         assert_eq!((sum, text), (n + 1, format!("{n}!")));
+    }
+    Ok(())
+}
+
+async fn describe() -> Outcome {
+    let mut conn = connect().await?;
+    run(&mut conn, "CREATE TABLE described (id int NOT NULL, name text)").await?;
+    for _ in 0..3 {
+        let told = conn.describe("SELECT id, name FROM described WHERE id = $1").await?;
+        assert_eq!(told.columns().len(), 2);
+        assert_eq!((told.nullable(0), told.nullable(1)), (Some(false), Some(true)));
     }
     Ok(())
 }
