@@ -173,6 +173,9 @@ impl Session {
                     linked.restores.note_query(text, server.exchange.next_serial(), traits);
                 }
                 server.exchange.on_run(Request::Simple(Verdict::Forward), effect);
+                if traits.affects_others() {
+                    self.note_affected(frontend::query_text(frame.body), false);
+                }
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
             b'E' => {
@@ -205,12 +208,7 @@ impl Session {
         }
         self.client_rest = frame.rest();
         batch.pass(frame.available);
-        if matches!(tag, b'Q' | b'S')
-            && !is_session_mode
-            && let Link::Linked(linked) = &mut self.link
-        {
-            linked.restore_behind(batch, &self.startup);
-        }
+        self.restore_behind(batch, tag);
         Ok(Next::Go)
     }
 
@@ -232,6 +230,9 @@ impl Session {
             linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
         }
         server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+        if traits.affects_others() {
+            self.note_affected(parsed.text, true);
+        }
         Ok(())
     }
 

@@ -238,6 +238,7 @@ impl Session {
             }
             b'C' if is_session_mode => {
                 self.pool.stats.queries.increment();
+                linked.note_done(body);
                 verdict
             }
             b'S' if is_whole => self.on_parameter(batch, body, serial, is_own, verdict),
@@ -281,6 +282,9 @@ impl Session {
         {
             self.outdate();
         }
+        if fields.sqlstate == Some(sqlstate::OBJECT_IN_USE) {
+            self.on_database_in_use();
+        }
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
         {
@@ -305,6 +309,7 @@ impl Session {
     fn on_complete(&mut self, body: &[u8], serial: u64) {
         self.pool.stats.queries.increment();
         let Link::Linked(linked) = &mut self.link else { return };
+        linked.note_done(body);
         let Some(server) = linked.checkout.server() else { return };
         match state_of_tag(backend::command_tag(body)) {
             // A cursor that outlives its transaction is known by its text.
@@ -343,6 +348,7 @@ impl Session {
     /// The end of a request. The server goes back if the exchange is over.
     fn on_ready(&mut self, batch: &mut Batch<'_>, serial: u64) {
         self.tell_restored(batch, serial);
+        self.finish_affected();
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
@@ -414,6 +420,13 @@ impl Session {
 }
 
 impl Linked {
+    /// A statement is done.
+    fn note_done(&mut self, body: &[u8]) {
+        if let Some(affecting) = &mut self.affecting {
+            affecting.done(backend::command_tag(body));
+        }
+    }
+
     /// Rows belong to the request that is being answered.
     fn row_verdict(&self) -> Verdict {
         match self.checkout.peek().and_then(|server: &Server| server.exchange.head()) {

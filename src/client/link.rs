@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::affects::Affecting;
 use super::resets::Restores;
 use super::stand_in::StandIn;
 use crate::error::{ClientMessage, SqlState};
@@ -60,6 +61,8 @@ pub(super) struct Linked {
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     pub(super) restores: Restores,
+    /// What the statements of the transaction concern besides this session.
+    pub(super) affecting: Option<Box<Affecting>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Vec<Replacement>,
     /// The server's FATAL, after which it closes.
@@ -150,6 +153,7 @@ impl Linked {
             awaits_answers: false,
             reset_seen: false,
             restores: Restores::default(),
+            affecting: None,
             replacements: Vec::new(),
             last_words: None,
             is_broken: false,

@@ -1,5 +1,6 @@
 //! One accepted connection.
 
+mod affects;
 mod batch;
 pub mod cancel;
 pub mod console;

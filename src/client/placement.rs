@@ -17,7 +17,7 @@ use crate::server::connect::ConnectError;
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
 use crate::server::reset::discard_all;
-use crate::state::settings::{Settings, is_reported};
+use crate::state::settings::{Settings, is_fixed};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::startup::LoginRequest;
 
@@ -163,9 +163,15 @@ async fn shared(
     }
 }
 
+/// True if only an application name is asked for, and one that every server takes as it is.
 fn only_application_name(settings: &Settings) -> bool {
-    settings.iter().all(|(name, _)| name == "application_name")
+    let is_plain =
+        |value: &str| value.len() < NAME_MAX && value.bytes().all(|b| matches!(b, b' '..=b'~'));
+    settings.iter().all(|(name, value)| name == "application_name" && is_plain(value))
 }
+
+/// `PostgreSQL` cuts an application name before it has this many bytes.
+const NAME_MAX: usize = 64;
 
 /// Lends a server during a login, which ends at `deadline` at the latest.
 async fn check_out(
@@ -217,7 +223,7 @@ async fn apply(
         }
     }
     let mut spelled = (*settings).clone();
-    for (name, _) in settings.iter().filter(|(name, _)| is_reported(name)) {
+    for (name, _) in settings.iter().filter(|(name, _)| !is_fixed(name)) {
         if let Some(value) = server.parameters.value(name) {
             spelled.set(name, value);
         }

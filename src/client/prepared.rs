@@ -127,7 +127,7 @@ impl Session {
         let name = desk.provide(batch, bind.statement);
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
-        desk.note_bound(bind.statement);
+        let affects = desk.note_bound(bind.statement);
         let undo = desk
             .prepared
             .find(bind.statement)
@@ -146,6 +146,9 @@ impl Session {
             }
         }
         self.client_rest = rest;
+        if let Some(statement) = affects {
+            self.note_affected(statement.text(), false);
+        }
         Ok(())
     }
 
@@ -339,8 +342,9 @@ impl Desk<'_> {
         statement.map_or(Effect::Anything, |statement| Effect::of(statement.traits()))
     }
 
-    /// A statement is bound: what it resets is put back behind the segment.
-    fn note_bound(&mut self, name: &[u8]) {
+    /// A statement is bound: what it resets is put back behind the segment. It is returned if it
+    /// concerns others.
+    fn note_bound(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
         let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
         let statement =
             if name.is_empty() { self.prepared.unnamed.as_ref() } else { self.prepared.find(name) };
@@ -351,6 +355,7 @@ impl Desk<'_> {
             }
             None => self.restores.is_not_alone(),
         }
+        statement.filter(|statement| statement.traits().affects_others()).map(Arc::clone)
     }
 
     /// The server's unnamed statement may be another session's (pitfall P48).

@@ -134,14 +134,6 @@ impl Restores {
 }
 
 impl Linked {
-    /// Puts back, behind a Query or a Sync, what it resets.
-    pub(super) fn restore_behind(&mut self, batch: &mut Batch<'_>, startup: &Settings) {
-        let Some(wanted) = self.restores.wanted.take().filter(|wanted| wanted.is_run) else {
-            return;
-        };
-        self.restore(batch, startup, *wanted);
-    }
-
     /// Puts back, in front of the client's next message, what is due.
     pub(super) fn restore_due(
         &mut self,
@@ -191,6 +183,17 @@ impl Linked {
 }
 
 impl Session {
+    /// Puts back, behind a Query or a Sync, what it resets.
+    pub(super) fn restore_behind(&mut self, batch: &mut Batch<'_>, tag: u8) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        if !matches!(tag, b'Q' | b'S') || linked.restores.wanted.is_none() {
+            return;
+        }
+        if let Some(wanted) = linked.restores.wanted.take().filter(|wanted| wanted.is_run) {
+            linked.restore(batch, &self.startup, *wanted);
+        }
+    }
+
     /// A parameter has a new value: the session's, unless a RESET put it back to the server's.
     pub(super) fn on_parameter(
         &mut self,

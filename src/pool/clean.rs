@@ -37,6 +37,9 @@ impl Pool {
                 }
             }
         }
+        if self.is_outdated(&server) {
+            return self.close(server, Place::Aside, CloseReason::Altered);
+        }
         let now = Instant::now();
         server.last_used = now;
         self.give(server, Place::Aside, now);

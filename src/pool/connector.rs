@@ -1,6 +1,7 @@
 //! Opening servers: one task for each right.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::time::{Instant, sleep_until};
 
@@ -55,10 +56,12 @@ async fn open(
         }
         attempts += 1;
         let begun = Instant::now();
+        let generation = pool.generation.load(Relaxed);
         let result = connect(&pool.target, opening, pool.commons.next_server_id(), home).await;
         drop(gate);
         match result {
-            Ok(server) => {
+            Ok(mut server) => {
+                server.generation = generation;
                 on_success(pool, &server, begun);
                 return Some((Box::new(server), places));
             }

@@ -281,6 +281,11 @@ impl<S, W, K: Kind> Core<S, W, K> {
         *count = count.saturating_sub(1);
     }
 
+    /// Changes how many servers are opened ahead of need.
+    pub const fn set_min(&mut self, min: usize) {
+        self.limits.min = min;
+    }
+
     /// Gives up opening a server.
     pub fn abandon(&mut self, right: Right<K>) {
         self.spend(right);

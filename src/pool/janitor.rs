@@ -47,6 +47,8 @@ fn relieve(commons: &Commons, pools: &[Arc<Pool>]) {
 impl Pool {
     fn maintain(self: &Arc<Self>, now: Instant) {
         self.purge_dead();
+        self.close_outdated();
+        self.release_min(now);
         self.expire(now);
         self.open_if_wanted();
     }

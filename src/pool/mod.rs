@@ -13,6 +13,7 @@ pub mod ledger;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod pool;
 mod queue;
+mod retire;
 pub mod waiter;
 
 pub use checkout::{Checkout, CheckoutError};

@@ -103,6 +103,10 @@ pub struct Pool {
     /// Clients that are logged in to it.
     pub clients: AtomicUsize,
     core: Mutex<PoolCore>,
+    /// Grows when servers that are there are of no more use.
+    pub(super) generation: AtomicU64,
+    /// `min` does not count until then.
+    pub(super) min_held_until: Mutex<Option<Instant>>,
     servers: Mutex<HashMap<ServerId, Known>>,
     /// What its servers report, for the greeting of clients.
     welcome: ArcSwapOption<Parameters>,
@@ -148,6 +152,8 @@ impl Pool {
             stats: Arc::default(),
             clients: AtomicUsize::new(0),
             core: Mutex::new(Core::new(limits, commons.homes)),
+            generation: AtomicU64::new(0),
+            min_held_until: Mutex::default(),
             servers: Mutex::default(),
             welcome: ArcSwapOption::empty(),
             refusal: Mutex::default(),
@@ -194,6 +200,9 @@ impl Pool {
         if is_old || self.must_yield(server.opening.as_ref(), now) {
             let why = if is_old { CloseReason::Recycle } else { CloseReason::TakenOver };
             return self.close(server, Place::Lent, why);
+        }
+        if self.is_outdated(&server) {
+            return self.close(server, Place::Lent, CloseReason::Altered);
         }
         let cancels = server.record.cancels();
         if server.is_dirty || cancels.are_under_way() || cancels.is_doubtful() {

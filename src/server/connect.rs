@@ -391,6 +391,7 @@ impl Login {
             is_shared: false,
             is_dirty: false,
             statement_text: Vec::new(),
+            generation: 0,
             expires: None,
             last_used: Instant::now(),
         }

@@ -53,6 +53,8 @@ pub struct Server {
     pub is_dirty: bool,
     /// The statement under way, masked and cut if it is logged.
     pub statement_text: Vec<u8>,
+    /// Its pool's generation when it was opened.
+    pub generation: u64,
     /// When it is too old to be lent again.
     pub expires: Option<Instant>,
     pub last_used: Instant,

@@ -110,6 +110,8 @@ pub enum CloseReason {
     Displaced,
     /// `query_timeout`, `transaction_timeout`, `idle_in_transaction_timeout`, `flush_timeout`.
     Timeout,
+    /// ALTER or DROP of its role or database, or ALTER SYSTEM.
+    Altered,
     /// A transaction block in statement mode, and the like.
     Refused,
     /// The server broke the protocol.
@@ -121,7 +123,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Lost,
         Self::Recycle,
         Self::IdleTimeout,
@@ -132,6 +134,7 @@ impl CloseReason {
         Self::TakenOver,
         Self::Displaced,
         Self::Timeout,
+        Self::Altered,
         Self::Refused,
         Self::Protocol,
         Self::Shutdown,
@@ -152,6 +155,7 @@ impl CloseReason {
             Self::TakenOver => "taken_over",
             Self::Displaced => "displaced",
             Self::Timeout => "timeout",
+            Self::Altered => "altered",
             Self::Refused => "refused",
             Self::Protocol => "protocol",
             Self::Shutdown => "shutdown",

@@ -21,6 +21,7 @@ pub const DUPLICATE_STATEMENT: SqlState = SqlState(*b"42P05");
 pub const TOO_MANY_CONNECTIONS: SqlState = SqlState(*b"53300");
 pub const CONFIGURATION_LIMIT: SqlState = SqlState(*b"53400");
 pub const PROGRAM_LIMIT: SqlState = SqlState(*b"54000");
+pub const OBJECT_IN_USE: SqlState = SqlState(*b"55006");
 pub const QUERY_CANCELED: SqlState = SqlState(*b"57014");
 pub const ADMIN_SHUTDOWN: SqlState = SqlState(*b"57P01");
 pub const CRASH_SHUTDOWN: SqlState = SqlState(*b"57P02");

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod affects;
 mod auth;
 mod cancel;
 mod copy;

@@ -367,3 +367,51 @@ impl Dice {
         &all[self.below(all.len())]
     }
 }
+
+/// P44, P79: what a login is told, in this order, is what PostgreSQL tells; and so is what is refused.
+#[test]
+fn a_login_is_told_what_a_direct_connection_is_told() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let long = "x, ".repeat(60) + "y";
+    for startup in [
+        vec![],
+        vec![("application_name", "")],
+        vec![("application_name", "naïve ☃\t")],
+        vec![("application_name", long.as_str())],
+        vec![("client_encoding", "utf8"), ("application_name", "it's \\ \"it\"")],
+        vec![("client_encoding", "UNICODE"), ("DateStyle", "iso")],
+        vec![("datestyle", "GERMAN"), ("TIMEZONE", "utc")],
+        vec![("TimeZone", "Asia/Tokyo"), ("options", "-c timezone=UTC -c TimeZone=Europe/Rome")],
+        vec![("options", "-c datestyle=sql,dmy"), ("DateStyle", "postgres, ymd")],
+        vec![(
+            "options",
+            r"--date-style=iso,\ ymd -c client_encoding=sql_ascii --intervalstyle=iso_8601",
+        )],
+        vec![("options", r"-c application_name=a\ b\\c -cstandard-conforming-strings=off")],
+        vec![("search_path", long.as_str()), ("work_mem", "1MB")],
+        vec![("search_path", r#""", "a,b", "$user""#), ("default_transaction_read_only", "1")],
+        vec![("TimeZone", "+3"), ("extra_float_digits", "3"), ("IntervalStyle", "SQL_standard")],
+        vec![("TimeZone", "<+05>-05"), ("lc_messages", "C"), ("my.own", "")],
+        vec![("TimeZone", "nowhere")],
+        vec![("client_encoding", "no such")],
+        vec![("DateStyle", "iso, german, dmy")],
+        vec![("no_such", "1")],
+    ] {
+        let mut all = vec![("user", USER), ("database", DATABASE)];
+        all.extend_from_slice(&startup);
+        let greet = |address: &crate::support::socket::Address| {
+            let mut client = Client::connect(address);
+            client.send(&crate::support::messages::startup(&all));
+            let told = client.finish_login().map(|reply| reply.parameters());
+            told.map_err(|error| (error.code().to_owned(), error.message().to_owned()))
+        };
+
+        let expected = greet(&postgres.address());
+
+        // The second is told what is known by then.
+        for _ in 0..2 {
+            assert_eq!(greet(&proxy.address), expected, "{startup:?}");
+        }
+    }
+}
