@@ -58,6 +58,9 @@ impl Session {
                 moved = true;
                 self.resume_parse(cx)?;
             }
+            // What its own server said last reaches the client whole, however slowly it reads: the
+            // end is seen again behind it.
+            Read::Lost if self.is_session_mode() && !self.outbox.is_empty() => return Ok(true),
             Read::Lost => {
                 self.on_server_lost(cx)?;
                 return Ok(true);

@@ -1,10 +1,12 @@
 //! Session mode: a server of one's own, opened with what the client asked for when it connected.
 
-use crate::support::messages::startup;
+use crate::support::fake_server::FakeServer;
+use crate::support::messages::{query, startup};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
 use crate::support::reply::Fields;
+use crate::support::socket::Address;
 
 const SESSION: &str = "pool.pool_mode = 'session'";
 const ONE: &str = "pool.pool_mode = 'session'\npool.size = 1";
@@ -218,7 +220,7 @@ fn the_servers_last_words_reach_the_client_as_they_are() {
     ];
     for (parameters, text) in cases {
         let last = |mut client: Client| {
-            client.send(&crate::support::messages::query(text));
+            client.send(&query(text));
             client.read_fatal()
         };
         let expected = last(directly(&postgres, parameters).unwrap());
@@ -271,4 +273,111 @@ fn in_transaction_mode_a_parameter_of_the_connections_start_is_taken_too() {
     assert_eq!(client.parameters["server_encoding"], "UTF8");
     let bad = [("options", "-c ignore_system_indexes=perhaps")];
     assert_eq!(proxy.try_client_with(&bad).unwrap_err(), directly(&postgres, &bad).unwrap_err());
+}
+
+/// P74: the end of an answer, and what the server says behind it, wait for a client that is slow. A
+/// Unix socket takes little: some of these answers end where it is full.
+#[test]
+fn the_servers_last_words_wait_for_a_slow_reader() {
+    const SIZES: std::ops::Range<usize> = 1..40;
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        if peer.read_to(b'Q').is_some() {
+            for _ in 0..peer.number {
+                peer.row(&"x".repeat(10_000));
+            }
+            peer.error("FATAL", "57P01", "these are my last words");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let changes = format!(
+        "pool.pool_mode = 'session'\npool.size = 50\nlisten.addresses = ['127.0.0.1:0', '{}:6432']",
+        folder.path().display()
+    );
+    let proxy = Proxy::before(&server.host(), &changes);
+    let address = Address::Unix(folder.path().join(".s.PGSQL.6432"));
+    let mut pause = proxy.client();
+    let mut clients = Vec::new();
+    for _ in SIZES {
+        let mut client = Client::log_in(&address, &[("user", USER), ("database", "main")]);
+        client.send(&query("select"));
+        clients.push(client);
+    }
+    // Nobody reads meanwhile.
+    for _ in 0..6 {
+        pause.assert_silent();
+    }
+
+    for (rows, mut client) in SIZES.zip(clients) {
+        let reply = client.read_to_end();
+        assert_eq!(reply.rows().len(), rows);
+        assert_eq!(reply.error().message(), "these are my last words");
+    }
+}
+
+/// P20: what a server says against the login itself concerns all, and is not asked for twice at once.
+#[test]
+fn a_refused_login_is_remembered_for_clients_with_parameters_too() {
+    let server = FakeServer::start(|peer| {
+        peer.error("FATAL", "28P01", "password authentication failed");
+    });
+    let proxy = Proxy::before(&server.host(), "pool.pool_mode = 'session'\npool.size = 1");
+    let mut waiters = Vec::new();
+    for name in ["one", "two", "three"] {
+        let mut waiter = proxy.connect();
+        let login = [("user", USER), ("database", "main"), ("application_name", name)];
+        waiter.send(&startup(&login));
+        waiters.push(waiter);
+    }
+
+    for waiter in &mut waiters {
+        let error = waiter.read_fatal();
+        assert_eq!(error.code(), "28P01");
+        assert!(error.detail().contains("host"), "{error:?}");
+    }
+    assert!(server.connections() <= 2, "{}", server.connections());
+}
+
+/// P34: a server that is full for the moment is waited for.
+#[test]
+fn a_full_server_is_waited_for() {
+    let server = FakeServer::start(|peer| {
+        if peer.number < 2 {
+            return peer.error("FATAL", "53300", "sorry, too many clients already");
+        }
+        peer.welcome();
+        peer.read();
+    });
+    let proxy = Proxy::before(&server.host(), SESSION);
+
+    proxy.client_with(&[("application_name", "one")]);
+
+    assert_eq!(server.connections(), 3);
+}
+
+/// P36: under a cap, one that waits for a server of its own is not passed by for ever by those who
+/// share theirs.
+#[test]
+fn under_a_cap_who_waits_for_a_server_of_its_own_has_its_turn() {
+    let postgres = Postgres::start();
+    let changes = "pool.size = 5\npool.timeout = '5s'\ndomains.main.max_connections = 2\n\
+                   [users.app_two]\npool_mode = 'session'";
+    let proxy = Proxy::start(&postgres, changes);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || over.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let mut client = proxy.client();
+                while !is_over() {
+                    client.value("select pg_sleep(0.01)");
+                }
+            });
+        }
+        proxy.wait_for_pool("they queue", |pool| pool.clients_waiting > 2);
+        let outcome = proxy.try_client_with(&[("user", "app_two"), ("application_name", "own")]);
+
+        over.store(true, std::sync::atomic::Ordering::Relaxed);
+        outcome.unwrap();
+    });
 }
