@@ -47,10 +47,7 @@ pub struct Target {
 #[derive(Debug, Error)]
 pub enum ConnectError {
     #[error("{source}")]
-    Io {
-        #[from]
-        source: io::Error,
-    },
+    Io { source: io::Error },
     #[error("no connection within {after:?}")]
     Timeout { after: Duration },
     #[error("the server closed the connection during login")]
@@ -71,6 +68,13 @@ pub enum ConnectError {
     Protocol { problem: &'static str },
     #[error("connect_query failed: {source}")]
     ConnectQuery { source: CommandError },
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(source: io::Error) -> Self {
+        // In TLS 1.3 a server that does not like our certificate says so when the handshake is over.
+        if encrypt::is_of_tls_itself(&source) { Self::Tls { source } } else { Self::Io { source } }
+    }
 }
 
 impl ConnectError {

@@ -30,4 +30,6 @@ mod resets;
 mod startup;
 mod state;
 mod timeouts;
+mod tls_clients;
+mod tls_servers;
 mod versions;

@@ -5,8 +5,11 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use rustls::ServerConfig;
+
 use super::messages::message;
 use super::reply::Message;
+use super::socket::Socket;
 use super::wait::DEADLINE;
 
 const SSL_REQUEST: u32 = 80_877_103;
@@ -21,7 +24,7 @@ pub struct FakeServer {
 /// One connection to it.
 #[derive(Debug)]
 pub struct Peer {
-    stream: TcpStream,
+    pub stream: Socket,
     inbox: Vec<u8>,
     /// The client's startup packet without its length.
     pub startup: Vec<u8>,
@@ -32,6 +35,33 @@ pub struct Peer {
 impl FakeServer {
     /// Starts one whose `script` is run once the client's startup packet has been read.
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+        Self::start_raw(move |mut peer| {
+            if let Some(startup) = peer.take_startup() {
+                peer.startup = startup;
+                script(&mut peer);
+            }
+        })
+    }
+
+    /// The same, behind TLS.
+    pub fn start_tls(
+        config: Arc<ServerConfig>,
+        script: impl Fn(&mut Peer) + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_raw(move |mut peer| {
+            assert!(peer.take(8).is_some());
+            peer.send_bytes(b"S");
+            // A client that does not like what it sees breaks off, which is its business.
+            let Some(mut peer) = peer.encrypt(Arc::clone(&config)) else { return };
+            if let Some(startup) = peer.take_startup() {
+                peer.startup = startup;
+                script(&mut peer);
+            }
+        })
+    }
+
+    /// Starts one whose `script` is run as soon as somebody has connected.
+    pub fn start_raw(script: impl Fn(Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(AtomicUsize::new(0));
@@ -42,17 +72,11 @@ impl FakeServer {
                 let number = counted.fetch_add(1, Relaxed);
                 let script = Arc::clone(&script);
                 std::thread::spawn(move || {
-                    let mut peer = Peer {
-                        stream: stream.unwrap(),
-                        inbox: Vec::new(),
-                        startup: Vec::new(),
-                        number,
-                    };
-                    peer.stream.set_read_timeout(Some(DEADLINE)).unwrap();
-                    if let Some(startup) = peer.take_startup() {
-                        peer.startup = startup;
-                        script(&mut peer);
-                    }
+                    let stream: TcpStream = stream.unwrap();
+                    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+                    stream.set_nodelay(true).unwrap();
+                    let stream = Socket::Tcp(stream);
+                    script(Peer { stream, inbox: Vec::new(), startup: Vec::new(), number });
                 });
             }
         });
@@ -150,7 +174,7 @@ impl Peer {
     }
 
     /// Reads the startup packet, and declines to encrypt if that is asked in front of it.
-    fn take_startup(&mut self) -> Option<Vec<u8>> {
+    pub fn take_startup(&mut self) -> Option<Vec<u8>> {
         loop {
             let head = self.take(4)?;
             let len = u32::from_be_bytes(head[..4].try_into().unwrap()) as usize;
@@ -162,7 +186,14 @@ impl Peer {
         }
     }
 
-    fn take(&mut self, len: usize) -> Option<Vec<u8>> {
+    /// Answers the client's handshake; `None` if that comes to nothing.
+    pub fn encrypt(self, config: Arc<ServerConfig>) -> Option<Self> {
+        let stream = self.stream.into_served_tls(config).ok()?;
+        Some(Self { stream, ..self })
+    }
+
+    /// Reads `len` bytes, of whatever kind.
+    pub fn take(&mut self, len: usize) -> Option<Vec<u8>> {
         let mut chunk = [0; 4096];
         while self.inbox.len() < len {
             match self.stream.read(&mut chunk) {

@@ -1,5 +1,6 @@
 //! What the integration tests stand on: real servers, scripted servers, a proxy, a client of bytes.
 
+pub mod authority;
 pub mod fake_server;
 pub mod messages;
 pub mod password;

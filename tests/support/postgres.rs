@@ -8,10 +8,12 @@
 use std::env;
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use super::authority::Issued;
 use super::raw_client::Client;
 use super::socket::Address;
 use super::wait::wait_until;
@@ -105,6 +107,33 @@ impl Postgres {
         postgres
     }
 
+    /// Starts a cluster that listens at [`loopback`] too, with TLS. It shows `identity`, and `hba` says
+    /// who is let in from there.
+    pub fn start_with_tls(identity: &Issued, ca: &Path, hba: &str) -> Self {
+        let folder = temporary_folder();
+        let data = folder.path().join("data");
+        copy(&template(), &data);
+        for (from, name) in
+            [(identity.cert.as_path(), "server.crt"), (&identity.key, "server.key"), (ca, "ca.crt")]
+        {
+            fs::copy(from, data.join(name)).unwrap();
+        }
+        let mut settings = fs::read_to_string(data.join("postgresql.conf")).unwrap();
+        settings.push_str(&format!("listen_addresses = '{}'\nssl = on\n", loopback()));
+        settings.push_str("ssl_ca_file = 'ca.crt'\n");
+        fs::write(data.join("postgresql.conf"), settings).unwrap();
+        fs::write(data.join("pg_hba.conf"), format!("{HBA}{hba}\n")).unwrap();
+        give_away(folder.path());
+        let mut postgres = Self { folder, guard: None };
+        postgres.resume();
+        postgres
+    }
+
+    /// As a configuration names the address of one that was started with TLS.
+    pub fn tcp_host(&self) -> String {
+        format!("{}:5432", loopback())
+    }
+
     /// Starts the server that `stop` stopped.
     pub fn resume(&mut self) {
         assert!(self.guard.is_none(), "PostgreSQL runs already");
@@ -194,6 +223,13 @@ fn append(file: &Path, text: &str) {
     let mut content = fs::read_to_string(file).unwrap();
     content.push_str(text);
     fs::write(file, content).unwrap();
+}
+
+/// An address of this process's own, so that no two can get into each other's port.
+pub fn loopback() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    // 127.0.0.0/16 is left to everybody else.
+    Ipv4Addr::new(127, 64 | high, middle, low)
 }
 
 /// Runs the server until the input ends. `wait` returns early for a signal, hence the folder goes

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
+use super::authority::TlsClient;
 use super::messages;
 use super::reply::{Fields, Message, Reply};
 use super::socket::{Address, Socket};
@@ -31,6 +32,20 @@ impl Client {
             key: (0, Vec::new()),
             parameters: BTreeMap::new(),
         }
+    }
+
+    /// Asks for TLS, which has to be there, and encrypts.
+    #[track_caller]
+    pub fn encrypted(mut self, tls: &TlsClient) -> Self {
+        self.send(&messages::ssl_request());
+        assert_eq!(self.read_byte(), b'S');
+        self.try_encrypt(tls).unwrap_or_else(|error| panic!("no TLS: {error}"))
+    }
+
+    /// Begins a handshake on the spot.
+    pub fn try_encrypt(self, tls: &TlsClient) -> io::Result<Self> {
+        let socket = self.socket.into_tls(tls.config())?;
+        Ok(Self { socket, ..self })
     }
 
     /// A client that is logged in, without a password.
