@@ -1,5 +1,8 @@
 //! `tls` of `[listen]`, domains and hosts: the files that it names, read and proved to fit together.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -220,10 +223,12 @@ impl Check<'_> {
         }
     }
 
-    /// A problem of one key, or of the mode if that key is not there.
+    /// A problem of one key, or of another one if that is not there.
     fn of_tls(&mut self, view: View<'_>, key: &str, problem: &str) {
         if !view.is_broken(key) {
-            self.problems.add(view.at(&[key, "cert", "key", "mode"]), Flaw::new(problem));
+            let names = [key, "cert", "key", "mode"];
+            let written = names.into_iter().find(|name| view.is_written(name));
+            self.problems.add(view.at(&[written.unwrap_or(key)]), Flaw::new(problem));
         }
     }
 
