@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
+use pgweir::telemetry::snapshot::PoolSnapshot;
 use rustls::version::{TLS12, TLS13};
 
 use crate::support::authority::{Authority, Issued};
@@ -20,10 +21,10 @@ const LOGIN: [(&str, &str); 2] = [("user", USER), ("database", "main")];
 /// Where no server is needed.
 const NOWHERE: &str = "127.0.0.1:1";
 
-/// `listen.tls` with a certificate for `localhost`, and `more` behind it.
-fn offer(authority: &Authority, mode: &str, more: &str) -> String {
+/// `listen.tls` with a certificate for `localhost`, and `rest` behind it.
+fn offer(authority: &Authority, mode: &str, rest: &str) -> String {
     let identity = authority.issue("localhost", &["localhost"]);
-    format!("listen.tls = {{ mode = '{mode}', {}{more} }}\n", identity.toml())
+    format!("listen.tls = {{ mode = '{mode}', {}{rest} }}\n", identity.toml())
 }
 
 fn with_ca(authority: &Authority) -> String {
@@ -337,7 +338,8 @@ fn megabytes_pass_through_both_ways_and_nothing_is_lost() {
     let mut client = log_in(&proxy, &authority);
     client.send(&query("select n, repeat(md5(n::text), 100) from generate_series(1, 8000) n"));
     // It does not read for a while: pgweir must stop reading, and go on when it does.
-    std::thread::sleep(Duration::from_millis(300));
+    let is_much = |pool: &PoolSnapshot| pool.stats.bytes_sent.value() > 1_000_000;
+    proxy.wait_for_pool("much is on its way", is_much);
     let rows = client.read_ready(1).rows();
     assert_eq!(rows.len(), 8000);
     assert!(rows.iter().all(|row| row[1].len() == 3200));
@@ -361,7 +363,6 @@ fn a_pipeline_that_fills_both_directions_does_not_get_stuck() {
     let mut client = log_in(&proxy, &authority);
     let text = "y".repeat(20_000);
     let one = query(&format!("select repeat('{text}', 20)"));
-    let Address::Tcp(_) = proxy.address else { unreachable!() };
 
     // Written from here in one go, while nobody reads: the kernel's buffers hold some megabytes.
     client.socket.write_all(&one.repeat(20)).unwrap();

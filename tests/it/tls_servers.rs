@@ -331,7 +331,6 @@ fn a_cancel_request_to_an_encrypted_server_is_encrypted() {
 #[test]
 fn an_idle_server_that_changes_its_keys_is_alive() {
     let authority = Authority::new();
-    let idle = std::sync::Mutex::new(());
     let held = Arc::new((std::sync::Mutex::new(false), std::sync::Condvar::new()));
     let told = Arc::clone(&held);
     let server = FakeServer::start_tls(identity(&authority).server_config(), move |peer| {
@@ -353,7 +352,6 @@ fn an_idle_server_that_changes_its_keys_is_alive() {
         *held.1.wait_while(refreshed, |refreshed| !*refreshed).unwrap() = false;
     }
     assert_eq!(server.connections(), 1);
-    drop(idle);
 }
 
 /// P30: one that died while it idled is not lent.

@@ -149,7 +149,7 @@ impl TlsClient {
     pub fn config(&self) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.ca).unwrap()).unwrap();
-        let versions = self.versions.map_or(rustls::DEFAULT_VERSIONS.to_vec(), |v| vec![v]);
+        let versions = self.versions.map_or_else(|| rustls::DEFAULT_VERSIONS.to_vec(), |v| vec![v]);
         let builder = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&versions)
             .unwrap()
@@ -160,7 +160,7 @@ impl TlsClient {
             }
             None => builder.with_no_client_auth(),
         };
-        config.alpn_protocols = self.protocols.clone();
+        config.alpn_protocols.clone_from(&self.protocols);
         config.into()
     }
 }

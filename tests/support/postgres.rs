@@ -118,10 +118,9 @@ impl Postgres {
         {
             fs::copy(from, data.join(name)).unwrap();
         }
-        let mut settings = fs::read_to_string(data.join("postgresql.conf")).unwrap();
-        settings.push_str(&format!("listen_addresses = '{}'\nssl = on\n", loopback()));
-        settings.push_str("ssl_ca_file = 'ca.crt'\n");
-        fs::write(data.join("postgresql.conf"), settings).unwrap();
+        let tls = "ssl = on\nssl_ca_file = 'ca.crt'";
+        let settings = format!("listen_addresses = '{}'\n{tls}\n", loopback());
+        append(&data.join("postgresql.conf"), &settings);
         fs::write(data.join("pg_hba.conf"), format!("{HBA}{hba}\n")).unwrap();
         give_away(folder.path());
         let mut postgres = Self { folder, guard: None };
@@ -131,6 +130,7 @@ impl Postgres {
 
     /// As a configuration names the address of one that was started with TLS.
     pub fn tcp_host(&self) -> String {
+        assert!(self.guard.is_some(), "PostgreSQL does not run");
         format!("{}:5432", loopback())
     }
 
