@@ -70,7 +70,8 @@ fn a_client_that_asks_for_nothing_is_served_in_plain_unless_tls_is_demanded() {
     let (postgres, authority) = (Postgres::start(), Authority::new());
     for mode in ["allow", "prefer"] {
         let proxy = Proxy::start(&postgres, &offer(&authority, mode, ""));
-        assert_eq!(proxy.client().value("select 1"), "1");
+        let mut client = proxy.client();
+        assert_eq!(client.value("select 1"), "1");
         assert_eq!(shown(&proxy), None);
     }
     for mode in ["require", "verify-ca", "verify-full"] {
