@@ -337,7 +337,7 @@ pub(super) const POOL: &[Key] = &[
         "connect_timeout",
         BOUND,
         r#""10s""#,
-        "Longest time for one attempt to connect and log in to a server.",
+        "Longest time for one attempt to connect and log in to a server, or to deliver a cancel request.",
     ),
     value(
         "connect_attempts",

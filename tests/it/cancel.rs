@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::support::fake_server::FakeServer;
@@ -569,5 +569,62 @@ fn no_cancel_ever_hits_the_next_client_of_the_server() {
 
         client.read_ready(1);
         assert_eq!(other.read_ready(1).errors(), [], "round {round}");
+    }
+}
+
+/// P21, P69: whoever waits for the end of its cancel request before it goes on, as libpq does, has no
+/// statement hit that it did not mean. Many do so over few servers, in both protocols.
+#[test]
+fn a_statement_is_hit_by_nothing_but_its_own_cancel() {
+    const CLIENTS: u64 = 8;
+    const ROUNDS: u64 = 40;
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 3");
+    let hit = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for number in 0..CLIENTS {
+            let mut client = proxy.client();
+            let hit = &hit;
+            scope.spawn(move || {
+                let mut random = SmallRng::new(number);
+                for _ in 0..ROUNDS {
+                    let micros = random.below(4000);
+                    let text = format!("select pg_sleep({}e-6), 'done'", random.below(3000));
+                    let is_simple = random.below(2) == 0;
+                    client.send(&if is_simple { query(&text) } else { extended(&text, &[]) });
+                    let is_cancelled = random.below(2) == 0;
+                    if is_cancelled {
+                        std::thread::park_timeout(Duration::from_micros(micros));
+                        client.cancel();
+                    }
+                    let codes: Vec<_> =
+                        client.read_ready(1).errors().iter().map(|e| e.code().to_owned()).collect();
+                    match &codes[..] {
+                        [] => {}
+                        [code] if code == "57014" && is_cancelled => {
+                            hit.fetch_add(1, Relaxed);
+                        }
+                        other => panic!("client {number}: {other:?}, cancelled: {is_cancelled}"),
+                    }
+                }
+            });
+        }
+    });
+    assert!(hit.load(Relaxed) > 0, "no cancel has hit anything");
+    assert_eq!(proxy.pool().cancels_active, 0);
+}
+
+/// Numbers that look like random ones, the same in every run.
+struct SmallRng(u64);
+
+impl SmallRng {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(2).wrapping_add(1))
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
     }
 }
