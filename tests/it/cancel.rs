@@ -342,7 +342,7 @@ fn cancels_of_one_session_do_not_pile_up() {
     let mut cancels: Vec<_> = (0..200).map(|_| client.begin_cancel()).collect();
     let stats = &proxy.observe().process().stats;
     wait_until("all have come", || stats.cancels.value() == 200);
-    wait_until("some are held", || relay.cancels().len() >= 2);
+    wait_until("some are held", || !relay.cancels().is_empty());
     assert!(relay.cancels().len() <= 16, "{}", relay.cancels().len());
     relay.release_cancels();
 
