@@ -70,9 +70,10 @@ impl Session {
     /// from now on.
     pub(super) fn finish_affected(&mut self) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let is_open =
-            linked.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle);
-        if linked.affecting.is_none() || is_open {
+        if linked.affecting.is_none() {
+            return;
+        }
+        if linked.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle) {
             return;
         }
         let affecting =

@@ -148,9 +148,12 @@ impl Session {
             return Ok(Next::Hold);
         }
         let shares = self.shares_statements();
-        if matches!(&self.link, Link::Linked(linked) if linked.is_done) {
-            // The server goes back as soon as the client has its answer: this is for the next one.
-            return Ok(Next::Hold);
+        if let Link::Linked(linked) = &mut self.link {
+            linked.awaits_answers |= linked.restores.must_be_awaited();
+            // A server that is done goes back when the client has its answer: this is for the next.
+            if linked.is_done || linked.awaits_answers {
+                return Ok(Next::Hold);
+            }
         }
         let is_session_mode = self.is_session_mode();
         self.begin_request(tag);
@@ -170,7 +173,7 @@ impl Session {
                 let (traits, effect) = on_query(&mut linked.in_flight, server, frame);
                 if traits.resets() && !is_session_mode && !in_copy {
                     let text = frontend::query_text(frame.body);
-                    linked.restores.note_query(text, server.exchange.next_serial(), traits);
+                    linked.restores.note(text, server.exchange.next_serial(), true, true);
                 }
                 server.exchange.on_run(Request::Simple(Verdict::Forward), effect);
                 if traits.affects_others() {

@@ -15,7 +15,7 @@ use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
-use crate::sql::{Resets, Traits};
+use crate::sql::{Covers, Resets};
 use crate::state::settings::{Settings, is_fixed};
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::{frontend, sqlstate};
@@ -55,7 +55,20 @@ struct Restore {
     is_done: bool,
 }
 
+impl Restore {
+    /// Whether `name` is at its startup value in the end, as far as the text tells.
+    fn reaches(&self, name: &str) -> Option<Covers> {
+        self.resets.covers(name).filter(|_| self.resets.is_last(name))
+    }
+}
+
 impl Restores {
+    /// What was sent may turn out to be wrong: if the client's request fails. Nothing may come behind
+    /// it before that is known.
+    pub(super) fn must_be_awaited(&self) -> bool {
+        self.under_way.iter().any(|restore| restore.is_certain)
+    }
+
     fn behind(&self, serial: u64) -> Option<&Restore> {
         self.under_way.iter().find(|restore| restore.serial == serial + 1)
     }
@@ -101,11 +114,6 @@ impl Restores {
             return;
         }
         self.wanted = Some(Box::new(Wanted { from: serial, resets, is_alone, is_run }));
-    }
-
-    /// Notes a Query whose text resets.
-    pub(super) fn note_query(&mut self, text: &[u8], serial: u64, traits: Traits) {
-        self.note(text, serial, !traits.several_statements(), true);
     }
 
     /// Something else comes in the same pipeline.
@@ -169,10 +177,12 @@ impl Linked {
         if server.exchange.segment() != Segment::None || server.exchange.takes_copy_data() {
             return;
         }
-        let reach = |name: &str| resets.covers(name);
-        let is_certain = is_alone && !resets.unknown;
-        let text =
-            if is_certain { startup.put_back(reach) } else { startup.put_back_if_reset(reach) };
+        let is_certain = is_alone && resets.is_certain();
+        let text = if is_certain {
+            startup.put_back(|name| resets.covers(name).filter(|_| resets.is_last(name)))
+        } else {
+            startup.put_back_if_reset(|name| resets.covers(name))
+        };
         let Some(text) = text else { return };
         batch.gather();
         frontend::put_query(batch.out, text.as_bytes());
@@ -228,8 +238,8 @@ impl Session {
         let is_base = server.base.value(name) == Some(value);
         let restored = linked.restores.behind(serial).map(|restore| Restored {
             is_reset: restore.is_done
-                && restore.resets.covers(name).is_some()
-                && (restore.is_certain || (is_base && restore.resets.is_last(name)))
+                && restore.reaches(name).is_some()
+                && (restore.is_certain || is_base)
                 && self.startup.value(name).is_some(),
             is_certain: restore.is_certain,
         });
@@ -268,9 +278,8 @@ impl Session {
         let restore = linked.restores.behind(serial);
         let Some(restore) = restore.filter(|r| r.is_certain && r.is_done) else { return };
         let Some(server) = linked.checkout.peek() else { return };
-        let is_told = |name: &str| {
-            server.parameters.value(name).is_some() && restore.resets.covers(name).is_some()
-        };
+        let is_told =
+            |name: &str| server.parameters.value(name).is_some() && restore.reaches(name).is_some();
         let mut told: Vec<_> = self.startup.iter().filter(|(name, _)| is_told(name)).collect();
         told.sort_by_key(|(name, _)| name.to_ascii_lowercase());
         for (name, wanted) in told {

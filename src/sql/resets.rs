@@ -6,6 +6,7 @@ use super::lexer::{Lexer, Token, TokenKind};
 
 /// What a text resets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub struct Resets {
     /// RESET ALL, which leaves the role alone.
     pub all: bool,
@@ -17,6 +18,10 @@ pub struct Resets {
     pub unknown: bool,
     /// Set to a value behind the last that resets them.
     set_after: Vec<String>,
+    /// It begins or ends transactions, or goes back to savepoints: who knows what is undone.
+    has_control: bool,
+    /// Behind a reset comes what may set anything.
+    has_more: bool,
 }
 
 /// One setting that is reset.
@@ -73,12 +78,23 @@ impl Resets {
         self.all |= other.all;
         self.discards |= other.discards;
         self.unknown |= other.unknown;
+        self.has_control |= other.has_control;
+        self.has_more |= other.has_more;
         self.set_after.retain(|set| other.covers(set).is_none());
         self.set_after.extend(other.set_after);
         self.names.extend(other.names);
+        self.bound();
+    }
+
+    fn bound(&mut self) {
         if self.names.len() + self.set_after.len() > NAMES_MAX {
             *self = Self::anything();
         }
+    }
+
+    /// True if all of it is known to be done once the text is done without an error.
+    pub const fn is_certain(&self) -> bool {
+        !self.unknown && !self.has_control && !self.has_more
     }
 
     /// True if `name` is not set to a value behind its reset, as far as the text tells: a part of it
@@ -90,13 +106,16 @@ impl Resets {
     fn note(&mut self, statement: &[String]) {
         let words: Vec<_> = statement.iter().map(String::as_str).collect();
         match words.as_slice() {
+            [] | ["show" | "deallocate" | "close" | "listen" | "unlisten", ..] => {}
             ["reset", "all", ..] => {
                 self.all = true;
-                self.set_after.clear();
+                self.names.retain(|reset| NOT_IN_ALL.contains(&&*reset.name));
+                self.put_everything();
             }
             ["discard", "all", ..] => {
                 self.discards = true;
-                self.set_after.clear();
+                self.names.clear();
+                self.put_everything();
             }
             ["reset", "time", "zone", ..] => self.put("TimeZone", false),
             ["reset", name @ ..] => self.put(&name.concat(), false),
@@ -105,9 +124,18 @@ impl Resets {
             }
             ["set", "local", rest @ ..] => self.set(rest, true),
             ["set", "session", rest @ ..] | ["set", rest @ ..] => self.set(rest, false),
-            [] | ["begin" | "start" | "commit" | "end" | "rollback" | "savepoint" | "release"] => {}
-            _ => self.unknown |= words.contains(&"set_config") && words.contains(&"null"),
+            [first, ..] => {
+                self.has_control |= CONTROL.contains(first);
+                self.has_more |= self.all || self.discards || !self.names.is_empty();
+                self.unknown |= words.contains(&"set_config") && words.contains(&"null");
+            }
         }
+        self.bound();
+    }
+
+    fn put_everything(&mut self) {
+        self.set_after.clear();
+        self.has_more = false;
     }
 
     fn set(&mut self, words: &[&str], is_local: bool) {
@@ -157,6 +185,20 @@ fn word(token: Token, text: &[u8]) -> String {
 
 /// What RESET ALL does not touch of what a client may ask for at startup.
 const NOT_IN_ALL: [&str; 2] = ["role", "session_authorization"];
+
+/// The first words of statements that begin or end transactions.
+const CONTROL: [&str; 10] = [
+    "abort",
+    "begin",
+    "commit",
+    "end",
+    "execute",
+    "prepare",
+    "release",
+    "rollback",
+    "savepoint",
+    "start",
+];
 
 /// The words that mean something where a name could stand.
 const KEYWORDS: [&str; 4] = ["all", "default", "local", "session"];
@@ -242,6 +284,29 @@ mod tests {
         assert!(!more.is_last("B") && !more.is_last("timezone"));
         more.add(resets);
         assert!(more.is_last("b") && !more.is_last("c"));
+    }
+
+    #[test]
+    fn what_is_done_without_an_error_is_known_or_not() {
+        let asyncpg = "select pg_advisory_unlock_all(); close all; unlisten *; reset all;";
+        for text in [asyncpg, "reset a; set b to 1; show c", "select f(); discard all"] {
+            assert!(Resets::of(text.as_bytes()).is_certain(), "{text}");
+        }
+        for text in
+            ["begin; reset a", "reset a; rollback to b", "reset a; select f()", "reset a; call p()"]
+        {
+            assert!(!Resets::of(text.as_bytes()).is_certain(), "{text}");
+        }
+        let last = Resets::of(b"set local a to default; reset all");
+        assert_eq!(last.covers("a"), Some(Covers::Session));
+    }
+
+    #[test]
+    fn no_text_makes_it_keep_much() {
+        let resets = Resets::of(&b"reset a;set b to 1;".repeat(100_000));
+        assert!(resets.names.len() + resets.set_after.len() <= NAMES_MAX);
+        assert!(!resets.is_certain());
+        assert_eq!(resets.covers("anything"), Some(Covers::Session));
     }
 
     #[test]

@@ -177,10 +177,15 @@ fn a_string_of_several_statements_resets_what_it_resets_and_no_more() {
         "reset timezone; select 1/0",
         "discard all; select 1",
         "begin; reset work_mem; select 1/0",
+        "select 1/0; reset all",
+        "select pg_advisory_unlock_all(); close all; unlisten *; reset all;",
+        "set datestyle to 'ISO'; reset all; set timezone to 'UTC'",
+        "reset datestyle; select set_config('datestyle', 'SQL, DMY', false)",
     ] {
         let mut pair = Pair::new(&postgres, &proxy, &STARTUP);
         pair.ask("set timezone to 'Asia/Kathmandu'");
-        pair.ask(text);
+        // What comes behind does not wait for it.
+        pair.both(text, &[query(text), query(&show())].concat(), 2);
         pair.ask("rollback");
         pair.check();
         pair.disturb();
@@ -312,7 +317,7 @@ const OUTSIDE: [&str; 9] = [
     "set client_encoding to 'utf8'",
 ];
 
-const INSIDE: [&str; 16] = [
+const INSIDE: [&str; 17] = [
     "set timezone to 'UTC'",
     "set local timezone to 'Asia/Kathmandu'",
     "set datestyle to 'ISO'",
@@ -328,6 +333,7 @@ const INSIDE: [&str; 16] = [
     "release a",
     "select 1/0",
     "reset search_path; reset datestyle",
+    "select 1/0; reset all",
     "discard all",
 ];
 
