@@ -421,3 +421,21 @@ fn a_login_is_told_what_a_direct_connection_is_told() {
         }
     }
 }
+
+/// Of a long text only the front is known: what it did is seen by its tag.
+#[test]
+fn a_reset_in_a_very_long_text_is_put_back_in_front_of_the_next_message() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut pair = Pair::new(&postgres, &proxy, &STARTUP);
+    let long = format!("/* {} */ reset all", "x".repeat(200_000));
+    pair.ask("set timezone to 'Asia/Kathmandu'");
+    pair.ask("begin");
+    pair.ask("set work_mem to '5MB'");
+    pair.ask(&long);
+    pair.check();
+    pair.ask("rollback");
+    pair.check();
+    pair.ask(&long);
+    pair.check();
+}
