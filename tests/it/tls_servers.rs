@@ -170,6 +170,23 @@ fn a_self_signed_certificate_is_believed_where_it_was_given() {
     assert_eq!(outcome(&proxy).unwrap_err().code(), "08001");
 }
 
+/// What `openssl req -x509 -CA` makes: an authority of its own, though another one has signed it.
+#[test]
+fn a_server_that_shows_an_authority_is_believed_only_where_that_one_was_given() {
+    let authority = Authority::new();
+    let own = authority.issue_with("server", &[], |params| {
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    });
+    let postgres = Postgres::start_with_tls(&own, &authority.ca(), ANY);
+
+    assert_refused(
+        &proxy(&postgres, &format!("mode = 'verify-ca', {}", ca(&authority.ca()))),
+        "CaUsedAsEndEntity",
+    );
+    let proxy = proxy(&postgres, &format!("mode = 'verify-ca', {}", ca(&own.cert)));
+    assert_eq!(outcome(&proxy), Ok(true));
+}
+
 #[test]
 fn a_server_that_wants_a_certificate_gets_ours() {
     let (authority, stranger) = (Authority::new(), Authority::new());
