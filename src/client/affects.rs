@@ -5,6 +5,7 @@
 //! else is connected to it, which an idle server is (pitfall P95).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -21,9 +22,14 @@ pub(super) struct Affecting {
     affected: Vec<Affected>,
     /// One of them was done.
     is_done: bool,
+    /// Nothing of them runs now.
+    is_answered: Arc<AtomicBool>,
     /// One of them was prepared on a server that the session keeps, and may be run at any time.
     is_kept: bool,
 }
+
+/// How long a refusal may take that needs no look at who is connected.
+const REFUSAL: Duration = Duration::from_millis(50);
 
 /// How long `PostgreSQL` may take to let new connections see what `pg_reload_conf` has read.
 const RELOAD: Duration = Duration::from_secs(1);
@@ -32,12 +38,9 @@ const RELOAD: Duration = Duration::from_secs(1);
 const MOST: usize = 100;
 
 impl Session {
-    /// Notes a statement, before it is sent, of whose text `affects_others` holds.
+    /// Notes a statement of whose text `affects_others` holds.
     pub(super) fn note_affected(&mut self, text: &[u8], is_kept: bool) {
         let affected = Affected::of(text);
-        for database in affected.iter().filter(|affected| matches!(affected, Affected::Alone(_))) {
-            self.vacate(database);
-        }
         let Link::Linked(linked) = &mut self.link else { return };
         let affecting = linked.affecting.get_or_insert_default();
         affecting.is_kept |= is_kept;
@@ -46,6 +49,34 @@ impl Session {
         if noted.len() > MOST {
             *noted = vec![Affected::Server];
         }
+    }
+
+    /// One of them is run. Who may not drop a database is told so at once; if the answer takes longer,
+    /// `PostgreSQL` may be waiting for others to leave it, for 5 s at most.
+    pub(super) fn make_way(&mut self, tag: u8) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(affecting) = &mut linked.affecting else { return };
+        if !matches!(tag, b'Q' | b'E') {
+            return;
+        }
+        let is_answered = Arc::clone(&affecting.is_answered);
+        is_answered.store(false, Relaxed);
+        let alone =
+            affecting.affected.iter().filter(|affected| matches!(affected, Affected::Alone(_)));
+        let alone: Vec<_> = alone.cloned().collect();
+        let pools: Vec<_> = alone.iter().flat_map(|database| self.concerned(database)).collect();
+        if pools.is_empty() {
+            return;
+        }
+        self.context.commons.drain.spawn(async move {
+            sleep(REFUSAL).await;
+            if !is_answered.load(Relaxed) {
+                let now = Instant::now();
+                for pool in &pools {
+                    pool.vacate(now);
+                }
+            }
+        });
     }
 
     /// `PostgreSQL` says that somebody is connected to a database: who came back meanwhile is closed
@@ -70,9 +101,8 @@ impl Session {
     /// from now on.
     pub(super) fn finish_affected(&mut self) {
         let Link::Linked(linked) = &mut self.link else { return };
-        if linked.affecting.is_none() {
-            return;
-        }
+        let Some(affecting) = &linked.affecting else { return };
+        affecting.is_answered.store(true, Relaxed);
         if linked.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle) {
             return;
         }

@@ -211,8 +211,14 @@ impl Session {
         }
         self.client_rest = frame.rest();
         batch.pass(frame.available);
-        self.restore_behind(batch, tag);
+        self.follow(batch, tag);
         Ok(Next::Go)
+    }
+
+    /// Does what a message leads to besides its answer.
+    fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
+        self.restore_behind(batch, tag);
+        self.make_way(tag);
     }
 
     /// A Parse where statements are not shared.

@@ -141,6 +141,25 @@ fn idle_servers_do_not_block_drop_database() {
     }
 }
 
+/// Who may not do it is told so at once, and nobody else notices.
+#[test]
+fn a_drop_that_is_not_allowed_closes_nothing() {
+    let postgres = Postgres::start();
+    let proxy = start(&postgres, "");
+    let mut anybody = client(&proxy, "app_two", "app_db");
+    let mut other = client(&proxy, "postgres", "template1");
+    let before = other.pid();
+
+    assert_eq!(anybody.ask("drop database template1").code(), "42501");
+    anybody.ask("begin");
+    assert_eq!(anybody.ask("drop database template1").code(), "25001");
+    for _ in 0..3 {
+        anybody.assert_silent();
+    }
+
+    assert_eq!(other.pid(), before);
+}
+
 #[test]
 fn idle_servers_do_not_block_a_copy_or_a_new_name_of_their_database() {
     let postgres = Postgres::start();
