@@ -17,7 +17,7 @@ import pytest
 
 from support.certificates import Certificates
 from support.load import run_async
-from support.postgres import APP, Postgres, program
+from support.postgres import APP, Postgres, installed_program
 from support.process import give_to_unprivileged
 from support.proxy import binary
 from support.wait import wait_until
@@ -283,7 +283,7 @@ def test_psql_of_debian_copies_through_tls(start, certificates, tmp_path):
     }
 
     done = subprocess.run(
-        [program("psql"), "-X", "-v", "ON_ERROR_STOP=1"], input=script, env=environment,
+        [installed_program("psql"), "-X", "-v", "ON_ERROR_STOP=1"], input=script, env=environment,
         capture_output=True, text=True, timeout=60,
     )
 
@@ -304,7 +304,7 @@ def test_pgbench_runs_prepared_through_tls_on_both_sides(start, certificates, tl
     # As many clients as servers: pgbench blocks in each Prepare, with transactions of its others open.
     for args in (["-i", "-q", "-s", "1"], ["-M", "prepared", "-c", "4", "-j", "2", "-t", "60"]):
         done = subprocess.run(
-            [program("pgbench"), *args], env=environment, capture_output=True, text=True, timeout=60,
+            [installed_program("pgbench"), *args], env=environment, capture_output=True, text=True, timeout=60,
         )
         assert done.returncode == 0, done.stderr
     assert "number of transactions actually processed: 240/240" in done.stdout

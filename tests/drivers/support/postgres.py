@@ -56,6 +56,11 @@ def program(name: str) -> str:
     """Where one of PostgreSQL's programs is: $PG_BIN, PATH, Debian's folders, newest first."""
     if folder := os.environ.get("PG_BIN"):
         return str(Path(folder) / name)
+    return installed_program(name)
+
+
+def installed_program(name: str) -> str:
+    """The system's own, whatever $PG_BIN says: its clients can do TLS, which not all builds can."""
     if found := shutil.which(name):
         # Debian's client wrappers insist on a cluster of the system.
         if "pg_wrapper" not in os.path.realpath(found):
