@@ -41,11 +41,11 @@ matrix:
 	tests/drivers/matrix/build.sh
 	$(PYTEST) tests/drivers/matrix $(ARGS)
 
-# Adds: each property test with 20 times the cases, the driver tests three times over (a race
-# shows in one run of many), once more against the newest PostgreSQL, the integration tests against the
+# Adds: each property test with 20 times the cases, more differential sequences, the driver tests three
+# times over (a race shows in one run of many), once more against the newest PostgreSQL, the integration tests against the
 # one before, the drivers of other languages, PostgreSQL's regression suite, and the container image.
 test-all: test
-	PROPTEST_CASES=5000 cargo nextest run --no-fail-fast
+	PROPTEST_CASES=5000 DIFFERENTIAL_SEQUENCES=5000 cargo nextest run --no-fail-fast
 	for round in 1 2 3; do $(PYTEST) tests/drivers || exit 1; done
 	PG_BIN=$(PG_NEWEST) $(PYTEST) tests/drivers
 	@tests/setup.sh --all

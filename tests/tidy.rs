@@ -88,7 +88,7 @@ const LEAVES: &[(&str, &[&str])] = &[
     ("pool/idle.rs", &["pool::core"]),
     ("pool/queue.rs", &[]),
     ("pool/ledger.rs", &[]),
-    ("server/exchange.rs", &["server::fate", "wire::backend"]),
+    ("server/exchange.rs", &["server::fate", "server::request", "wire::backend"]),
     ("server/fate.rs", &["sql", "wire::backend"]),
     ("client/stand_in.rs", &["error", "sql", "wire"]),
 ];
@@ -102,6 +102,7 @@ const PURE: &[&str] = &[
     "pool/ledger.rs",
     "pool/queue.rs",
     "server/exchange.rs",
+    "server/request.rs",
     "server/fate.rs",
     "server/statements.rs",
     "sql/",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::{Link, Linked, Replacement};
+use super::link::{Link, Linked, Replacement, Words};
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault, SqlState};
 use crate::server::exchange::{Request, Segment, Verdict};
@@ -181,13 +181,13 @@ impl Session {
         linked.replacements.push(Replacement {
             serial: server.exchange.head_serial(),
             when: sqlstate::QUERY_CANCELED,
-            message: ClientMessage::new(
+            with: Words::Ours(ClientMessage::new(
                 sqlstate::QUERY_CANCELED,
                 format!(
                     "query_timeout: the statement took longer than {}",
                     humantime::format_duration(limit)
                 ),
-            ),
+            )),
         });
         self.pool.cancel(&server.record, Vec::new());
     }

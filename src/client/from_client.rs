@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::link::{InFlight, Link, Linked};
+use super::names::{Prepared, drop_unnamed};
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
 use crate::net::stream::send;
 use crate::server::Server;
-use crate::server::exchange::{MadeUp, Request, Segment, Verdict};
+use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
 use crate::server::statements::Unnamed;
 use crate::sql::{Traits, classify};
@@ -110,7 +111,7 @@ impl Session {
         match frame.head.tag {
             b'X' => return Err(End::ClientLeft),
             // The end of nothing: a transaction that was none.
-            b'S' if frame.is_whole() => {
+            b'S' if frame.head.len == HEAD => {
                 let mut ready = Vec::with_capacity(6);
                 backend::put_ready(&mut ready, TxStatus::Idle);
                 batch.swallow(frame.head.len);
@@ -119,6 +120,7 @@ impl Session {
                 return Ok(Next::Go);
             }
             // A copy that has failed, or a Flush of nothing (pitfall P31).
+            b'H' if frame.head.len > HEAD => {}
             b'H' | b'd' | b'c' | b'f' => {
                 self.client_rest = frame.rest();
                 batch.swallow(frame.available);
@@ -142,7 +144,7 @@ impl Session {
     fn on_frame_linked(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
         let tag = frame.head.tag;
         if tag == b'X' {
-            return Err(End::ClientLeft);
+            return self.on_terminate(batch);
         }
         if !may_begin(frame) {
             return Ok(Next::Hold);
@@ -162,43 +164,39 @@ impl Session {
             linked.restore_due(batch, &self.startup, &self.settings);
         }
         let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
+        if !is_known(tag) {
+            // The server ends the connection for it: its words are the client's.
+            server.exchange.on_request(Request::Simple(Verdict::Forward), None);
+            self.client_rest = frame.rest();
+            batch.pass(frame.available);
+            return Ok(Next::Go);
+        }
         // Into a copy goes whatever comes: the server refuses what has no place there.
         let in_copy = server.exchange.takes_copy_data();
         match tag {
-            b'Q' => {
-                if server.exchange.segment() != Segment::Failed && !in_copy {
-                    self.prepared.unnamed = None;
-                    server.statements.unnamed = Unnamed::None;
-                }
-                let (traits, effect) = on_query(&mut linked.in_flight, server, frame);
-                if traits.resets() && !is_session_mode && !in_copy {
-                    let text = frontend::query_text(frame.body);
-                    linked.restores.note(text, server.exchange.next_serial(), true, true);
-                }
-                server.exchange.on_run(Request::Simple(Verdict::Forward), effect);
-                if traits.affects_others() {
-                    self.note_affected(frontend::query_text(frame.body), false);
-                }
-            }
+            b'Q' => self.begin_query(frame, in_copy),
             b'S' => server.exchange.on_request(Request::Sync, None),
             b'E' => {
                 linked.in_flight.has_bound = true;
+                linked.in_flight.may_copy |= linked.in_flight.binds_copy;
                 // What it executes is known only where statements are ours.
                 let effect =
                     if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
                 linked.restores.run();
-                server.exchange.on_run(Request::Execute, effect);
+                server.exchange.on_run(Request::Execute, effect, None);
             }
+            // A Flush with a body breaks the protocol: it is answered like any such message.
+            b'H' if frame.head.len > HEAD => server.exchange.on_request(Request::Describe, None),
             b'H' | b'd' => {}
             b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
             b'F' => {
                 server.is_dirty = true;
-                server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Writes);
+                server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Writes, None);
             }
             b'P' | b'B' | b'D' | b'C' if shares && !in_copy => {
                 return self.on_statement_frame(batch, frame);
             }
-            b'P' => self.on_plain_parse(frame, in_copy)?,
+            b'P' => self.on_plain_parse(frame, in_copy),
             b'B' => {
                 self.pool.stats.binds.increment();
                 linked.in_flight.has_bound = true;
@@ -221,28 +219,59 @@ impl Session {
         self.make_way(tag);
     }
 
-    /// A Parse where statements are not shared.
-    fn on_plain_parse(&mut self, frame: Frame<'_>, in_copy: bool) -> Result<(), End> {
+    fn begin_query(&mut self, frame: Frame<'_>, in_copy: bool) {
         let is_session_mode = self.is_session_mode();
-        let parsed = frontend::parse(frame.body).ok_or_else(|| malformed(b'P'))?;
-        let Link::Linked(linked) = &mut self.link else { return Ok(()) };
-        let Some(server) = linked.checkout.server() else { return Ok(()) };
-        // Without shared statements a name stays on the server for the next client to meet.
-        server.is_dirty |= !parsed.name.is_empty() || in_copy;
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        let serial = server.exchange.next_serial();
+        let traits = on_query(&mut self.prepared, &mut linked.in_flight, server, frame);
+        if traits.resets() && !is_session_mode && !in_copy {
+            let text = frontend::query_text(frame.body);
+            linked.restores.note(text, serial, true, true);
+        }
+        if traits.affects_others() {
+            self.note_affected(frontend::query_text(frame.body), false);
+        }
+    }
+
+    /// A Parse where statements are not shared.
+    fn on_plain_parse(&mut self, frame: Frame<'_>, in_copy: bool) {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
         server.statements.unnamed = Unnamed::None;
         self.pool.stats.client_parses.increment();
         self.pool.stats.server_parses.increment();
-        server.note_text(parsed.text);
-        let traits = classify(parsed.text);
-        note_traits(&mut linked.in_flight, server, traits);
-        if traits.resets() && !is_session_mode {
-            linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
+        let parsed = frontend::parse(frame.body);
+        let traits = parsed.map_or_else(Traits::default, |parsed| classify(parsed.text));
+        if let Some(parsed) = parsed {
+            // Without shared statements a name stays on the server for the next client to meet.
+            server.is_dirty |= !parsed.name.is_empty() || in_copy;
+            server.note_text(parsed.text);
+            note_traits(&mut linked.in_flight, server, traits);
+            if traits.resets() && !is_session_mode {
+                linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
+            }
         }
         server.exchange.on_request(Request::Parse(Verdict::Forward), None);
-        if traits.affects_others() {
+        if let Some(parsed) = parsed.filter(|_| traits.affects_others()) {
             self.note_affected(parsed.text, true);
         }
-        Ok(())
+    }
+
+    /// The client says goodbye: what it sent before is done and answered first.
+    fn on_terminate(&mut self, batch: &mut Batch<'_>) -> Result<Next, End> {
+        let Link::Linked(linked) = &mut self.link else { return Err(End::ClientLeft) };
+        let Some(server) = linked.checkout.server() else { return Err(End::ClientLeft) };
+        if server.exchange.depth() == 0 || server.exchange.takes_copy_data() {
+            return Err(End::ClientLeft);
+        }
+        if !linked.is_leaving {
+            linked.is_leaving = true;
+            batch.gather();
+            frontend::put_flush(batch.out);
+        }
+        Ok(Next::Hold)
     }
 
     /// Notes when a request begins.
@@ -298,6 +327,11 @@ impl Session {
     }
 }
 
+/// False for what the protocol does not have.
+const fn is_known(tag: u8) -> bool {
+    matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' | b'H' | b'S' | b'd' | b'c' | b'f')
+}
+
 /// Appends the answers of ours that are due.
 pub(super) fn put_made_up(server: &mut Server, out: &mut Vec<u8>) {
     while let Some(made_up) = server.exchange.next_made_up() {
@@ -324,18 +358,30 @@ pub(super) fn may_begin(frame: Frame<'_>) -> bool {
 }
 
 /// Notes a simple query, of which a long one is known by its front only.
-fn on_query(in_flight: &mut InFlight, server: &mut Server, frame: Frame<'_>) -> (Traits, Effect) {
+fn on_query(
+    prepared: &mut Prepared,
+    in_flight: &mut InFlight,
+    server: &mut Server,
+    frame: Frame<'_>,
+) -> Traits {
+    // One that breaks the protocol is refused before it does anything.
+    let is_sound = !frame.is_whole() || frontend::is_query(frame.body);
+    let undo = is_sound.then(|| drop_unnamed(prepared, server)).flatten();
     let text = frontend::query_text(frame.body);
     server.note_text(text);
-    if frame.is_whole() {
+    let (traits, effect) = if frame.is_whole() {
         let traits = classify(text);
         note_traits(in_flight, server, traits);
+        in_flight.may_copy |= traits.may_copy();
         (traits, Effect::of(traits))
     } else {
         // What has not been seen may leave anything behind.
         server.is_dirty = true;
+        in_flight.may_copy = true;
         (Traits::default(), Effect::Anything)
-    }
+    };
+    server.exchange.on_run(Request::Simple(Verdict::Forward), effect, undo);
+    traits
 }
 
 /// Notes what a statement may do.
@@ -361,7 +407,7 @@ pub(super) fn malformed(tag: u8) -> End {
 
 fn unknown(tag: u8) -> End {
     let text = format!("invalid frontend message type {tag}");
-    fatal(ClientMessage::new(sqlstate::PROTOCOL_VIOLATION, text))
+    fatal(ClientMessage::new(sqlstate::PROTOCOL_VIOLATION, text).routine("SocketBackend"))
 }
 
 fn fatal(message: ClientMessage) -> End {

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::from_client::put_made_up;
 use super::link::{InFlight, Link, Linked, Rest};
-use super::prepared::OUTDATED_ROUTINE;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
@@ -22,7 +21,7 @@ use crate::sql::{TagState, state_of_tag};
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
-use crate::wire::error_response::{self, ErrorFields, Severity};
+use crate::wire::error_response::ErrorFields;
 use crate::wire::frame::{self, HEAD};
 use crate::wire::sqlstate;
 
@@ -56,7 +55,7 @@ impl Session {
             Read::Nothing => {}
             Read::Bytes => {
                 moved = true;
-                self.resume_parse(cx)?;
+                self.resume(cx)?;
             }
             // What its own server said last reaches the client whole, however slowly it reads: the
             // end is seen again behind it.
@@ -65,6 +64,13 @@ impl Session {
                 self.on_server_lost(cx)?;
                 return Ok(true);
             }
+        }
+        if let Link::Linked(linked) = &self.link
+            && linked.is_leaving
+            && linked.checkout.peek().is_none_or(|server| server.exchange.depth() == 0)
+            && self.outbox.is_empty()
+        {
+            return Err(End::ClientLeft);
         }
         // The client's part is at most what one read brought: its server need not wait for it (P74).
         if matches!(&self.link, Link::Linked(linked) if linked.is_done) {
@@ -75,14 +81,15 @@ impl Session {
         Ok(moved)
     }
 
-    /// Goes on with a Parse that waited for the answers to what was in front of it.
-    fn resume_parse(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+    /// Goes on with what waited for the answers to what was in front of it.
+    fn resume(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         if let Link::Linked(linked) = &mut self.link
             && linked.awaits_answers
-            && linked.checkout.peek().is_some_and(|server| server.exchange.depth() == 0)
+            && linked.checkout.peek().is_some_and(|server| server.exchange.is_answered())
         {
             linked.awaits_answers = false;
-            linked.in_flight.deallocates_all = false;
+            linked.in_flight.deallocates = false;
+            linked.in_flight.may_copy = false;
             return self.take_inbox(cx);
         }
         Ok(())
@@ -211,8 +218,11 @@ impl Session {
             let fields = ErrorFields::parse(body);
             if fields.is_fatal() {
                 linked.last_words = Some(fields.to_message());
-                // Who has a server to itself hears it as it is.
-                return Ok(Some(if is_session_mode { Verdict::Forward } else { Verdict::Swallow }));
+                // Who has a server to itself hears it as it is, and so does who broke the protocol: what
+                // ends the server is then the client's doing, and ends its session too.
+                linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;
+                let is_for_client = linked.is_told || is_session_mode;
+                return Ok(Some(if is_for_client { Verdict::Forward } else { Verdict::Swallow }));
             }
             if is_own {
                 let message = fields.to_message();
@@ -269,43 +279,6 @@ impl Session {
             _ => verdict,
         };
         Ok(Some(verdict))
-    }
-
-    /// An error for the client: in our words, if it answers something that we made it refuse.
-    fn on_error(
-        &mut self,
-        batch: &mut Batch<'_>,
-        body: &[u8],
-        serial: u64,
-        verdict: Verdict,
-    ) -> Verdict {
-        let fields = ErrorFields::parse(body);
-        if fields.sqlstate == Some(sqlstate::FEATURE_NOT_SUPPORTED)
-            && fields.routine == Some(OUTDATED_ROUTINE.as_bytes())
-        {
-            self.outdate();
-        }
-        if fields.sqlstate == Some(sqlstate::OBJECT_IN_USE) {
-            self.on_database_in_use();
-        }
-        if let Link::Linked(linked) = &mut self.link
-            && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
-        {
-            self.undo();
-        }
-        let Link::Linked(linked) = &mut self.link else { return verdict };
-        linked.restores.failed(serial);
-        linked.replacements.retain(|replacement| replacement.serial >= serial);
-        let at = linked.replacements.iter().position(|r| r.serial == serial);
-        let Some(replacement) = at.map(|at| linked.replacements.remove(at)) else {
-            return verdict;
-        };
-        if fields.sqlstate != Some(replacement.when) {
-            return verdict;
-        }
-        batch.gather();
-        error_response::put(batch.out, Severity::Error, &replacement.message);
-        Verdict::Swallow
     }
 
     /// A statement is done.

@@ -13,6 +13,7 @@ use crate::pool::checkout::Wait;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::server::fate::Effect;
+use crate::server::statements::Unnamed;
 use crate::sql::Traits;
 use crate::state::settings::Settings;
 use crate::wire::backend::TxStatus;
@@ -56,7 +57,7 @@ pub(super) struct Linked {
     /// What the requests since the last time that nothing was owed may do.
     pub(super) in_flight: InFlight,
     pub(super) portals: Portals,
-    /// A Parse waits until everything in front of it is answered.
+    /// A message about a statement waits until everything in front of it is answered.
     pub(super) awaits_answers: bool,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
@@ -67,9 +68,13 @@ pub(super) struct Linked {
     pub(super) replacements: Vec<Replacement>,
     /// The server's FATAL, after which it closes.
     pub(super) last_words: Option<ClientMessage>,
+    /// It was the client that broke the protocol: it was told, and its session ends too.
+    pub(super) is_told: bool,
     /// A write failed: whatever the server still had to say is read, then it is lost.
     pub(super) is_broken: bool,
     pub(super) cancel_sent: Option<Instant>,
+    /// The client has said goodbye, and is still owed answers.
+    pub(super) is_leaving: bool,
     /// The exchange is over, and the server goes back once the client has its answer.
     pub(super) is_done: bool,
 }
@@ -90,19 +95,25 @@ impl Rest {
 
 /// What is known of the requests in flight.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct InFlight {
     /// More than Parse and Describe was sent: the server holds something for the client.
     pub(super) has_bound: bool,
     /// A RESET that is seen may be one of everything.
     pub(super) resets_all: bool,
     /// Statements that were prepared before may be gone by the time of what comes behind.
-    pub(super) deallocates_all: bool,
+    pub(super) deallocates: bool,
+    /// A COPY was prepared or bound: an Execute may begin it.
+    pub(super) binds_copy: bool,
+    /// What comes behind may go into a copy.
+    pub(super) may_copy: bool,
 }
 
 impl InFlight {
     /// Adds a request.
     pub(super) fn add(&mut self, traits: Traits) {
-        self.deallocates_all |= traits.deallocates_all();
+        self.deallocates |= traits.deallocates_all() || traits.names_statements();
+        self.binds_copy |= traits.may_copy();
         self.resets_all |= traits.resets_all();
     }
 }
@@ -136,7 +147,17 @@ pub(super) struct Replacement {
     pub(super) serial: u64,
     /// The error that is replaced; any other is passed on as it is.
     pub(super) when: SqlState,
-    pub(super) message: ClientMessage,
+    pub(super) with: Words,
+}
+
+/// What a client is told in the place of the server's error.
+pub(super) enum Words {
+    Ours(ClientMessage),
+    /// The server's own words, with the name that the client knows in the place of `from`.
+    Renamed {
+        from: Box<[u8]>,
+        to: Box<[u8]>,
+    },
 }
 
 impl Linked {
@@ -156,8 +177,10 @@ impl Linked {
             affecting: None,
             replacements: Vec::new(),
             last_words: None,
+            is_told: false,
             is_broken: false,
             cancel_sent: None,
+            is_leaving: false,
             is_done: false,
         }
     }
@@ -179,6 +202,8 @@ pub(super) fn carry_over(server: &mut Server, settings: &Arc<Settings>) {
     let Some(change) = server.change_to(settings) else { return };
     frontend::put_query(&mut server.outbox, change.as_bytes());
     server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+    // A simple query takes it along.
+    server.statements.unnamed = Unnamed::None;
     server.applied = Arc::clone(settings);
     server.applied_is_unknown = false;
     server.record.set_application_name(settings.value("application_name").unwrap_or_default());

@@ -47,7 +47,7 @@ impl Session {
     /// The server is gone. Ends the link, and tells the client what that means for it.
     pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         let Some(linked) = self.take_linked() else { return Ok(()) };
-        let Linked { mut checkout, last_words, server_rest, .. } = *linked;
+        let Linked { mut checkout, last_words, is_told, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
         let under_way = UnderWay::of(server);
         self.prepared.abandon(server);
@@ -56,6 +56,9 @@ impl Session {
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
         checkout.close(CloseReason::Lost);
+        if is_told {
+            return Err(End::ServerEnded);
+        }
         self.pool.purge_dead();
         if server_rest.is_cut() {
             return Err(End::Cut("the server was lost in the middle of a message"));
@@ -255,7 +258,7 @@ impl Session {
     fn traits_of(&self, name: Option<&[u8]>) -> Option<Traits> {
         let statement = match name? {
             b"" => self.prepared.unnamed.as_ref(),
-            name => self.prepared.find(name),
+            name => self.prepared.find(name).map(|given| &given.statement),
         };
         statement.map(|statement| statement.traits())
     }

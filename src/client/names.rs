@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::Undone;
-use crate::server::statements::{Statement, Undo, Unnamed};
+use crate::server::statements::{Given, Statement, Undo, Unnamed, UnnamedBefore};
 use crate::state::settings::Settings;
 
 /// The statements of a client.
@@ -17,13 +17,15 @@ pub(super) struct Prepared {
     pub(super) unnamed: Option<Arc<Statement>>,
     /// The settings that `unnamed` was parsed under.
     pub(super) unnamed_under: Option<Arc<Settings>>,
+    /// Where and when a name was last given up.
+    pub(super) closed: Option<(ServerId, u64)>,
 }
 
 type Names = HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>;
 
 #[derive(Debug)]
 pub(super) struct Named {
-    statement: Arc<Statement>,
+    given: Arc<Given>,
     /// Where and when its Parse was sent: a DEALLOCATE ALL takes only what came before it.
     server: ServerId,
     serial: u64,
@@ -32,42 +34,81 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn new(statement: Arc<Statement>, server: ServerId, serial: u64) -> Self {
+    pub(super) fn new(
+        name: Box<[u8]>,
+        statement: Arc<Statement>,
+        server: ServerId,
+        serial: u64,
+    ) -> Self {
         let generation = statement.generation();
-        Self { statement, server, serial, generation }
+        Self { given: Arc::new(Given { name, statement }), server, serial, generation }
     }
+}
+
+/// Bytes of a name that PostgreSQL tells apart (NAMEDATALEN).
+const NAME_LEN: usize = 63;
+
+fn key(name: &[u8]) -> &[u8] {
+    name.get(..NAME_LEN).unwrap_or(name)
 }
 
 impl Prepared {
     /// True if the client was told of other columns than the statement has by now. It is told so
     /// once, as it would be by a server of its own, and may go on.
     pub(super) fn take_outdated(&mut self, name: &[u8]) -> bool {
-        let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(name)) else {
+        let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(key(name))) else {
             return false;
         };
-        let generation = named.statement.generation();
+        let generation = named.given.statement.generation();
         std::mem::replace(&mut named.generation, generation) != generation
     }
 
     /// The client has just been told that `statement` is outdated.
     pub(super) fn knows(&mut self, statement: &Arc<Statement>) {
         for named in self.named.iter_mut().flat_map(|named| named.values_mut()) {
-            if Arc::ptr_eq(&named.statement, statement) {
+            if Arc::ptr_eq(&named.given.statement, statement) {
                 named.generation = statement.generation();
             }
         }
     }
 
-    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.named.as_ref()?.get(name).map(|named| &named.statement)
+    /// The statement that the client calls so, the unnamed one included.
+    pub(super) fn statement(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        if name.is_empty() {
+            return self.unnamed.as_ref();
+        }
+        self.find(name).map(|given| &given.statement)
+    }
+
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Given>> {
+        self.named.as_ref()?.get(key(name)).map(|named| &named.given)
+    }
+
+    /// True if what `name` is depends on answers that `server` still owes.
+    pub(super) fn is_open_question(&self, name: &[u8], server: &Server) -> bool {
+        let (exchange, statements) = (&server.exchange, &server.statements);
+        if name.is_empty() {
+            return exchange.is_open_question(statements.unnamed_since);
+        }
+        let named = self.named.as_ref().and_then(|named| named.get(key(name)));
+        let Some(named) = named else {
+            return self.closed.is_some_and(|(id, serial)| {
+                id == server.id() && exchange.is_open_question(serial)
+            });
+        };
+        (named.server == server.id() && exchange.is_open_question(named.serial))
+            || statements
+                .serial(&named.given.statement)
+                .is_some_and(|serial| exchange.is_open_question(serial))
     }
 
     pub(super) fn len(&self) -> usize {
         self.named.as_ref().map_or(0, |named| named.len())
     }
 
-    pub(super) fn insert(&mut self, name: Box<[u8]>, named: Named) {
-        self.named.get_or_insert_default().insert(name, named);
+    pub(super) fn insert(&mut self, named: Named) {
+        let key = key(&named.given.name).into();
+        self.named.get_or_insert_default().insert(key, named);
     }
 
     /// Notes a statement that no server has: one of a stand-in's.
@@ -75,12 +116,12 @@ impl Prepared {
         if name.is_empty() {
             self.unnamed = Some(statement);
         } else {
-            self.insert(name.into(), Named::new(statement, ServerId(0), 0));
+            self.insert(Named::new(name.into(), statement, ServerId(0), 0));
         }
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        self.named.as_mut()?.remove(name).map(|named| named.statement)
+        self.named.as_mut()?.remove(key(name)).map(|named| Arc::clone(&named.given.statement))
     }
 
     /// The server is lost: what was not answered was never prepared.
@@ -99,28 +140,58 @@ impl Prepared {
     }
 }
 
+/// Notes that the next request makes the unnamed statement of the client and that of the server what is
+/// said here; what they were stays so if it is skipped.
+pub(super) fn change_unnamed(
+    prepared: &mut Prepared,
+    server: &mut Server,
+    client_has: Option<Arc<Statement>>,
+    server_has: Unnamed,
+) -> Undo {
+    let serial = server.exchange.next_serial();
+    let statements = &mut server.statements;
+    Undo::Unnamed(UnnamedBefore {
+        client: std::mem::replace(&mut prepared.unnamed, client_has),
+        server: std::mem::replace(&mut statements.unnamed, server_has),
+        since: std::mem::replace(&mut statements.unnamed_since, serial),
+        serial,
+    })
+}
+
+/// Notes that the client's unnamed statement goes with the next request, and the server's with it.
+pub(super) fn drop_unnamed(prepared: &mut Prepared, server: &mut Server) -> Option<Undo> {
+    let is_something =
+        prepared.unnamed.is_some() || !matches!(server.statements.unnamed, Unnamed::None);
+    if is_something || server.exchange.has_boundary() {
+        return Some(change_unnamed(prepared, server, None, Unnamed::None));
+    }
+    None
+}
+
 /// Takes back what was noted of a message that came to nothing.
 pub(super) fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Undone<Undo>) {
     let Undone { failed, undo } = undone;
     match undo {
         Undo::Parse { name, statement, sent } => {
-            if prepared.find(&name).is_some_and(|found| Arc::ptr_eq(found, &statement)) {
+            if prepared.find(&name).is_some_and(|found| Arc::ptr_eq(&found.statement, &statement)) {
                 prepared.remove(&name);
             }
-            if sent {
-                server.statements.remove(&statement);
+            if let Some(serial) = sent {
+                server.statements.take_back(&statement, serial);
             }
         }
-        Undo::Reparse { statement } => server.statements.remove(&statement),
-        Undo::Unnamed { client, server: before } => {
+        Undo::Reparse { statement, serial } => server.statements.take_back(&statement, serial),
+        Undo::Unnamed(before) if server.statements.unnamed_since == before.serial => {
             // A Parse that failed has dropped the old unnamed statement; a skipped one has not.
-            server.statements.unnamed = if failed { Unnamed::None } else { before };
-            prepared.unnamed = if failed { None } else { client };
+            server.statements.unnamed = if failed { Unnamed::None } else { before.server };
+            prepared.unnamed = if failed { None } else { before.client };
+            server.statements.unnamed_since = before.since;
         }
         Undo::Close { name, statement } => {
-            prepared.insert(name, Named::new(statement, server.id(), 0));
+            prepared.insert(Named::new(name, statement, server.id(), 0));
         }
-        Undo::Bind { .. } => {}
+        // What came behind it has changed the unnamed statement for good; a use changes nothing.
+        Undo::Unnamed(_) | Undo::Uses(_) => {}
         Undo::Evict(evicted) => server.statements.restore(evicted),
     }
 }

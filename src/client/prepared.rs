@@ -6,15 +6,16 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed, note_traits};
-use super::link::{InFlight, Link, Portals, Replacement};
-use super::names::{Named, Prepared, take_back};
+use super::held::is_malformed;
+use super::link::{InFlight, Link, Portals, Replacement, Words};
+use super::names::{Named, Prepared, change_unnamed, drop_unnamed, take_back};
 use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::{Evicted, Presence, Statement, Undo, Unnamed, is_reserved};
+use crate::server::statements::{Evicted, Given, Presence, Statement, Undo, Unnamed, is_reserved};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
@@ -41,12 +42,15 @@ impl Session {
         frame: Frame<'_>,
     ) -> Result<Next, End> {
         let tag = frame.head.tag;
+        if is_malformed(frame) {
+            return self.pass_malformed(batch, frame);
+        }
+        if self.must_await_answers(frame) {
+            batch.gather();
+            frontend::put_flush(batch.out);
+            return Ok(Next::Hold);
+        }
         match tag {
-            b'P' if self.must_await_answers(frame) => {
-                batch.gather();
-                frontend::put_flush(batch.out);
-                return Ok(Next::Hold);
-            }
             b'P' => self.on_parse(batch, frame)?,
             b'B' => self.on_bind(batch, frame)?,
             _ => self.on_named(batch, frame)?,
@@ -59,17 +63,6 @@ impl Session {
         let count = self.prepared.len();
         self.record().prepared_statements.store(count, Relaxed);
         Ok(Next::Go)
-    }
-
-    /// A name is taken, but a DEALLOCATE ALL under way may free it: only its answer tells which
-    /// (pitfall P51). The Parse is held back until then.
-    fn must_await_answers(&mut self, frame: Frame<'_>) -> bool {
-        let Some(parse) = frontend::parse(frame.body) else { return false };
-        let Link::Linked(linked) = &mut self.link else { return false };
-        let is_open = linked.checkout.peek().is_some_and(|server| server.exchange.depth() > 0);
-        linked.awaits_answers =
-            is_open && linked.in_flight.deallocates_all && self.prepared.find(parse.name).is_some();
-        linked.awaits_answers
     }
 
     fn desk(&mut self) -> Option<Desk<'_>> {
@@ -99,8 +92,8 @@ impl Session {
             return Ok(());
         }
         batch.swallow(frame.available);
-        if let Some(existing) = desk.prepared.find(parse.name).map(Arc::clone) {
-            desk.parse_again(batch, &parse, &existing);
+        if desk.prepared.find(parse.name).is_some() {
+            desk.parse_again(batch, &parse);
             return Ok(());
         }
         let max = context.config.listen.max_statements_per_client;
@@ -128,10 +121,7 @@ impl Session {
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
         let affects = desk.note_bound(bind.statement);
-        let undo = desk
-            .prepared
-            .find(bind.statement)
-            .map(|statement| Undo::Bind { statement: Arc::clone(statement) });
+        let undo = desk.prepared.find(bind.statement).map(|given| Undo::Uses(Arc::clone(given)));
         desk.server.exchange.on_request(Request::Bind, undo);
         let rest = frame.head.len - frame.available;
         match name {
@@ -160,7 +150,9 @@ impl Session {
         match (tag, named.target) {
             (b'D', Target::Statement) => {
                 let name = desk.provide(batch, named.name);
-                desk.server.exchange.on_request(Request::Describe, None);
+                let undo =
+                    desk.prepared.find(named.name).map(|given| Undo::Uses(Arc::clone(given)));
+                desk.server.exchange.on_request(Request::Describe, undo);
                 match name {
                     Name::AsItIs => batch.pass(frame.available),
                     Name::Is(name) => {
@@ -179,31 +171,43 @@ impl Session {
                     .prepared
                     .remove(named.name)
                     .map(|statement| Undo::Close { name: named.name.into(), statement });
+                desk.prepared.closed = Some((desk.server.id(), desk.server.exchange.next_serial()));
                 let made_up = Request::MadeUp(MadeUp::CloseComplete);
                 desk.server.exchange.on_request(made_up, undo);
                 batch.swallow(frame.available);
             }
             (_, target) => {
-                if target == Target::Statement {
-                    desk.prepared.unnamed = None;
-                    desk.server.statements.unnamed = Unnamed::None;
-                }
-                desk.server.exchange.on_request(Request::Close(Verdict::Forward), None);
+                let undo = match target {
+                    Target::Statement => drop_unnamed(desk.prepared, desk.server),
+                    Target::Portal => None,
+                };
+                desk.server.exchange.on_request(Request::Close(Verdict::Forward), undo);
                 batch.pass(frame.available);
             }
         }
         Ok(())
     }
 
-    /// The statement of the Bind that just failed, if it was one, gives other columns than its
-    /// clients know.
-    pub(super) fn outdate(&mut self) {
+    /// The statement of the Bind or Describe that just failed, if it was one.
+    pub(super) fn failed_use(&mut self) -> Option<Arc<Given>> {
+        let Link::Linked(linked) = &mut self.link else { return None };
+        match linked.checkout.server()?.exchange.failed() {
+            Some(Undo::Uses(given)) => Some(Arc::clone(given)),
+            _ => None,
+        }
+    }
+
+    /// A statement gives other columns than its clients know.
+    pub(super) fn outdate(&mut self, given: &Given) {
+        given.statement.outdate();
+        self.prepared.knows(&given.statement);
+    }
+
+    /// The server does not have a statement after all: something took it that no text shows.
+    pub(super) fn lost_statement(&mut self, given: &Given) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
-        if let Some(Undo::Bind { statement }) = server.exchange.failed() {
-            statement.outdate();
-            self.prepared.knows(statement);
-        }
+        server.statements.remove(&given.statement);
     }
 
     /// Takes back what was noted of messages that came to nothing.
@@ -220,6 +224,15 @@ impl Session {
 /// As PostgreSQL words it, and where it raises it: drivers look for it there.
 pub(super) const OUTDATED_ROUTINE: &str = "RevalidateCachedQuery";
 const OUTDATED: &str = "cached plan must not change result type";
+
+/// A statement of a server's that stands for one whose name a client has given already.
+const TAKEN: &[u8] = b"pgweir_taken";
+
+/// A statement that is never prepared.
+const REFUSED: &[u8] = b"pgweir_refused";
+
+/// What no statement is called.
+const UNKNOWN: &str = "pgweir_unknown";
 
 /// What a statement is called on the server.
 enum Name {
@@ -244,13 +257,10 @@ impl Desk<'_> {
         };
         self.stats.server_parses.increment();
         note_traits(self.in_flight, self.server, statement.traits());
-        let server = std::mem::replace(
-            &mut self.server.statements.unnamed,
-            Unnamed::Known(Arc::clone(&statement)),
-        );
-        self.prepared.unnamed = Some(statement);
+        self.prepared.unnamed = old;
+        let known = Unnamed::Known(Arc::clone(&statement));
+        let undo = change_unnamed(self.prepared, self.server, Some(statement), known);
         self.prepared.unnamed_under = Some(Arc::clone(settings));
-        let undo = Undo::Unnamed { client: old, server };
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), Some(undo));
     }
 
@@ -259,13 +269,17 @@ impl Desk<'_> {
         let presence = self.server.statements.touch(statement);
         let may_make_up = presence == Presence::Ready
             && self.server.exchange.may_make_up()
-            && !self.in_flight.deallocates_all;
+            && !self.in_flight.deallocates;
         let serial = self.server.exchange.next_serial();
-        self.prepared
-            .insert(name.into(), Named::new(Arc::clone(statement), self.server.id(), serial));
-        let undo =
-            Undo::Parse { name: name.into(), statement: Arc::clone(statement), sent: !may_make_up };
+        self.prepared.insert(Named::new(
+            name.into(),
+            Arc::clone(statement),
+            self.server.id(),
+            serial,
+        ));
+        let undo = |sent| Undo::Parse { name: name.into(), statement: Arc::clone(statement), sent };
         if may_make_up {
+            let undo = undo(None);
             self.stats.statements.increment(StatementOutcome::Hit as usize);
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
             return;
@@ -277,28 +291,31 @@ impl Desk<'_> {
             }
         }
         self.make_room(batch);
-        self.put_parse(batch, statement, Request::Parse(Verdict::Forward), undo);
+        self.put_parse(batch, statement, Request::Parse(Verdict::Forward), |serial| {
+            undo(Some(serial))
+        });
     }
 
     /// A Parse under a name that is taken: the server is made to refuse it as it would have.
-    fn parse_again(
-        &mut self,
-        batch: &mut Batch<'_>,
-        parse: &frontend::Parse<'_>,
-        existing: &Arc<Statement>,
-    ) {
-        self.ensure(batch, existing);
-        let name = String::from_utf8_lossy(parse.name);
+    fn parse_again(&mut self, batch: &mut Batch<'_>, parse: &frontend::Parse<'_>) {
+        self.put_placeholder(batch, TAKEN);
         self.replacements.push(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::DUPLICATE_STATEMENT,
-            message: ClientMessage::new(
-                sqlstate::DUPLICATE_STATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            ),
+            with: Words::Renamed { from: TAKEN.into(), to: parse.name.into() },
         });
-        frontend::put_parse(batch.out, existing.name().as_bytes(), parse.rest);
+        frontend::put_parse(batch.out, TAKEN, parse.rest);
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+    }
+
+    /// Makes the server have a statement that is called `name`, whatever it has had. One without text
+    /// is prepared even in a block that has failed.
+    fn put_placeholder(&mut self, batch: &mut Batch<'_>, name: &[u8]) {
+        batch.gather();
+        frontend::put_close_statement(batch.out, name);
+        self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+        frontend::put_parse(batch.out, name, b"\0\0\0");
+        self.server.exchange.on_request(Request::Parse(Verdict::Swallow), None);
     }
 
     /// Fails the segment in words of ours: the server is made to fail, so that it skips to the Sync
@@ -307,11 +324,10 @@ impl Desk<'_> {
         self.replacements.push(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::SYNTAX_ERROR,
-            message,
+            with: Words::Ours(message),
         });
         batch.gather();
-        frontend::put_parse(batch.out, b"", b"refused by pgweir\0\0\0");
-        self.server.statements.unnamed = Unnamed::None;
+        frontend::put_parse(batch.out, REFUSED, b"refused by pgweir\0\0\0");
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
     }
 
@@ -322,7 +338,8 @@ impl Desk<'_> {
             self.provide_unnamed(batch);
             return Name::AsItIs;
         }
-        if let Some(statement) = self.prepared.find(name).map(Arc::clone) {
+        if let Some(given) = self.prepared.find(name) {
+            let statement = Arc::clone(&given.statement);
             self.server.note_text(statement.text());
             note_traits(self.in_flight, self.server, statement.traits());
             self.ensure(batch, &statement);
@@ -330,15 +347,19 @@ impl Desk<'_> {
         }
         if is_reserved(name) {
             // Another client's statement may be called so on the server.
-            return Name::Is(format!("unknown {}", String::from_utf8_lossy(name)).into());
+            self.replacements.push(Replacement {
+                serial: self.server.exchange.next_serial(),
+                when: sqlstate::INVALID_STATEMENT_NAME,
+                with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },
+            });
+            return Name::Is(UNKNOWN.into());
         }
         Name::AsItIs
     }
 
     /// What the statement that the client calls `name` does. One of SQL's PREPARE is not known.
     fn effect(&self, name: &[u8]) -> Effect {
-        let statement =
-            if name.is_empty() { self.prepared.unnamed.as_ref() } else { self.prepared.find(name) };
+        let statement = self.prepared.statement(name);
         statement.map_or(Effect::Anything, |statement| Effect::of(statement.traits()))
     }
 
@@ -346,8 +367,7 @@ impl Desk<'_> {
     /// concerns others.
     fn note_bound(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
         let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
-        let statement =
-            if name.is_empty() { self.prepared.unnamed.as_ref() } else { self.prepared.find(name) };
+        let statement = self.prepared.statement(name);
         match statement.filter(|statement| statement.traits().resets()) {
             Some(statement) => {
                 let serial = self.server.exchange.next_serial();
@@ -367,24 +387,21 @@ impl Desk<'_> {
                 if self.server.statements.unnamed.is(&statement) {
                     return;
                 }
-                let server = std::mem::replace(
-                    &mut self.server.statements.unnamed,
-                    Unnamed::Known(Arc::clone(&statement)),
-                );
                 batch.gather();
                 frontend::put_parse(batch.out, b"", statement.rest());
                 self.stats.server_parses.increment();
-                let undo = Undo::Unnamed { client: Some(statement), server };
+                let known = Unnamed::Known(Arc::clone(&statement));
+                let undo = change_unnamed(self.prepared, self.server, Some(statement), known);
                 self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
             }
             None => {
                 if matches!(self.server.statements.unnamed, Unnamed::None) {
                     return;
                 }
-                self.server.statements.unnamed = Unnamed::None;
+                let undo = drop_unnamed(self.prepared, self.server);
                 batch.gather();
                 frontend::put_close_statement(batch.out, b"");
-                self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+                self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
             }
         }
     }
@@ -401,7 +418,7 @@ impl Desk<'_> {
             self.close_on_server(batch, outdated);
         }
         self.make_room(batch);
-        let undo = Undo::Reparse { statement: Arc::clone(statement) };
+        let undo = |serial| Undo::Reparse { statement: Arc::clone(statement), serial };
         self.put_parse(batch, statement, Request::Parse(Verdict::Swallow), undo);
     }
 
@@ -410,14 +427,19 @@ impl Desk<'_> {
         batch: &mut Batch<'_>,
         statement: &Arc<Statement>,
         request: Request,
-        undo: Undo,
+        undo: impl FnOnce(u64) -> Undo,
     ) {
         self.stats.statements.increment(StatementOutcome::Miss as usize);
         self.stats.server_parses.increment();
+        if self.server.exchange.has_boundary() {
+            // A Close of it that was sent before may be skipped.
+            frontend::put_close_statement(batch.out, statement.name().as_bytes());
+            self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+        }
         let serial = self.server.exchange.next_serial();
         self.server.statements.insert(Arc::clone(statement), serial);
         frontend::put_parse(batch.out, statement.name().as_bytes(), statement.rest());
-        self.server.exchange.on_request(request, Some(undo));
+        self.server.exchange.on_request(request, Some(undo(serial)));
         let count = self.server.statements.len();
         self.server.record.prepared_statements.store(count, Relaxed);
     }

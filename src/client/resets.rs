@@ -15,6 +15,7 @@ use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
+use crate::server::statements::Unnamed;
 use crate::sql::{Covers, Resets};
 use crate::state::settings::{Settings, is_fixed};
 use crate::wire::backend::{self, TxStatus};
@@ -188,6 +189,9 @@ impl Linked {
         frontend::put_query(batch.out, text.as_bytes());
         let serial = server.exchange.next_serial();
         server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+        // A simple query takes it along.
+        server.statements.unnamed = Unnamed::None;
+        server.statements.unnamed_since = serial;
         self.restores.under_way.push(Restore { from, serial, resets, is_certain, is_done: false });
     }
 }

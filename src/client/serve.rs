@@ -386,6 +386,7 @@ impl Session {
             Link::Linked(linked) => {
                 !linked.is_broken
                     && !linked.is_done
+                    && !linked.is_leaving
                     && !linked.awaits_answers
                     && linked.checkout.server().is_some_and(|server| {
                         server.outbox.is_empty() && server.exchange.depth() < DEPTH_MAX

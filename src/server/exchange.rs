@@ -14,40 +14,10 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
+pub use super::request::{MadeUp, Request, Verdict};
+
 use super::fate::{Course, Effect, Fates, Step};
 use crate::wire::backend::TxStatus;
-
-/// Whether an answer goes on to the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Forward,
-    /// It answers something that the client did not send.
-    Swallow,
-}
-
-/// A message that a server answers, or that we answer in its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
-    /// Query or `FunctionCall`: everything up to a `ReadyForQuery` belongs to it.
-    Simple(Verdict),
-    Sync,
-    Parse(Verdict),
-    Bind,
-    Describe,
-    Execute,
-    Close(Verdict),
-    /// `CopyDone` or `CopyFail`.
-    CopyEnd,
-    /// Never sent: the answer is ours, and due when everything in front of it is answered.
-    MadeUp(MadeUp),
-}
-
-/// An answer of ours in the place of the server's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MadeUp {
-    ParseComplete,
-    CloseComplete,
-}
 
 /// What was noted of a message that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +66,7 @@ enum Copy {
 
 #[derive(Debug)]
 struct Entry<U> {
+    serial: u64,
     request: Request,
     effect: Effect,
     undo: Option<U>,
@@ -109,8 +80,10 @@ pub struct Exchange<U> {
     owed: VecDeque<Entry<U>>,
     /// Entries of `owed` that end with a `ReadyForQuery`.
     boundaries: usize,
-    /// Entries ever taken off `owed`, which makes it the serial number of the first one.
-    answered: u64,
+    /// Serial number of the next entry.
+    next: u64,
+    /// That of the last one that ends with a `ReadyForQuery`.
+    last_boundary: u64,
     copy: Copy,
     /// An error was reported, and no Sync has been sent since: the server ignores everything.
     skipping: bool,
@@ -129,7 +102,8 @@ impl<U> Default for Exchange<U> {
         Self {
             owed: VecDeque::new(),
             boundaries: 0,
-            answered: 0,
+            next: 0,
+            last_boundary: 0,
             copy: Copy::None,
             skipping: false,
             segment_open: false,
@@ -144,12 +118,12 @@ impl<U> Default for Exchange<U> {
 impl<U> Exchange<U> {
     /// Notes a message on its way to the server (or in its place).
     pub fn on_request(&mut self, request: Request, undo: Option<U>) {
-        self.note(Entry { request, effect: Effect::Reads, undo });
+        self.on_run(request, Effect::Reads, undo);
     }
 
     /// Notes a message that runs something, and what that may do.
-    pub fn on_run(&mut self, request: Request, effect: Effect) {
-        self.note(Entry { request, effect, undo: None });
+    pub fn on_run(&mut self, request: Request, effect: Effect, undo: Option<U>) {
+        self.note(Entry { serial: self.next, request, effect, undo });
     }
 
     fn note(&mut self, entry: Entry<U>) {
@@ -168,6 +142,7 @@ impl<U> Exchange<U> {
                     return;
                 }
                 self.boundaries += 1;
+                self.last_boundary = self.next;
                 self.segment_open = false;
             }
             Request::CopyEnd if self.owed.is_empty() => return,
@@ -180,6 +155,7 @@ impl<U> Exchange<U> {
             | Request::MadeUp(_) => self.segment_open = true,
         }
         self.owed.push_back(entry);
+        self.next += 1;
     }
 
     /// A Sync went into the copy, and nothing but data behind it.
@@ -328,8 +304,6 @@ impl<U> Exchange<U> {
                 break;
             }
             let removed = self.owed.remove(1);
-            // What comes behind keeps its serial number.
-            self.answered += 1;
             self.boundaries -= usize::from(next == Request::Sync);
             self.undone
                 .extend(removed.and_then(|e| e.undo).map(|undo| Undone { failed: false, undo }));
@@ -362,7 +336,6 @@ impl<U> Exchange<U> {
 
     fn remove_front(&mut self) -> Option<Entry<U>> {
         let entry = self.owed.pop_front()?;
-        self.answered += 1;
         if matches!(entry.request, Request::Simple(_) | Request::Sync) {
             self.boundaries -= 1;
         }
@@ -428,13 +401,30 @@ impl<U> Exchange<U> {
     }
 
     /// Serial number of the request that is being answered; later requests have higher ones.
-    pub const fn head_serial(&self) -> u64 {
-        self.answered
+    pub fn head_serial(&self) -> u64 {
+        self.owed.front().map_or(self.next, |entry| entry.serial)
     }
 
     /// Serial number that the next request will have.
-    pub fn next_serial(&self) -> u64 {
-        self.answered + self.owed.len() as u64
+    pub const fn next_serial(&self) -> u64 {
+        self.next
+    }
+
+    /// True if nobody knows yet whether the request with this serial number works, and what is sent now
+    /// does not share its fate: a Sync or a Query stands between them.
+    pub fn is_open_question(&self, serial: u64) -> bool {
+        self.boundaries > 0 && serial < self.last_boundary && serial >= self.head_serial()
+    }
+
+    /// What is sent now comes behind a Sync or a Query that is not answered yet.
+    pub const fn has_boundary(&self) -> bool {
+        self.boundaries > 0
+    }
+
+    /// Nothing is to be heard from the server before it gets more.
+    pub fn is_answered(&self) -> bool {
+        let is_ours = |entry: &Entry<U>| matches!(entry.request, Request::MadeUp(_));
+        self.owed.iter().all(is_ours) || self.takes_copy_data()
     }
 
     /// Requests that are not answered yet.

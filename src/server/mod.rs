@@ -9,6 +9,7 @@ pub mod fate;
 pub mod opening;
 pub mod parameters;
 pub mod record;
+mod request;
 pub mod reset;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod server;

@@ -12,7 +12,7 @@ use super::exchange::{Exchange, Request, Verdict, Violation};
 use super::opening::Opening;
 use super::parameters::Parameters;
 use super::record::ServerRecord;
-use super::statements::{Statements, Undo};
+use super::statements::{Statements, Undo, Unnamed};
 use crate::error::ClientMessage;
 use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId};
@@ -101,6 +101,7 @@ impl Server {
             let mut out = Vec::with_capacity(sql.len() + 6);
             frontend::put_query(&mut out, sql.as_bytes());
             self.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+            self.statements.unnamed = Unnamed::None;
             self.stream.write_all(&out).await?;
             self.read_command_answer().await
         };

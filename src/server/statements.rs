@@ -152,6 +152,8 @@ pub struct Statements {
     named: LinkedHashMap<u64, Prepared, foldhash::fast::RandomState>,
     /// The unnamed statement, if it is known whose it is.
     pub unnamed: Unnamed,
+    /// Serial number of the last request that was to change it.
+    pub unnamed_since: u64,
 }
 
 #[derive(Debug)]
@@ -208,6 +210,11 @@ impl Statements {
         }
     }
 
+    /// Serial number of the Parse of a statement that it has.
+    pub fn serial(&self, statement: &Statement) -> Option<u64> {
+        self.named.get(&statement.id).map(|prepared| prepared.serial)
+    }
+
     /// Notes a Parse that is being sent.
     pub fn insert(&mut self, statement: Arc<Statement>, serial: u64) {
         let generation = statement.generation();
@@ -218,6 +225,13 @@ impl Statements {
         self.named.remove(&statement.id);
     }
 
+    /// Takes back the Parse that was sent as the request `serial`; one that came later stays.
+    pub fn take_back(&mut self, statement: &Statement, serial: u64) {
+        if self.serial(statement) == Some(serial) {
+            self.remove(statement);
+        }
+    }
+
     /// Takes one out that the server is told to close.
     pub fn take(&mut self, statement: &Statement) -> Option<Evicted> {
         self.named.remove(&statement.id).map(Evicted)
@@ -225,7 +239,10 @@ impl Statements {
 
     /// Takes one back that the server was not told to close after all.
     pub fn restore(&mut self, evicted: Evicted) {
-        self.named.insert(evicted.0.statement.id, evicted.0);
+        // It may have been prepared again behind what was skipped.
+        if !self.named.contains_key(&evicted.0.statement.id) {
+            self.named.insert(evicted.0.statement.id, evicted.0);
+        }
     }
 
     /// Takes out the least recently used if there are more than `most`.
@@ -251,19 +268,37 @@ impl Statements {
     }
 }
 
+/// A statement under the name that a client gave it.
+#[derive(Debug)]
+pub struct Given {
+    pub name: Box<[u8]>,
+    pub statement: Arc<Statement>,
+}
+
+/// What the unnamed statement of the client and that of the server were, and since when.
+#[derive(Debug)]
+pub struct UnnamedBefore {
+    pub client: Option<Arc<Statement>>,
+    pub server: Unnamed,
+    pub since: u64,
+    /// Serial number of the request that was to change it.
+    pub serial: u64,
+}
+
 /// How to take back what was noted when a message was sent, if it comes to nothing.
 #[derive(Debug)]
 pub enum Undo {
-    /// A Parse under a client's name. `sent`: it went to the server, which did not have it.
-    Parse { name: Box<[u8]>, statement: Arc<Statement>, sent: bool },
+    /// A Parse under a client's name. `sent`: it went to the server, which did not have it, as the
+    /// request with this serial number.
+    Parse { name: Box<[u8]>, statement: Arc<Statement>, sent: Option<u64> },
     /// A Parse of ours, in front of a Bind or a Describe.
-    Reparse { statement: Arc<Statement> },
-    /// A Parse of the unnamed statement: what the client's and the server's was before.
-    Unnamed { client: Option<Arc<Statement>>, server: Unnamed },
+    Reparse { statement: Arc<Statement>, serial: u64 },
+    /// What was to change the unnamed statement.
+    Unnamed(UnnamedBefore),
     /// A Close under a client's name: the statement was still its.
     Close { name: Box<[u8]>, statement: Arc<Statement> },
-    /// A Bind: the statement that it is of.
-    Bind { statement: Arc<Statement> },
+    /// A Bind or a Describe: the statement that it is of.
+    Uses(Arc<Given>),
     /// A Close of ours: to make room, or to prepare it anew.
     Evict(Evicted),
 }

@@ -147,24 +147,32 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Rollback | K::Abort => self.end(Traits::default()),
             K::Set => self.set(),
             K::Reset => {
-                self.mark(Traits::RESETS);
+                self.mark(Traits::RESETS.and(Traits::CHANGES_MEANING));
                 if self.next_keyword() == K::All {
                     self.mark(Traits::RESETS_ALL);
                 }
             }
             K::Discard => {
                 if self.next_keyword() == K::All {
-                    let all = Traits::DISCARDS_ALL.and(Traits::RESETS_ALL).and(Traits::RESETS);
-                    self.mark(all.and(Traits::DEALLOCATES_ALL));
+                    let all = Traits::DEALLOCATES_ALL.and(Traits::RESETS_ALL).and(Traits::RESETS);
+                    self.mark(all.and(Traits::CHANGES_MEANING));
                 }
             }
             K::Deallocate => self.deallocate(),
             K::Prepare => self.prepare(),
             // Whatever is in a DO block runs, and none of it is seen here (P87).
-            K::Listen | K::Load | K::Do => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
+            K::Listen | K::Load => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
+            K::Do => {
+                let all = Traits::LEAVES_OTHER.and(Traits::CHANGES_MEANING);
+                self.mark(all.and(Traits::WRITES));
+            }
+            K::Copy => {
+                self.mark(Traits::COPIES.and(Traits::WRITES));
+                self.see(first);
+            }
             K::Explain => self.explain(),
             K::Alter | K::Drop | K::Create => {
-                self.mark(Traits::WRITES);
+                self.mark(Traits::CHANGES_MEANING.and(Traits::WRITES));
                 self.see(first);
                 if matches!(self.next_keyword(), K::Role | K::Database | K::System) {
                     self.mark(Traits::AFFECTS_OTHERS);
@@ -198,6 +206,8 @@ impl<'l, 'a> Statement<'l, 'a> {
         // `"all"` in quotes is a statement of that name.
         if token.kind == TokenKind::Word && self.keyword_of(token) == Keyword::All {
             self.mark(Traits::DEALLOCATES_ALL);
+        } else {
+            self.mark(Traits::NAMES_STATEMENTS);
         }
     }
 
@@ -209,7 +219,7 @@ impl<'l, 'a> Statement<'l, 'a> {
             is_string(token.kind)
         });
         if named || !is_string {
-            self.mark(Traits::LEAVES_OTHER);
+            self.mark(Traits::LEAVES_OTHER.and(Traits::NAMES_STATEMENTS));
         } else {
             self.mark(Traits::ENDS_BLOCK.and(Traits::WRITES));
         }
@@ -241,7 +251,11 @@ impl<'l, 'a> Statement<'l, 'a> {
         }
         self.set_to_default(name, after);
         let transaction = matches!(name, Keyword::Transaction | Keyword::Constraints);
-        if local || (transaction && !self.is_dot(after)) {
+        if transaction && !self.is_dot(after) {
+            return;
+        }
+        self.mark(Traits::CHANGES_MEANING);
+        if local {
             return;
         }
         self.mark(if is_reported(name) && !self.is_dot(after) {
@@ -367,6 +381,7 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::PgTemp | K::StatefulFunction => self.mark(Traits::LEAVES_OTHER),
             K::SetConfig => self.set_config(),
             K::ReloadConf => self.mark(Traits::AFFECTS_OTHERS),
+            K::Execute => self.mark(Traits::NAMES_STATEMENTS.and(Traits::WRITES)),
             K::Insert | K::Update | K::Delete | K::Merge => self.mark(Traits::WRITES),
             K::Share if matches!(self.before, K::For | K::Key) => self.mark(Traits::WRITES),
             _ => {}
@@ -376,6 +391,7 @@ impl<'l, 'a> Statement<'l, 'a> {
 
     /// `set_config(name, value, true)` is SET LOCAL; with anything but a literal there, who knows.
     fn set_config(&mut self) {
+        self.mark(Traits::CHANGES_MEANING);
         // A copy looks ahead, so that what is in the call is read again as usual. The look is
         // bounded: a text full of unclosed calls must not cost more than its length.
         let text = self.lexer.text();

@@ -24,11 +24,6 @@ impl Traits {
         self.has(Self::LEAVES_REPORTED) && !self.has(Self::LEAVES_OTHER)
     }
 
-    /// A statement begins a transaction block.
-    pub const fn begins(self) -> bool {
-        self.has(Self::BEGINS)
-    }
-
     /// BEGIN or START TRANSACTION and nothing else.
     pub const fn is_lone_begin(self) -> bool {
         self.has(Self::BEGINS) && !self.has(Self::SEVERAL)
@@ -37,11 +32,6 @@ impl Traits {
     /// COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION and nothing else. Not ROLLBACK TO.
     pub const fn ends_block(self) -> bool {
         self.has(Self::ENDS_BLOCK) && !self.has(Self::SEVERAL)
-    }
-
-    /// DISCARD ALL.
-    pub const fn discards_all(self) -> bool {
-        self.has(Self::DISCARDS_ALL)
     }
 
     /// DEALLOCATE ALL or DISCARD ALL.
@@ -80,22 +70,43 @@ impl Traits {
         self.has(Self::SEVERAL)
     }
 
+    /// COPY of whatever kind: what is sent behind it may go into a copy.
+    pub const fn may_copy(self) -> bool {
+        self.has(Self::COPIES)
+    }
+
+    /// The same text may mean something else behind it, or until the end of its transaction: tables
+    /// or settings are other ones.
+    pub const fn changes_meaning(self) -> bool {
+        self.has(Self::CHANGES_MEANING)
+    }
+
+    /// It names prepared statements: DEALLOCATE, EXECUTE and PREPARE of one.
+    pub const fn names_statements(self) -> bool {
+        self.has(Self::NAMES_STATEMENTS)
+    }
+
     pub(super) const LEAVES_REPORTED: Self = Self(1);
     pub(super) const LEAVES_OTHER: Self = Self(1 << 1);
     pub(super) const BEGINS: Self = Self(1 << 2);
     pub(super) const ENDS_BLOCK: Self = Self(1 << 3);
-    pub(super) const DISCARDS_ALL: Self = Self(1 << 4);
+    pub(super) const CHANGES_MEANING: Self = Self(1 << 4);
     pub(super) const DEALLOCATES_ALL: Self = Self(1 << 5);
     pub(super) const RESETS_ALL: Self = Self(1 << 6);
     pub(super) const WRITES: Self = Self(1 << 7);
     pub(super) const SEVERAL: Self = Self(1 << 8);
     pub(super) const RESETS: Self = Self(1 << 9);
     pub(super) const AFFECTS_OTHERS: Self = Self(1 << 10);
+    pub(super) const NAMES_STATEMENTS: Self = Self(1 << 11);
+    pub(super) const COPIES: Self = Self(1 << 12);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
         .and(Self::LEAVES_OTHER)
         .and(Self::BEGINS)
+        .and(Self::COPIES)
+        .and(Self::CHANGES_MEANING)
+        .and(Self::NAMES_STATEMENTS)
         .and(Self::WRITES)
         .and(Self::RESETS)
         .and(Self::AFFECTS_OTHERS)
@@ -127,8 +138,10 @@ impl fmt::Debug for Traits {
             (self.has(Self::LEAVES_REPORTED), "leaves reported"),
             (self.has(Self::LEAVES_OTHER), "leaves other"),
             (self.has(Self::BEGINS), "begins"),
+            (self.has(Self::COPIES), "copies"),
             (self.has(Self::ENDS_BLOCK), "ends block"),
-            (self.has(Self::DISCARDS_ALL), "discards all"),
+            (self.has(Self::CHANGES_MEANING), "changes meaning"),
+            (self.has(Self::NAMES_STATEMENTS), "names statements"),
             (self.has(Self::DEALLOCATES_ALL), "deallocates all"),
             (self.has(Self::RESETS_ALL), "resets all"),
             (self.has(Self::RESETS), "resets"),

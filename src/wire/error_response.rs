@@ -62,6 +62,30 @@ pub fn verbatim(body: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Appends the error with the body `body`, with `to` in the place of the name `from` in its message.
+pub fn put_renamed(out: &mut Vec<u8>, mut body: &[u8], from: &[u8], to: &[u8]) {
+    frame::put(out, b'E', |out| {
+        while let [kind, rest @ ..] = body {
+            body = rest;
+            if *kind == 0 {
+                break;
+            }
+            let Some(text) = frame::take_text(&mut body) else { break };
+            out.push(*kind);
+            match memchr::memmem::find(text, from).filter(|_| *kind == b'M') {
+                Some(at) => {
+                    out.extend_from_slice(text.get(..at).unwrap_or_default());
+                    out.extend_from_slice(to);
+                    let behind = text.get(at + from.len()..).unwrap_or_default();
+                    frame::put_text(out, behind);
+                }
+                None => frame::put_text(out, text),
+            }
+        }
+        out.push(0);
+    });
+}
+
 /// The fields of an error that a server sent. Any of them may be missing (pitfall P3).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ErrorFields<'a> {

@@ -69,6 +69,11 @@ pub fn named(body: &[u8]) -> Option<Named<'_>> {
     left.is_empty().then_some(Named { target, name })
 }
 
+/// True for the body of a Query that keeps to the protocol: a text, its terminator, and no more.
+pub fn is_query(body: &[u8]) -> bool {
+    memchr::memchr(0, body).is_some_and(|end| end + 1 == body.len())
+}
+
 /// The text of a Query message, without its terminator.
 pub fn query_text(body: &[u8]) -> &[u8] {
     let end = memchr::memchr(0, body).unwrap_or(body.len());

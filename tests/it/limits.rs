@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::support::fake_server::FakeServer;
-use crate::support::messages::{extended, message, query};
+use crate::support::messages::{extended, message, query, sync};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_until;
@@ -123,21 +123,34 @@ fn an_impossible_length_ends_the_session() {
 fn a_message_that_does_not_exist_ends_the_session() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, ONE);
-    let malformed = [
-        message(b'!', b""),
-        message(b'p', b"password\0"),
-        message(b'P', b"no end"),
-        message(b'B', b""),
-        message(b'D', b"?x\0"),
-        message(b'C', b"S"),
-    ];
-    for bytes in malformed {
+    for bytes in [message(b'!', b""), message(b'p', b"password\0")] {
         let mut client = proxy.client();
         client.send(&bytes);
 
         assert_eq!(client.read_fatal().code(), "08P01", "{bytes:?}");
     }
     assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+/// As PostgreSQL has it: an error in its turn, and the session goes on behind the next Sync.
+#[test]
+fn a_malformed_message_is_an_error_and_not_the_end() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    let malformed = [
+        message(b'P', b"no end"),
+        message(b'B', b""),
+        message(b'D', b"?x\0"),
+        message(b'C', b"S"),
+        message(b'H', b"x"),
+    ];
+    for bytes in malformed {
+        let reply = client.exchange(&[bytes, sync()].concat());
+
+        assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZI", "08P01"));
+    }
+    assert_eq!(client.value("select 1"), "1");
 }
 
 /// P57: stepped over piece by piece, in both directions.

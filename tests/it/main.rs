@@ -18,6 +18,7 @@ mod affects;
 mod auth;
 mod cancel;
 mod copy;
+mod differential;
 mod drain;
 mod limits;
 mod loss;

@@ -254,12 +254,12 @@ fn fates(exchange: &mut Plain) -> Vec<(bool, bool)> {
 #[test]
 fn what_was_answered_counts_for_the_fate_of_its_segment() {
     let mut exchange = Plain::default();
-    exchange.on_run(Request::Execute, Effect::Writes);
+    exchange.on_run(Request::Execute, Effect::Writes, None);
     exchange.on_request(Request::Sync, None);
     answer(&mut exchange, b"C");
     assert_eq!(fates(&mut exchange), [(true, false)]);
     answer(&mut exchange, b"Z");
-    exchange.on_run(QUERY, Effect::Reads);
+    exchange.on_run(QUERY, Effect::Reads, None);
     assert_eq!(fates(&mut exchange), [(false, false)]);
 }
 
@@ -267,7 +267,7 @@ fn what_was_answered_counts_for_the_fate_of_its_segment() {
 #[test]
 fn what_was_skipped_does_not_count() {
     let mut exchange = sent(&[PARSE]);
-    exchange.on_run(Request::Execute, Effect::Writes);
+    exchange.on_run(Request::Execute, Effect::Writes, None);
     exchange.on_request(Request::Sync, None);
     answer(&mut exchange, b"E");
     assert_eq!(fates(&mut exchange), [(false, false)]);
@@ -277,7 +277,7 @@ fn what_was_skipped_does_not_count() {
 #[test]
 fn only_the_clients_requests_have_a_fate() {
     let mut exchange = sent(&[Request::Simple(Verdict::Swallow)]);
-    exchange.on_run(QUERY, Effect::Writes);
+    exchange.on_run(QUERY, Effect::Writes, None);
     assert_eq!(fates(&mut exchange), [(true, false)]);
 }
 
@@ -285,7 +285,7 @@ fn only_the_clients_requests_have_a_fate() {
 #[test]
 fn a_copy_that_is_lost_takes_its_syncs_with_it() {
     let mut exchange = Plain::default();
-    exchange.on_run(Request::Execute, Effect::Writes);
+    exchange.on_run(Request::Execute, Effect::Writes, None);
     exchange.on_request(Request::Sync, None);
     answer(&mut exchange, b"G");
 

@@ -121,13 +121,7 @@ fn reported_parameters_need_no_discard() {
 }
 
 #[test]
-fn blocks_begin_and_end() {
-    for text in ["BEGIN", "begin;", "BEGIN ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION;"] {
-        assert!(of(text).is_lone_begin() && of(text).begins(), "{text}");
-    }
-    assert!(of("BEGIN; SELECT 1").begins());
-    assert!(!of("BEGIN; SELECT 1").is_lone_begin());
-    assert!(!of("START_REPLICATION x").begins());
+fn blocks_end() {
     for text in [
         "COMMIT",
         "END;",
@@ -157,18 +151,42 @@ fn blocks_begin_and_end() {
 fn wholesale_resets_are_told_apart() {
     let facts = |text| {
         let traits = of(text);
-        (traits.discards_all(), traits.deallocates_all(), traits.resets_all())
+        (traits.names_statements(), traits.deallocates_all(), traits.resets_all())
     };
     // P51
-    assert_eq!(facts("DISCARD ALL"), (true, true, true));
+    assert_eq!(facts("DISCARD ALL"), (false, true, true));
     assert_eq!(facts("DISCARD PLANS"), (false, false, false));
     assert_eq!(facts("discard temp;"), (false, false, false));
     assert_eq!(facts("DEALLOCATE ALL"), (false, true, false));
     assert_eq!(facts("DEALLOCATE PREPARE ALL"), (false, true, false));
-    assert_eq!(facts("DEALLOCATE \"all\""), (false, false, false));
-    assert_eq!(facts("DEALLOCATE p"), (false, false, false));
+    assert_eq!(facts("DEALLOCATE \"all\""), (true, false, false));
+    assert_eq!(facts("DEALLOCATE p"), (true, false, false));
+    assert_eq!(facts("EXPLAIN ANALYZE EXECUTE p"), (true, false, false));
+    assert_eq!(facts("PREPARE p AS SELECT 1"), (true, false, false));
+    assert_eq!(facts("PREPARE TRANSACTION 'p'"), (false, false, false));
     assert_eq!(facts("RESET ALL"), (false, false, true));
     assert_eq!(facts("RESET a"), (false, false, false));
+}
+
+/// P68: what a text means when it is parsed depends on more than its words.
+#[test]
+fn what_changes_the_meaning_of_later_texts_is_seen() {
+    for text in [
+        "SET LOCAL search_path = a",
+        "SET TimeZone = 'UTC'",
+        "RESET ALL",
+        "SELECT set_config('search_path', 'a', true)",
+        "create table t ()",
+        "ALTER TABLE t ADD b int",
+        "DROP VIEW v",
+        "SELECT 1; DISCARD ALL",
+        "DO $$ begin end $$",
+    ] {
+        assert!(of(text).changes_meaning(), "{text}");
+    }
+    for text in ["SET TRANSACTION READ ONLY", "INSERT INTO t VALUES (1)", "BEGIN", "SHOW x", ""] {
+        assert!(!of(text).changes_meaning(), "{text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,79 @@
+//! Messages about statements that are not taken as they come: held back until answers decide what they
+//! mean, or passed on for the server to refuse.
+
+use super::batch::Batch;
+use super::from_client::{Frame, Next, malformed};
+use super::link::Link;
+use super::serve::{End, Session};
+use crate::server::exchange::{Request, Verdict};
+use crate::wire::frontend::{self, Target};
+
+impl Session {
+    /// A message that breaks the protocol is the server's to refuse: in its words, and in its turn.
+    pub(super) fn pass_malformed(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+    ) -> Result<Next, End> {
+        let tag = frame.head.tag;
+        if !frame.is_whole() {
+            return Err(malformed(tag));
+        }
+        let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
+        let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
+        server.exchange.on_request(
+            match tag {
+                b'P' => Request::Parse(Verdict::Forward),
+                b'B' => Request::Bind,
+                b'D' => Request::Describe,
+                _ => Request::Close(Verdict::Forward),
+            },
+            None,
+        );
+        batch.pass(frame.available);
+        Ok(Next::Go)
+    }
+
+    /// A COPY is under way that may swallow the message, or a DEALLOCATE that may take the statement
+    /// (pitfall P51), or a Parse or Close of it that may fail or be skipped: only the answer tells which.
+    /// The message is held back until then.
+    pub(super) fn must_await_answers(&mut self, frame: Frame<'_>) -> bool {
+        let Link::Linked(linked) = &mut self.link else { return false };
+        let Some(server) = linked.checkout.peek() else { return false };
+        let in_flight = linked.in_flight;
+        if server.exchange.is_answered() {
+            linked.in_flight.deallocates = false;
+            linked.in_flight.may_copy = false;
+            return false;
+        }
+        let depends = |name: &[u8]| {
+            // A new unnamed statement takes the place of whatever there is.
+            if name.is_empty() && frame.head.tag == b'P' {
+                return false;
+            }
+            (in_flight.deallocates && self.prepared.find(name).is_some())
+                || self.prepared.is_open_question(name, server)
+        };
+        linked.awaits_answers = in_flight.may_copy || name_in(frame).is_some_and(depends);
+        linked.awaits_answers
+    }
+}
+
+/// The name of the statement that a message is about.
+fn name_in(frame: Frame<'_>) -> Option<&[u8]> {
+    match frame.head.tag {
+        b'P' => frontend::parse(frame.body).map(|parse| parse.name),
+        b'B' => frontend::bind(frame.body).map(|bind| bind.statement),
+        _ => frontend::named(frame.body)
+            .filter(|named| named.target == Target::Statement)
+            .map(|named| named.name),
+    }
+}
+
+pub(super) fn is_malformed(frame: Frame<'_>) -> bool {
+    match frame.head.tag {
+        b'P' => frontend::parse(frame.body).is_none(),
+        b'B' => frontend::bind(frame.body).is_none(),
+        _ => frontend::named(frame.body).is_none(),
+    }
+}

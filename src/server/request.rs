@@ -1,0 +1,33 @@
+//! The messages that a server answers, and who the answers are for.
+
+/// Whether an answer goes on to the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    Forward,
+    /// It answers something that the client did not send.
+    Swallow,
+}
+
+/// A message that a server answers, or that we answer in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Request {
+    /// Query or `FunctionCall`: everything up to a `ReadyForQuery` belongs to it.
+    Simple(Verdict),
+    Sync,
+    Parse(Verdict),
+    Bind,
+    Describe,
+    Execute,
+    Close(Verdict),
+    /// `CopyDone` or `CopyFail`.
+    CopyEnd,
+    /// Never sent: the answer is ours, and due when everything in front of it is answered.
+    MadeUp(MadeUp),
+}
+
+/// An answer of ours in the place of the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MadeUp {
+    ParseComplete,
+    CloseComplete,
+}

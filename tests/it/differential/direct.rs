@@ -1,0 +1,195 @@
+//! A client with a connection of its own to PostgreSQL: one message at a time, each with all that
+//! answers it. What PostgreSQL says does not depend on when it is asked, so that this is what it says
+//! to the same messages sent at once.
+
+use std::fmt;
+
+use super::generate::BINARY_COPY;
+use super::link::{Answer, Connection};
+use super::sequence::Frame;
+use crate::support::messages::flush;
+use crate::support::reply::Message;
+
+/// What the server waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Ready,
+    /// An extended segment has failed: everything up to the Sync is ignored.
+    Skipping,
+    CopyIn {
+        simple: bool,
+        binary: bool,
+        fed: bool,
+    },
+    Closed,
+}
+
+#[derive(Debug)]
+pub struct Direct {
+    connection: Connection,
+    mode: Mode,
+    status: u8,
+    /// Extended messages were sent, and no Sync since.
+    pub is_open: bool,
+    /// Something was bound since then.
+    pub has_bound: bool,
+}
+
+/// PostgreSQL did not say what was expected of it: a mistake of the tester.
+#[derive(Debug)]
+pub struct Unexpected {
+    frame: Frame,
+    said: Vec<Message>,
+    last: Answer,
+}
+
+impl fmt::Display for Unexpected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frame, said, last } = self;
+        write!(f, "PostgreSQL said {said:?} to {frame:?}, then {last:?}")
+    }
+}
+
+impl Direct {
+    pub const fn new(connection: Connection) -> Self {
+        Self { connection, mode: Mode::Ready, status: b'I', is_open: false, has_bound: false }
+    }
+
+    /// The session needs no server between here and its next message.
+    pub fn is_free(&self) -> bool {
+        match self.mode {
+            Mode::Ready => self.status == b'I' && !self.is_open,
+            Mode::Closed => true,
+            Mode::Skipping | Mode::CopyIn { .. } => false,
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.mode == Mode::Closed
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.mode == Mode::Ready && !self.is_open
+    }
+
+    /// Sends a message; all that answers it.
+    pub fn send(&mut self, frame: &Frame) -> Result<Vec<Message>, Unexpected> {
+        let mut said = Vec::new();
+        let tag = frame.tag();
+        self.connection.send(&frame.0);
+        if tag == b'X' || !b"QPBDECSHFdcf".contains(&tag) {
+            self.read_end(&mut said);
+            return Ok(said);
+        }
+        if let Some(last) = self.last_answer(frame) {
+            self.read_to(frame, last, &mut said)?;
+        }
+        Ok(said)
+    }
+
+    /// The messages of which one ends the answer to `frame`; `None` if it has none. Where PostgreSQL
+    /// would keep the answer for itself until a Flush, it is sent one.
+    fn last_answer(&mut self, frame: &Frame) -> Option<&'static [u8]> {
+        match (self.mode, frame.tag()) {
+            (Mode::CopyIn { simple, binary, fed }, b'd') => {
+                self.mode = Mode::CopyIn { simple, binary, fed: true };
+                let last: &[u8] = if simple { b"Z" } else { b"E" };
+                is_refused(frame.body(), binary, fed).then_some(last)
+            }
+            (Mode::Closed, _) | (Mode::CopyIn { .. }, b'S' | b'H') => None,
+            (Mode::CopyIn { simple: true, .. }, b'c' | b'f') => Some(b"ZG"),
+            (Mode::CopyIn { simple: false, .. }, b'c' | b'f') => {
+                self.connection.send(&flush());
+                Some(b"CE")
+            }
+            (Mode::CopyIn { .. }, _) => Some(b""),
+            (Mode::Skipping | Mode::Ready, b'S') => Some(b"Z"),
+            (Mode::Skipping, _) | (Mode::Ready, b'd' | b'c' | b'f') => None,
+            (Mode::Ready, b'H') if frame.body().is_empty() => None,
+            (Mode::Ready, b'Q' | b'F') => {
+                self.is_open = false;
+                Some(b"ZG")
+            }
+            (Mode::Ready, tag) => {
+                self.is_open = true;
+                self.has_bound |= tag == b'B';
+                self.connection.send(&flush());
+                Some(match tag {
+                    b'P' => b"1E",
+                    b'B' => b"2E",
+                    b'D' => b"TnE",
+                    b'C' => b"3E",
+                    b'E' => b"CIsEG",
+                    _ => b"E",
+                })
+            }
+        }
+    }
+
+    /// Reads up to one of the messages `last`, and notes what it means.
+    fn read_to(
+        &mut self,
+        frame: &Frame,
+        last: &[u8],
+        said: &mut Vec<Message>,
+    ) -> Result<(), Unexpected> {
+        loop {
+            let message = match self.connection.read() {
+                Answer::Message(message) => message,
+                Answer::End if ends_with_fatal(said) => {
+                    self.mode = Mode::Closed;
+                    return Ok(());
+                }
+                last => {
+                    let said = std::mem::take(said);
+                    return Err(Unexpected { frame: frame.clone(), said, last });
+                }
+            };
+            let tag = message.tag;
+            let body = message.body.clone();
+            said.push(message);
+            if last.contains(&tag) {
+                if tag == b'E' && ends_with_fatal(said) {
+                    continue;
+                }
+                self.note(frame.tag(), tag, &body);
+                return Ok(());
+            }
+        }
+    }
+
+    fn note(&mut self, asked: u8, tag: u8, body: &[u8]) {
+        let simple = matches!(self.mode, Mode::CopyIn { simple: true, .. }) || asked == b'Q';
+        self.mode = match tag {
+            b'Z' => {
+                self.status = body[0];
+                self.is_open = false;
+                self.has_bound = false;
+                Mode::Ready
+            }
+            b'G' => Mode::CopyIn { simple, binary: body[0] == 1, fed: false },
+            b'E' => Mode::Skipping,
+            _ => Mode::Ready,
+        };
+    }
+
+    fn read_end(&mut self, said: &mut Vec<Message>) {
+        while let Answer::Message(message) = self.connection.read() {
+            said.push(message);
+        }
+        self.mode = Mode::Closed;
+    }
+}
+
+fn ends_with_fatal(said: &[Message]) -> bool {
+    said.last().is_some_and(|last| last.tag == b'E' && last.body.starts_with(b"SFATAL\0"))
+}
+
+/// Whether PostgreSQL refuses a piece of data as soon as it has it.
+fn is_refused(data: &[u8], binary: bool, fed: bool) -> bool {
+    if binary {
+        fed || data != BINARY_COPY
+    } else {
+        data.starts_with(b"bad") || data == BINARY_COPY
+    }
+}

@@ -1,0 +1,42 @@
+//! The fields that may differ between PostgreSQL's answers and those that come through pgweir, and
+//! why. Everything else is equal.
+
+use crate::support::reply::Message;
+
+/// True if a client that was told `through` was told what PostgreSQL says.
+pub fn agree(direct: &Message, through: &Message) -> bool {
+    direct.tag == through.tag
+        && (direct.body == through.body
+            || (matches!(direct.tag, b'E' | b'N') && errors_agree(&direct.body, &through.body))
+            || (direct.tag == b'E' && refuse_in_failed_block(&direct.body, &through.body))
+            || (direct.tag == b'K' && keys_agree(&direct.body, &through.body)))
+}
+
+/// Rule 1: an error that pgweir raises in PostgreSQL's place names no file and line of PostgreSQL's
+/// source (fields F and L).
+fn errors_agree(direct: &[u8], through: &[u8]) -> bool {
+    let fields = |body: &[u8]| -> Vec<Vec<u8>> {
+        body.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+    };
+    let is_place = |field: &Vec<u8>| matches!(field.first(), Some(b'F' | b'L'));
+    let (mut expected, actual) = (fields(direct), fields(through));
+    if actual.iter().any(is_place) {
+        return false;
+    }
+    expected.retain(|field| !is_place(field));
+    expected == actual
+}
+
+/// Rule 3: in a block that has failed a statement cannot be prepared where it is not. Its Bind or Describe
+/// is then refused in the place of the server's Parse (fields F, L and R), whatever else is wrong with it.
+fn refuse_in_failed_block(direct: &[u8], through: &[u8]) -> bool {
+    let has = |body: &[u8], field: &[u8]| body.split(|byte| *byte == 0).any(|it| it == field);
+    (has(direct, b"Rexec_bind_message") || has(direct, b"Rexec_describe_statement_message"))
+        && has(through, b"Rexec_parse_message")
+        && has(through, b"C25P02")
+}
+
+/// Rule 2: the cancel key of a session is pgweir's own, as long as PostgreSQL's.
+const fn keys_agree(direct: &[u8], through: &[u8]) -> bool {
+    direct.len() == through.len()
+}

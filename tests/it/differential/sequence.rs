@@ -1,0 +1,84 @@
+//! What is sent: by whom, in what order, in what pieces.
+
+use std::fmt;
+
+/// A frontend message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frame(pub Vec<u8>);
+
+impl Frame {
+    pub fn tag(&self) -> u8 {
+        self.0[0]
+    }
+
+    pub fn body(&self) -> &[u8] {
+        &self.0[5..]
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.tag() {
+            b'Q' => "Query",
+            b'P' => "Parse",
+            b'B' => "Bind",
+            b'D' => "Describe",
+            b'E' => "Execute",
+            b'C' => "Close",
+            b'S' => "Sync",
+            b'H' => "Flush",
+            b'F' => "FunctionCall",
+            b'd' => "CopyData",
+            b'c' => "CopyDone",
+            b'f' => "CopyFail",
+            b'X' => "Terminate",
+            _ => "?",
+        };
+        write!(f, "{name}[{}]", self.body().escape_ascii())
+    }
+}
+
+/// Messages that one client sends without waiting for their answers.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub client: usize,
+    pub frames: Vec<Frame>,
+    /// Where the bytes are cut into writes.
+    pub cuts: Vec<usize>,
+}
+
+impl Step {
+    /// Splits off what is sent only once the client has seen whether its copy has failed: anything but
+    /// the end of it behind its data. Without that nobody knows what the server has ignored.
+    pub fn split_behind_copy_data(&mut self) -> Option<Self> {
+        let at = self
+            .frames
+            .windows(2)
+            .position(|pair| pair[0].tag() == b'd' && !b"dcf".contains(&pair[1].tag()))?;
+        let frames = self.frames.split_off(at + 1);
+        Some(Self { client: self.client, frames, cuts: Vec::new() })
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        self.frames.iter().flat_map(|frame| frame.0.iter().copied()).collect()
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Sequence {
+    pub steps: Vec<Step>,
+    /// It changes tables: they are made anew behind it.
+    pub changes_tables: bool,
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "client {} (cut at {:?})", step.client, step.cuts)?;
+            for frame in &step.frames {
+                writeln!(f, "    {frame:?}")?;
+            }
+        }
+        Ok(())
+    }
+}
