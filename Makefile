@@ -41,12 +41,14 @@ matrix:
 	tests/drivers/matrix/build.sh
 	$(PYTEST) tests/drivers/matrix $(ARGS)
 
-# Adds: each property test with 20 times the cases, more differential sequences, the driver tests three
-# times over (a race shows in one run of many), once more against the newest PostgreSQL, the integration tests against the
-# one before, the drivers of other languages, PostgreSQL's regression suite, and the container image.
+# Adds: each property test with 20 times the cases, more differential sequences, the driver tests
+# three times over (a race shows in one run of many), 10 GB through one client, once more against the
+# newest PostgreSQL, the integration tests against the one before, the drivers of other languages,
+# PostgreSQL's regression suite, and the container image.
 test-all: test
 	PROPTEST_CASES=5000 DIFFERENTIAL_SEQUENCES=5000 cargo nextest run --no-fail-fast
 	for round in 1 2 3; do $(PYTEST) tests/drivers || exit 1; done
+	PGWEIR_COPY_MB=10240 $(PYTEST) tests/drivers/test_volume.py
 	PG_BIN=$(PG_NEWEST) $(PYTEST) tests/drivers
 	@tests/setup.sh --all
 	PG_BIN=$(CURDIR)/.postgresql/17/bin cargo nextest run --test it

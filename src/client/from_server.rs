@@ -22,7 +22,7 @@ use crate::telemetry::counters::CloseReason;
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::ErrorFields;
-use crate::wire::frame::{self, HEAD};
+use crate::wire::frame::{self, FrameError, HEAD};
 use crate::wire::sqlstate;
 
 /// What a server's bytes led to besides bytes for the client.
@@ -169,7 +169,7 @@ impl Session {
         let head = match frame::head(rest, limit) {
             Ok(Some(head)) => head,
             Ok(None) => return Ok(false),
-            Err(error) => return self.on_violation(&error.to_string()),
+            Err(error) => return self.on_bad_frame(&error),
         };
         let available = head.len.min(rest.len());
         let is_row = matches!(head.tag, b'D' | b'd');
@@ -380,6 +380,18 @@ impl Session {
             client_id: record.id,
             text: &String::from_utf8_lossy(&server.statement_text),
         });
+    }
+
+    fn on_bad_frame(&mut self, error: &FrameError) -> Result<bool, End> {
+        if matches!(error, FrameError::Length { .. }) {
+            return self.on_violation(&error.to_string());
+        }
+        self.close_server(CloseReason::Protocol);
+        let text = "the server sent a message longer than max_message";
+        let message = ClientMessage::new(sqlstate::PROGRAM_LIMIT, text)
+            .detail(error.to_string())
+            .hint("Raise listen.max_message.");
+        Err(End::Fatal { fault: Fault::Server, message })
     }
 
     fn on_violation(&mut self, what: &str) -> Result<bool, End> {

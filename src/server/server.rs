@@ -193,7 +193,8 @@ impl Server {
     }
 
     /// Looks whether an idle server is still there, without a system call unless something has
-    /// arrived. Asynchronous messages are taken in; anything else makes it useless (pitfall P30).
+    /// arrived. Notices and parameters are taken in; anything else makes it useless (pitfall P30):
+    /// one that is notified listens for a session that it is not known to have listened for.
     pub fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let mut buf = [0; 1024];
@@ -221,7 +222,7 @@ impl Server {
             };
             let frame: Vec<u8> = self.inbox.drain(..head.len).collect();
             match head.tag {
-                b'N' | b'A' => {}
+                b'N' => {}
                 b'S' => self.note_parameter(frame.get(frame::HEAD..).unwrap_or_default()),
                 _ => return false,
             }

@@ -150,3 +150,23 @@ fn two_proxies_in_one_process_do_not_disturb_each_other() {
     assert_eq!(client.ask("commit").status(), Some('I'));
     assert_eq!(second.client().value("select 1"), "1");
 }
+
+/// What a client has asked for it gets to the end, however slowly it reads, before it is told.
+#[test]
+fn an_answer_that_a_client_has_not_read_yet_is_sent_to_its_end() {
+    let postgres = Postgres::start();
+    let mut proxy = Proxy::start(&postgres, PATIENT);
+    let mut client = proxy.client();
+    client.send(&query("select repeat('x', 1000) from generate_series(1, 20000)"));
+    wait_until("the server waits for its client", || {
+        let wait = "select count(*) from pg_stat_activity where wait_event = 'ClientWrite'";
+        postgres.client().value(wait) == "1"
+    });
+
+    let drained = proxy.shut_down();
+
+    let reply = client.read_ready(1);
+    assert_eq!((reply.rows().len(), reply.status()), (20_000, Some('I')));
+    assert_eq!(client.read_fatal().code(), "57P01");
+    assert_eq!(drained.join().unwrap(), Drained::Clean);
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::support::fake_server::{FakeServer, Peer};
 use crate::support::messages::{
-    bind, bind_portal, copy_data, copy_done, execute, execute_portal, extended, flush, message,
-    parse, query, run, sync,
+    bind, bind_portal, close_statement, copy_data, copy_done, execute, execute_portal, extended,
+    flush, message, parse, query, run, sync,
 };
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -913,4 +913,52 @@ fn book(client: &mut Client, number: usize, over: &AtomicBool) -> Vec<(String, S
         booked.push((id, told));
     }
     booked
+}
+
+/// P24: a cancel that hits the settings that pgweir puts in front of a statement was meant for the
+/// statement: the client is told so, and goes on.
+#[test]
+fn a_cancel_that_hits_the_settings_cancels_the_statement_behind_them() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        while let Some(asked) = peer.read_to(b'Q') {
+            let is_settings = asked.body.starts_with(b"SELECT pg_catalog.set_config");
+            if peer.number == 0 && is_settings && asked.body.windows(4).any(|w| w == b"Rome") {
+                peer.error("ERROR", "57014", "canceling statement due to user request");
+                peer.ready(b'I');
+                continue;
+            }
+            peer.row("fine");
+            peer.complete("SELECT 1");
+            peer.ready(b'I');
+        }
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut other = proxy.client();
+    let mut client = proxy.client_with(&[("application_name", "Rome")]);
+    other.value("select 1");
+
+    let reply = client.ask("select 1");
+
+    assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZI", "57014"));
+    assert_eq!(client.ask("select 2").values(), "fine");
+}
+
+/// A statement whose name the client gave back after the loss may be prepared anew.
+#[test]
+fn a_close_in_a_lost_block_is_one() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = bereaved(&postgres, &proxy);
+    client.exchange(&[parse("s", "select 1"), sync()].concat());
+    assert_eq!(client.ask("select 1").code(), "25P02");
+    let mut client = bereaved(&postgres, &proxy);
+    assert_eq!(client.ask("select 1").code(), "08006");
+
+    let closed = client.exchange(&[close_statement("s"), sync()].concat());
+    assert_eq!(closed.tags(), "3ZE");
+    client.ask("rollback");
+
+    let again = client.exchange(&[parse("s", "select 'anew'"), run("s", &[]), sync()].concat());
+    assert_eq!(again.values(), "anew");
 }

@@ -15,7 +15,9 @@
 mod support;
 
 mod affects;
+mod asynchronous;
 mod auth;
+mod bytes;
 mod cancel;
 mod copy;
 mod differential;

@@ -614,3 +614,38 @@ fn a_preparation_that_was_skipped_leaves_the_statement_where_it_was() {
         assert_eq!(other.exchange(&[run(name, &[]), sync()].concat()).values(), "7");
     }
 }
+
+/// P56: a Query that a failed segment skips drops nothing.
+#[test]
+fn a_query_that_was_skipped_leaves_the_unnamed_statement_where_it_was() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.exchange(&[parse("", "select 'kept'"), sync()].concat());
+
+    let failed =
+        client.exchange(&[parse("bad", "selec"), query("select 'skipped'"), sync()].concat());
+    assert_eq!(failed.tags(), "EZI");
+
+    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+    // On another server too.
+    other.ask("begin");
+    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+}
+
+/// P48: nor does it uncover the unnamed statement of the client that had the server before.
+#[test]
+fn a_query_that_was_skipped_does_not_uncover_the_statement_of_another_client() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for skipped in [query("select 'skipped'"), close_statement("")] {
+        let (mut other, mut client) = (proxy.client(), proxy.client());
+        other.exchange(&[parse("", "select 'a secret'"), sync()].concat());
+
+        let failed = client.exchange(&[parse("bad", "selec"), skipped, sync()].concat());
+        assert_eq!(failed.tags(), "EZI");
+
+        assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
+        assert_eq!(other.exchange(&[run("", &[]), sync()].concat()).values(), "a secret");
+    }
+}

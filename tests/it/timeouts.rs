@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::support::messages::query;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
 use crate::support::reply::Fields;
 use crate::support::wait::wait_until;
 
@@ -173,4 +174,46 @@ fn a_server_that_accepts_and_says_nothing_is_given_up_after_connect_timeout() {
 
     assert_eq!(proxy.client().value("select 1"), "second");
     wait_until("two were made", || server.connections() == 2);
+}
+
+/// P60: each state that a client idles in, counted from when it came to be in it.
+#[test]
+fn client_idle_timeout_counts_from_the_end_of_what_was_last_done() {
+    let postgres = Postgres::start();
+    let idle = Duration::from_millis(400);
+    let proxy = Proxy::start(&postgres, &with("listen.client_idle_timeout", "400ms"));
+    let is_timely = |client: &mut Client| {
+        let since = Instant::now();
+        assert_error(&client.read_fatal(), "FATAL", "57P05", "client_idle_timeout");
+        // A little less, for the clock was read before the answer came.
+        assert!(since.elapsed() > idle / 2, "{:?}", since.elapsed());
+    };
+
+    let mut fresh = proxy.client();
+    is_timely(&mut fresh);
+
+    let mut failed = proxy.client();
+    assert_eq!(failed.ask("select pg_sleep(0.5), 1 / 0").code(), "22012");
+    is_timely(&mut failed);
+
+    // One that waits is not idle, and neither is one in a block.
+    let (mut holder, mut waiter) = (proxy.client(), proxy.client());
+    holder.ask("begin");
+    waiter.send(&query("select 1"));
+    proxy.wait_for_waiting(1);
+    assert_eq!(holder.ask("select pg_sleep(0.6)").errors(), []);
+    holder.ask("commit");
+    assert_eq!(waiter.read_ready(1).values(), "1");
+    is_timely(&mut waiter);
+    holder.read_fatal();
+
+    // Behind answers that no server gave.
+    let mut bereaved = proxy.client();
+    let pid = bereaved.pid();
+    bereaved.ask("begin");
+    assert_eq!(bereaved.ask("select pg_sleep(0.5)").errors(), []);
+    postgres.client().value(&format!("select pg_terminate_backend({pid})"));
+    assert_eq!(bereaved.read().tag, b'N');
+    assert_eq!(bereaved.ask("rollback").status(), Some('I'));
+    is_timely(&mut bereaved);
 }

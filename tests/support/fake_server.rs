@@ -156,6 +156,11 @@ impl Peer {
         self.send(b'E', body.as_bytes());
     }
 
+    /// Nothing of what was read is left to be looked at.
+    pub fn has_read_all(&self) -> bool {
+        self.inbox.is_empty()
+    }
+
     /// Reads up to the next message with `tag`; `None` at the end.
     pub fn read_to(&mut self, tag: u8) -> Option<Message> {
         loop {

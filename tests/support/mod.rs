@@ -10,4 +10,5 @@ pub mod raw_client;
 pub mod relay;
 pub mod reply;
 pub mod socket;
+pub mod splitter;
 pub mod wait;

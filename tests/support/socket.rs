@@ -126,6 +126,15 @@ impl Socket {
         })
     }
 
+    /// Says that nothing more will be sent, and goes on reading.
+    pub fn close_write(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
+            Self::Tls(_) | Self::ServedTls(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     pub fn try_clone(&self) -> io::Result<Self> {
         match self {
             Self::Tcp(stream) => stream.try_clone().map(Self::Tcp),
