@@ -24,7 +24,7 @@ use crate::state::settings::Settings;
 use crate::tls::Ladder;
 use crate::wire::error_response::ErrorFields;
 use crate::wire::version::Version;
-use crate::wire::{backend, frame, frontend, sqlstate};
+use crate::wire::{backend, frame, frontend, sqlstate, startup};
 
 /// Where to connect, and as whom.
 #[derive(Debug, Clone)]
@@ -50,6 +50,12 @@ pub enum ConnectError {
     Io { source: io::Error },
     #[error("no connection within {after:?}")]
     Timeout { after: Duration },
+    /// It is what the client asks for that takes so long (`post_auth_delay`), and says nothing about
+    /// the host.
+    #[error("no connection within {after:?}, of which post_auth_delay is a part")]
+    SlowStart { after: Duration },
+    #[error("a startup packet of {len} bytes, of which PostgreSQL takes {max}", max = startup::MAX_LEN)]
+    TooLong { len: usize },
     #[error("the server closed the connection during login")]
     Closed,
     #[error("the server has no TLS, and tls.mode is \"{mode}\"")]
@@ -83,7 +89,11 @@ impl ConnectError {
     pub fn is_final(&self) -> bool {
         match self {
             Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
-            Self::Auth(_) | Self::ConnectQuery { .. } | Self::NoTls { .. } => true,
+            Self::Auth(_)
+            | Self::ConnectQuery { .. }
+            | Self::NoTls { .. }
+            | Self::SlowStart { .. }
+            | Self::TooLong { .. } => true,
             Self::Tls { source } => encrypt::is_of_tls_itself(source),
             Self::Refused { message, .. } => {
                 !matches!(message.sqlstate.class(), "08" | "53" | "57")
@@ -102,7 +112,7 @@ impl ConnectError {
                 opening.replication.is_some() || (self.is_final() && !is_about_login(message))
             }
             Self::Auth(_) => opening.replication.is_some(),
-            Self::ConnectQuery { .. } => true,
+            Self::ConnectQuery { .. } | Self::SlowStart { .. } | Self::TooLong { .. } => true,
             Self::Io { .. }
             | Self::Timeout { .. }
             | Self::Closed
@@ -123,6 +133,8 @@ impl ConnectError {
             Self::Closed => true,
             Self::Io { source } => source.kind() == io::ErrorKind::ConnectionReset,
             Self::Timeout { .. }
+            | Self::SlowStart { .. }
+            | Self::TooLong { .. }
             | Self::NoTls { .. }
             | Self::Tls { .. }
             | Self::Auth(_)
@@ -141,6 +153,23 @@ impl ConnectError {
             )
             .detail(self.to_string())
             .hint("\"pgweir check\" says which secrets a server can be logged in to with."),
+            Self::TooLong { .. } => ClientMessage::new(
+                sqlstate::PROGRAM_LIMIT,
+                format!("too many startup parameters for the server of domain \"{domain}\""),
+            )
+            .detail(self.to_string())
+            .hint("What the client asks for and server_options of the domain count together."),
+            Self::SlowStart { .. } => ClientMessage::new(
+                sqlstate::UNABLE_TO_CONNECT,
+                format!(
+                    "the server of domain \"{domain}\" takes too long to begin with these startup \
+                     parameters"
+                ),
+            )
+            .detail(self.to_string())
+            .hint(
+                "Ask for a post_auth_delay that is shorter than pool.connect_timeout, or for none.",
+            ),
             Self::Io { .. }
             | Self::Timeout { .. }
             | Self::Closed
@@ -172,9 +201,14 @@ pub async fn connect(
     home: Home,
 ) -> Result<Server, ConnectError> {
     let after = target.connect_timeout;
-    timeout(after, Box::pin(climb(target, opening, id, home)))
-        .await
-        .map_err(|_elapsed| ConnectError::Timeout { after })?
+    timeout(after, Box::pin(climb(target, opening, id, home))).await.unwrap_or_else(|_elapsed| {
+        let is_as_asked = opening.is_some_and(|opening| opening.delays());
+        Err(if is_as_asked {
+            ConnectError::SlowStart { after }
+        } else {
+            ConnectError::Timeout { after }
+        })
+    })
 }
 
 /// Tries the first step of `target.tls`, and the next one if encryption was the matter.
@@ -246,7 +280,6 @@ async fn connect_and_log_in(
     id: ServerId,
     home: Home,
 ) -> Result<Server, ConnectError> {
-    let mut stream = way.open(&target.host, &target.tls).await?;
     let mut out = Vec::with_capacity(256);
     let fixed = [("user", &*target.user), ("database", &*target.database)];
     match opening {
@@ -260,6 +293,11 @@ async fn connect_and_log_in(
             frontend::put_startup(&mut out, attempt.version, fixed.into_iter().chain(own));
         }
     }
+    if out.len() > startup::MAX_LEN as usize {
+        // PostgreSQL would close the connection without a word.
+        return Err(ConnectError::TooLong { len: out.len() });
+    }
+    let mut stream = way.open(&target.host, &target.tls).await?;
     stream.write_all(&out).await?;
 
     let mut login = Login {

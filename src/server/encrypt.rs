@@ -57,6 +57,8 @@ impl Way {
             }
             ConnectError::Io { .. }
             | ConnectError::Timeout { .. }
+            | ConnectError::SlowStart { .. }
+            | ConnectError::TooLong { .. }
             | ConnectError::Closed
             | ConnectError::Auth(_)
             | ConnectError::NoTls { .. }
@@ -69,7 +71,10 @@ impl Way {
     pub(super) fn is_open(&self, error: &ConnectError) -> bool {
         match error {
             ConnectError::Refused { .. } => !self.was_the_matter(error),
-            ConnectError::Auth(_) | ConnectError::ConnectQuery { .. } => true,
+            ConnectError::Auth(_)
+            | ConnectError::ConnectQuery { .. }
+            | ConnectError::SlowStart { .. }
+            | ConnectError::TooLong { .. } => true,
             ConnectError::Io { .. }
             | ConnectError::Timeout { .. }
             | ConnectError::Closed

@@ -1,6 +1,6 @@
 //! What a server is opened with for a client that has it to itself.
 
-use crate::wire::startup::{Replication, quote_option};
+use crate::wire::startup::{Replication, quote_option, split_options};
 
 /// A client's own startup parameters, beside what its pool opens every server with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,6 +37,19 @@ impl Opening {
     /// Nothing is asked for that a plain server does not have.
     pub fn is_plain(&self) -> bool {
         self.options.is_empty() && self.parameters.is_empty() && self.replication.is_none()
+    }
+
+    /// True if PostgreSQL is asked to wait before it begins: `post_auth_delay`, by that name or as
+    /// the switch `-W`, which may stand behind others. What only looks so does no harm.
+    pub fn delays(&self) -> bool {
+        let is_delay =
+            |text: &str| text.to_ascii_lowercase().replace('-', "_").contains("post_auth_delay");
+        let has_switch = |word: &str| {
+            let letters = word.strip_prefix('-').filter(|rest| !rest.starts_with(['-', 'c']));
+            letters.is_some_and(|letters| letters.contains('W'))
+        };
+        self.parameters.iter().any(|(name, _)| is_delay(name))
+            || split_options(&self.options).iter().any(|word| is_delay(word) || has_switch(word))
     }
 
     /// The startup parameters beside user and database. What the pool says stands in front, where
@@ -88,6 +101,26 @@ mod tests {
                 ("application_name", String::new()),
             ]
         );
+    }
+
+    #[test]
+    fn a_delay_is_seen_in_every_spelling() {
+        let delays =
+            |options: &str| Opening { options: options.into(), ..Opening::default() }.delays();
+        for options in [
+            "-c post_auth_delay=9",
+            r"-cPost\_Auth_Delay=9",
+            "-e --post-auth-delay=9",
+            "-W 9",
+            "-OW9",
+        ] {
+            assert!(delays(options), "{options}");
+        }
+        for options in ["", "-c work_mem=1MB", "-c TimeZone=WET", "-cTimeZone=WET", "--x=W"] {
+            assert!(!delays(options), "{options}");
+        }
+        let parameters = vec![("POST_AUTH_DELAY".to_owned(), "9".to_owned())];
+        assert!(Opening { parameters, ..Opening::default() }.delays());
     }
 
     #[test]

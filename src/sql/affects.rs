@@ -35,6 +35,10 @@ impl Affected {
                 end => {
                     read(&statement, &mut affected);
                     statement.clear();
+                    if affected.len() > MOST {
+                        affected.push(Self::Server);
+                        return affected;
+                    }
                     if end.is_none() {
                         return affected;
                     }
@@ -125,6 +129,9 @@ fn read(statement: &[Word], affected: &mut Vec<Affected>) {
     }
 }
 
+/// What is kept of one text. Beyond it everybody is concerned.
+const MOST: usize = 100;
+
 /// Words of a statement that are kept.
 const WORDS_MAX: usize = 256;
 
@@ -186,6 +193,14 @@ mod tests {
         for text in ["alter table t add x int", "create table database ()", "select 'alter role'"] {
             assert!(!classify(text.as_bytes()).affects_others(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_text_without_end_concerns_everybody() {
+        let text = "drop database d;".repeat(100_000);
+        let affected = Affected::of(text.as_bytes());
+        assert_eq!(affected.last(), Some(&Affected::Server));
+        assert!(affected.len() < 200, "{}", affected.len());
     }
 
     proptest! {

@@ -241,7 +241,7 @@ struct Switch {
 /// Splits the `options` parameter as PostgreSQL does: white space separates, a backslash keeps the
 /// next character; `-c name=value`, `-cname=value` and `--name=value` are settings.
 fn switches(value: &str) -> Vec<Switch> {
-    let mut words = split_words(value).into_iter();
+    let mut words = split_options(value).into_iter();
     let mut switches = Vec::new();
     while let Some(word) = words.next() {
         let mut words =
@@ -260,7 +260,8 @@ fn switches(value: &str) -> Vec<Switch> {
     switches
 }
 
-fn split_words(value: &str) -> Vec<String> {
+/// The words of the `options` parameter.
+pub fn split_options(value: &str) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
     let mut open = false;
@@ -460,8 +461,8 @@ mod tests {
             let mut request = LoginRequest::default();
             request.take_options(value.clone());
             let _settings = request.settings();
-            let words: Vec<_> = split_words(&value).iter().map(|w| quote_option(w)).collect();
-            prop_assert_eq!(split_words(&words.join(" ")), split_words(&value));
+            let words: Vec<_> = split_options(&value).iter().map(|w| quote_option(w)).collect();
+            prop_assert_eq!(split_options(&words.join(" ")), split_options(&value));
         }
     }
 }

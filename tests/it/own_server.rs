@@ -338,6 +338,43 @@ fn a_refused_login_is_remembered_for_clients_with_parameters_too() {
     assert!(server.connections() <= 2, "{}", server.connections());
 }
 
+/// A client that makes its own login slow says nothing about the host: others get in, and it is told.
+#[test]
+fn a_server_that_begins_slowly_for_one_client_is_held_against_nobody_else() {
+    let postgres = Postgres::start();
+    for mode in ["session", "transaction"] {
+        let changes = format!("pool.pool_mode = '{mode}'\npool.connect_timeout = '2s'");
+        let proxy = Proxy::start(&postgres, &changes);
+        let slow = [("options", "-c post_auth_delay=30")];
+
+        let error = proxy.try_client_with(&slow).unwrap_err();
+
+        assert_eq!(error.code(), "08001", "{error:?}");
+        assert!(error.message().contains("takes too long to begin"), "{error:?}");
+        assert_eq!(proxy.pool().stats.retries.value(), 0);
+        assert_eq!(proxy.client().value("select 1"), "1");
+    }
+}
+
+/// PostgreSQL closes such a connection without a word.
+#[test]
+fn startup_parameters_that_are_too_long_together_are_refused_at_once() {
+    let postgres = Postgres::start();
+    let changes =
+        format!("{SESSION}\ndomains.main.server_options = {{ 'my.own' = '{}' }}", "x".repeat(500));
+    let proxy = Proxy::start(&postgres, &changes);
+    let long = "y".repeat(9700);
+
+    let error = proxy.try_client_with(&[("my.other", &long)]).unwrap_err();
+
+    assert_eq!(error.code(), "54000", "{error:?}");
+    assert_eq!(
+        proxy.client_with(&[("my.other", &long[..9000])]).value("show my.other"),
+        &long[..9000]
+    );
+    assert_eq!(proxy.pool().servers.total(), 1);
+}
+
 /// P34: a server that is full for the moment is waited for.
 #[test]
 fn a_full_server_is_waited_for() {
