@@ -65,9 +65,10 @@ impl Restore {
 
 impl Restores {
     /// What was sent may turn out to be wrong: if the client's request fails. Nothing may come behind
-    /// it before that is known.
+    /// it before that is known. Nor behind many: each may be a thousand times as long as the RESET.
     pub(super) fn must_be_awaited(&self) -> bool {
-        self.under_way.iter().any(|restore| restore.is_certain)
+        self.under_way.len() >= UNDER_WAY_MOST
+            || self.under_way.iter().any(|restore| restore.is_certain)
     }
 
     fn behind(&self, serial: u64) -> Option<&Restore> {
@@ -109,6 +110,10 @@ impl Restores {
     /// Notes a text that resets: of the request `serial`, or of a statement that it binds.
     pub(super) fn note(&mut self, text: &[u8], serial: u64, is_alone: bool, is_run: bool) {
         let resets = Resets::of(text);
+        if resets.copies {
+            // Behind it our statement would be read as a part of the copy, which fails on it.
+            return;
+        }
         if let Some(wanted) = &mut self.wanted {
             wanted.resets.add(resets);
             wanted.is_alone = false;
@@ -324,6 +329,9 @@ impl Session {
         }
     }
 }
+
+/// Statements of ours that may be unanswered at once.
+const UNDER_WAY_MOST: usize = 64;
 
 struct Restored {
     is_reset: bool,

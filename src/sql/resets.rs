@@ -22,6 +22,8 @@ pub struct Resets {
     has_control: bool,
     /// Behind a reset comes what may set anything.
     has_more: bool,
+    /// COPY FROM is among the statements: it takes no statement behind it before it has its data.
+    pub copies: bool,
 }
 
 /// One setting that is reset.
@@ -80,6 +82,7 @@ impl Resets {
         self.unknown |= other.unknown;
         self.has_control |= other.has_control;
         self.has_more |= other.has_more;
+        self.copies |= other.copies;
         self.set_after.retain(|set| other.covers(set).is_none());
         self.set_after.extend(other.set_after);
         self.names.extend(other.names);
@@ -88,7 +91,7 @@ impl Resets {
 
     fn bound(&mut self) {
         if self.names.len() + self.set_after.len() > NAMES_MAX {
-            *self = Self::anything();
+            *self = Self { copies: self.copies, ..Self::anything() };
         }
     }
 
@@ -125,6 +128,7 @@ impl Resets {
             ["set", "local", rest @ ..] => self.set(rest, true),
             ["set", "session", rest @ ..] | ["set", rest @ ..] => self.set(rest, false),
             [first, ..] => {
+                self.copies |= *first == "copy" && words.contains(&"from");
                 self.has_control |= CONTROL.contains(first);
                 self.has_more |= self.all || self.discards || !self.names.is_empty();
                 self.unknown |= words.contains(&"set_config") && words.contains(&"null");

@@ -1,7 +1,7 @@
 //! RESET on a server that is shared goes back to what its client asked for at startup, as it does on
 //! a connection of its own: shown by doing the same with and without pgweir.
 
-use crate::support::messages::{bind, execute, extended, parse, query, sync};
+use crate::support::messages::{bind, copy_data, copy_done, execute, extended, parse, query, sync};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -161,6 +161,35 @@ fn a_reset_that_others_follow_without_waiting_is_put_back_in_front_of_them() {
         pair.disturb();
         pair.check();
     }
+}
+
+/// P31: nothing comes between a COPY and its data.
+#[test]
+fn a_reset_in_front_of_a_copy_leaves_the_copy_alone() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut pair = Pair::new(&postgres, &proxy, &STARTUP);
+    pair.direct.ask("create table spare (n int)");
+    let text = "set work_mem to '5MB'; reset timezone; reset work_mem; copy spare from stdin";
+    let copy = [query(text), copy_data(b"1\n"), copy_done()];
+    pair.both(text, &copy.concat(), 1);
+    pair.check();
+    pair.disturb();
+    pair.check();
+    assert_eq!(pair.direct.value("select count(*) from spare"), "2");
+}
+
+/// However many of them are sent in one go, those behind wait for the answers to those in front.
+#[test]
+fn a_thousand_resets_in_one_packet_are_all_put_back() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut pair = Pair::new(&postgres, &proxy, &STARTUP);
+    let one = [query("reset all"), extended("reset timezone", &[]), query("show timezone")];
+    pair.both("a thousand", &one.concat().repeat(350), 1050);
+    pair.check();
+    pair.disturb();
+    pair.check();
 }
 
 /// P86
