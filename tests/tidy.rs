@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code: what goes wrong is to be seen")]
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Longest file in lines, its unit tests not counted.
@@ -122,6 +124,10 @@ const IMPURE: &[&str] = &[
     "tracing::",
 ];
 
+/// Pitfalls of what is built, by number. A test that holds one cites it: `P21`.
+const PITFALLS: &[RangeInclusive<u32>] =
+    &[11..=14, 16..=17, 21..=25, 27..=33, 44..=59, 64..=74, 77..=79, 83..=89, 91..=92, 94..=95];
+
 /// Who may start tasks and threads, and why.
 const MAY_SPAWN: &[(&str, &str)] = &[
     ("runtime/drain.rs", "the one place that spawns"),
@@ -174,12 +180,16 @@ fn sources() -> Vec<Source> {
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
+    files_of(folder, "rs")
+}
+
+fn files_of(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(files_of(&path, extension));
+        } else if path.extension().is_some_and(|other| other == extension) {
             found.push(path);
         }
     }
@@ -328,6 +338,31 @@ fn nobody_spawns_but_who_may() {
         }
     }
     assert_none(&problems);
+}
+
+#[test]
+fn every_pitfall_of_what_is_built_is_held_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let tests = ["rs", "py"].map(|extension| files_of(&root.join("tests"), extension)).concat();
+    let tests = tests.iter().filter(|file| !file.ends_with("tidy.rs"));
+    let mut text: String = tests.map(|file| fs::read_to_string(file).unwrap()).collect();
+    for file in files(&root.join("src")) {
+        let source = fs::read_to_string(&file).unwrap();
+        let is_test = file.ends_with("tests.rs");
+        text +=
+            if is_test { &source } else { source.split_once("#[cfg(test)]").unwrap_or_default().1 };
+    }
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words: BTreeSet<_> = text.split(|c| !is_word(c)).collect();
+    let missing: Vec<_> = PITFALLS
+        .iter()
+        .cloned()
+        .flatten()
+        .map(|number| format!("P{number}"))
+        .filter(|pitfall| !words.contains(pitfall.as_str()))
+        .map(|pitfall| format!("{pitfall}: no test cites it"))
+        .collect();
+    assert_none(&missing);
 }
 
 /// A daemon speaks through its log. What a person typed is answered by `cli`.
