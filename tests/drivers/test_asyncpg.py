@@ -265,6 +265,24 @@ def test_ten_connections_that_take_turns_get_their_own_answers(proxy):
     run_async(run())
 
 
+# pgbouncer.md row 14. What a bare prepare() holds, and for how long: tests/it/pipelines.rs.
+@pytest.mark.parametrize("statement_cache_size", [0, 100])
+def test_eight_clients_of_200_queries_each_get_their_own_answers(proxy, statement_cache_size):
+    async def client(number):
+        conn = await asyncpg.connect(
+            **proxy.asyncpg_params(), statement_cache_size=statement_cache_size
+        )
+        for turn in range(200):
+            answer = await conn.fetchval(f"SELECT $1::int * 10 + {number}", turn)
+            assert answer == turn * 10 + number
+        await conn.close(timeout=5)
+
+    async def run():
+        await asyncio.gather(*(client(number) for number in range(8)))
+
+    run_async(run())
+
+
 def test_an_executemany_of_1000_rows_arrives_whole_or_not_at_all(proxy):
     async def body(conn):
         await conn.execute("CREATE TABLE t (id int PRIMARY KEY, name text)")

@@ -51,7 +51,7 @@ fn extended_segments_that_are_sent_before_their_answers_are_all_answered_in_orde
     assert_eq!(client.value("select 1"), "1");
 }
 
-/// P28, P67, P89: what asyncpg does.
+/// P28, P67, P89, pgbouncer.md row 14: what asyncpg does.
 #[test]
 fn a_flush_without_a_sync_keeps_the_server() {
     let postgres = Postgres::start();

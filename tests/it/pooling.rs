@@ -354,7 +354,7 @@ fn a_cap_of_a_user_holds_over_domains() {
     assert_eq!(postgres.connections(), 1);
 }
 
-/// P29, P70: what a client left open is gone, and the next one sees nothing of it.
+/// P29, P70, pgbouncer.md row 13: what a client left open is gone, and the next one sees nothing of it.
 #[test]
 fn a_client_that_vanishes_in_a_block_leaves_nothing_behind() {
     let postgres = Postgres::start();

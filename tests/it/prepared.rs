@@ -66,7 +66,7 @@ fn a_statement_can_be_run_on_any_server_of_the_pool() {
     assert_ne!(run_it(&mut client, "s", &[]), first);
 }
 
-/// P48: the unnamed statement is the session's, not the server's.
+/// P48, pgbouncer.md row 9: the unnamed statement is the session's, not the server's.
 #[test]
 fn unnamed_statements_of_two_clients_do_not_mix_across_round_trips() {
     let postgres = Postgres::start();
@@ -112,7 +112,7 @@ fn a_simple_query_drops_the_unnamed_statement() {
     }
 }
 
-/// P47: in the words and with the name that the client knows.
+/// P47, pgbouncer.md row 2: in the words and with the name that the client knows.
 #[test]
 fn a_name_that_is_taken_is_42p05_and_the_connection_goes_on() {
     let postgres = Postgres::start();
@@ -137,7 +137,7 @@ fn a_name_that_is_taken_is_42p05_and_the_connection_goes_on() {
     assert_eq!(run_it(&mut client, "other", &[]), "other");
 }
 
-/// P47: also where another client has a statement of that name on the server.
+/// P47, pgbouncer.md row 3: also where another client has a statement of that name on the server.
 #[test]
 fn a_name_that_is_unknown_is_26000_and_the_connection_goes_on() {
     let postgres = Postgres::start();
@@ -155,7 +155,8 @@ fn a_name_that_is_unknown_is_26000_and_the_connection_goes_on() {
     assert_eq!(client.value("select 1"), "1");
 }
 
-/// P46, P64: nothing is left of a Parse that failed, at the client's name or at the server.
+/// P46, P64, pgbouncer.md row 1: nothing is left of a Parse that failed, at the client's name or at
+/// the server.
 #[test]
 fn a_parse_that_fails_leaves_its_name_free() {
     let postgres = Postgres::start();
@@ -166,6 +167,9 @@ fn a_parse_that_fails_leaves_its_name_free() {
 
     assert_eq!((failed.tags().as_str(), failed.code().as_str()), ("EZI", "42P01"));
     assert_eq!(client.exchange(&[run("s", &[]), sync()].concat()).code(), "26000");
+    // A syntax error is another way to fail: the server sees no statement at all.
+    let failed = client.exchange(&[parse("s", "selec"), sync()].concat());
+    assert_eq!((failed.tags().as_str(), failed.code().as_str()), ("EZI", "42601"));
     prepare(&mut client, "s", "select 'now it is there'");
     assert_eq!(run_it(&mut client, "s", &[]), "now it is there");
     // The text itself is not spoilt: once the table is there, everybody can prepare it.
@@ -312,7 +316,7 @@ fn clients_share_what_is_prepared_on_a_server() {
     assert_eq!(clients[0].value(count), "1");
 }
 
-/// P51: the client's names are gone; what others have is not.
+/// P51, pgbouncer.md row 12: the client's names are gone; what others have is not.
 #[test]
 fn deallocate_all_and_discard_all_take_the_clients_statements_alone() {
     let postgres = Postgres::start();
@@ -364,7 +368,8 @@ fn a_parse_behind_a_pipelined_deallocate_all_stays() {
     }
 }
 
-/// P51: in one segment, where a statement that the server had until then is prepared again.
+/// P51, pgbouncer.md row 10: in one segment, where a statement that the server had until then is
+/// prepared again.
 #[test]
 fn a_parse_behind_a_deallocate_all_of_the_same_segment_is_not_made_up() {
     let postgres = Postgres::start();
@@ -406,7 +411,7 @@ fn a_parse_behind_a_simple_deallocate_all_stays() {
     assert_eq!(run_it(&mut client, "s", &[]), "behind");
 }
 
-/// P54: in a failed block the server refuses a Parse, though it has the statement.
+/// P54, pgbouncer.md row 6: in a failed block the server refuses a Parse, though it has the statement.
 #[test]
 fn a_parse_in_a_failed_block_is_refused_though_the_statement_is_there() {
     let postgres = Postgres::start();

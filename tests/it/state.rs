@@ -1,5 +1,6 @@
 //! What a session sets on a server: carried with it, or gone; never another session's.
 
+use crate::support::fake_server::FakeServer;
 use crate::support::messages::{extended, query};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -218,14 +219,19 @@ fn startup_values_of_any_kind_reach_the_server_unmangled() {
 }
 
 /// What leaves state behind that PostgreSQL does not report, and how to look for it.
-const LEAVES: [(&str, &str, &str); 13] = [
+const LEAVES: [(&str, &str, &str); 15] = [
+    // pgbouncer.md row 7.
+    ("set statement_timeout to '1h'", "show statement_timeout", "0"),
+    ("set search_path to here", "show search_path", "\"$user\", public"),
     ("set work_mem to '1MB'", "show work_mem", "4MB"),
     ("select set_config('work_mem', '1MB', false)", "show work_mem", "4MB"),
     ("set role app_two", "select current_user", "app"),
     ("set my.own to 'x'", "select coalesce(current_setting('my.own', true), '')", ""),
+    // pgbouncer.md row 8, with the advisory lock below.
     ("create temp table t ()", "select to_regclass('pg_temp.t') is null", "t"),
     ("create temporary view v as select 1", "select to_regclass('v') is null", "t"),
     ("select 1 as n into temp t", "select to_regclass('pg_temp.t') is null", "t"),
+    // pgbouncer.md row 5: and the name is free for another session's PREPARE.
     ("prepare p as select 1", "select count(*) from pg_prepared_statements", "0"),
     ("listen here", "select count(*) from pg_listening_channels()", "0"),
     (
@@ -400,6 +406,48 @@ fn settings_are_carried_in_front_of_a_pipeline_too() {
         assert_eq!(reply.values(), "Europe/Rome Europe/Rome");
         assert_eq!(reply.tags(), "TDCZI12DCZI");
     }
+}
+
+/// P72: what carries the settings over is not waited for. Here it is not even answered before what
+/// comes behind it has arrived.
+#[test]
+fn carrying_settings_over_costs_no_round_trip() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        let mut zone = "UTC";
+        while let Some(mut asked) = peer.read_to(b'Q') {
+            let text = String::from_utf8_lossy(&asked.body).into_owned();
+            if text.contains("set_config") || text.starts_with("set ") {
+                zone = if text.contains("Asia/Tokyo") { "Asia/Tokyo" } else { "UTC" };
+            }
+            if text.contains("set_config") {
+                let Some(behind) = peer.read_to(b'Q') else { return };
+                asked = behind;
+                peer.send(b'S', format!("TimeZone\0{zone}\0").as_bytes());
+                peer.row(zone);
+                peer.complete("SELECT 1");
+                peer.ready(b'I');
+            } else if text.starts_with("set ") {
+                peer.send(b'S', format!("TimeZone\0{zone}\0").as_bytes());
+            }
+            let is_show = asked.body.starts_with(b"show");
+            if is_show {
+                peer.row(zone);
+            }
+            peer.complete("DONE");
+            peer.ready(b'I');
+        }
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.value("set timezone to 'Asia/Tokyo'");
+
+    for _ in 0..2 {
+        assert_eq!(other.ask("show timezone").values(), "UTC");
+        let reply = client.ask("show timezone");
+        assert_eq!((reply.tags().as_str(), reply.values().as_str()), ("DCZI", "Asia/Tokyo"));
+    }
+    assert_eq!(server.connections(), 1);
 }
 
 /// A session that keeps its server is reset to what it asked for, not to what the server began with.
