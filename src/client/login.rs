@@ -174,7 +174,13 @@ pub(super) async fn log_in(
         return Ok(LoggedIn::Console(seat));
     }
     let route = route(&request, &context.router)?;
-    let mut start = prepare(&route, &request, stream, context, deadline).await?;
+    let mut start = tokio::select! {
+        start = prepare(&route, &request, stream, context, deadline) => start?,
+        // Whom nobody waits for leaves the queue, and has no server opened.
+        () = stream.closed() => {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+        }
+    };
     start.begun = begun;
     put_greeting(&mut out, &start);
     stream.write_all(&out).await?;

@@ -11,12 +11,16 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::sleep;
 
 use super::tls::{Hello, Tls};
 use crate::config::{HostAddr, Listen};
 use crate::telemetry::snapshot::Peer;
+
+/// How often the end of a connection is looked for behind what was not read.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A connected socket.
 #[derive(Debug)]
@@ -173,6 +177,24 @@ impl Stream {
     /// Reads what is there into `buf`; 0 is the end of the stream. Cancel-safe.
     pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         poll_fn(|cx| self.poll_read(cx, buf)).await
+    }
+
+    /// Waits until the other end has closed the connection. What it sent before is left alone.
+    pub async fn closed(&self) {
+        loop {
+            let ready = match self {
+                Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
+                Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+                Self::Tls(tls) => tls.socket.ready(Interest::READABLE).await,
+                Self::Gone => return,
+            };
+            if ready.is_ok_and(|ready| !ready.is_read_closed()) {
+                // There is something to read, and no more to be told of it: the end is looked for.
+                sleep(LOOK_AGAIN).await;
+            } else {
+                return;
+            }
+        }
     }
 
     /// Writes all of `bytes`. Not cancel-safe: a part may have been written.

@@ -338,6 +338,25 @@ fn a_refused_login_is_remembered_for_clients_with_parameters_too() {
     assert!(server.connections() <= 2, "{}", server.connections());
 }
 
+/// Nobody waits for a server whose client has given up its login.
+#[test]
+fn a_client_that_leaves_before_it_has_a_server_leaves_the_queue() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let holder = proxy.client();
+    for leave in [drop, Client::vanish] {
+        let mut waiter = proxy.connect();
+        waiter.send(&startup(&[("user", USER), ("database", "main"), ("work_mem", "1MB")]));
+        proxy.wait_for_waiting(1);
+
+        leave(waiter);
+
+        proxy.wait_for_waiting(0);
+    }
+    drop(holder);
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
 /// A client that makes its own login slow says nothing about the host: others get in, and it is told.
 #[test]
 fn a_server_that_begins_slowly_for_one_client_is_held_against_nobody_else() {
