@@ -71,10 +71,7 @@ fn in_session_mode_a_server_that_goes_while_its_client_is_idle_is_told_at_once()
     for before in ["select 1", "begin"] {
         let mut client = proxy.client();
         client.ask(before);
-        let pid = postgres.client().value(
-            "select pid from pg_stat_activity where backend_type = 'client backend'
-             and application_name <> 'observer'",
-        );
+        let pid = client.pid();
         postgres.client().value(&format!("select pg_terminate_backend({pid})"));
 
         let error = client.read_fatal();
