@@ -191,6 +191,7 @@ impl Session {
             b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
             b'F' => {
                 server.is_dirty = true;
+                linked.in_flight.changes_meaning = true;
                 server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Writes, None);
             }
             b'P' | b'B' | b'D' | b'C' if shares && !in_copy => {
@@ -378,6 +379,7 @@ fn on_query(
         // What has not been seen may leave anything behind.
         server.is_dirty = true;
         in_flight.may_copy = true;
+        in_flight.changes_meaning = true;
         (Traits::default(), Effect::Anything)
     };
     server.exchange.on_run(Request::Simple(Verdict::Forward), effect, undo);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::from_client::put_made_up;
-use super::link::{InFlight, Link, Linked, Rest};
+use super::link::{Link, Linked, Rest};
 use super::serve::{End, Session};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
@@ -329,7 +329,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         if server.exchange.depth() == 0 {
-            linked.in_flight = InFlight::default();
+            linked.in_flight.answered();
         }
         linked.cancel_sent = None;
         let tx = server.exchange.tx();

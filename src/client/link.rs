@@ -107,6 +107,10 @@ pub(super) struct InFlight {
     pub(super) binds_copy: bool,
     /// What comes behind may go into a copy.
     pub(super) may_copy: bool,
+    /// Settings, the role or tables may be other than those of the sessions that share statements:
+    /// a text that is parsed now may mean something else. Holds until the link ends, for only then
+    /// is it certain that nothing of it is left.
+    pub(super) changes_meaning: bool,
 }
 
 impl InFlight {
@@ -115,6 +119,12 @@ impl InFlight {
         self.deallocates |= traits.deallocates_all() || traits.names_statements();
         self.binds_copy |= traits.may_copy();
         self.resets_all |= traits.resets_all();
+        self.changes_meaning |= traits.changes_meaning();
+    }
+
+    /// Everything is answered.
+    pub(super) fn answered(&mut self) {
+        *self = Self { changes_meaning: self.changes_meaning, ..Self::default() };
     }
 }
 

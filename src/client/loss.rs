@@ -230,7 +230,7 @@ impl Session {
                     self.prepared.unnamed = None;
                 }
                 if taken == Taken::Done {
-                    let statement = self.context.store.private(parse.rest);
+                    let statement = self.context.store.private(parse.rest, |_| {});
                     self.prepared.note_parse(parse.name, statement);
                 }
             }

@@ -87,7 +87,7 @@ impl Session {
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            desk.parse_unnamed(&parse, &settings, || context.store.private(parse.rest));
+            desk.parse_unnamed(&parse, &settings, || context.store.private(parse.rest, |_| {}));
             batch.pass(frame.available);
             return Ok(());
         }
@@ -104,7 +104,12 @@ impl Session {
             desk.refuse(batch, ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text));
             return Ok(());
         }
-        let statement = context.store.statement(parse.rest, |out| settings.put_parse_context(out));
+        let put_context = |out: &mut Vec<u8>| settings.put_parse_context(out);
+        let statement = if desk.in_flight.changes_meaning {
+            context.store.private(parse.rest, put_context)
+        } else {
+            context.store.statement(parse.rest, put_context)
+        };
         desk.parse_named(batch, parse.name, &statement);
         Ok(())
     }
@@ -248,8 +253,12 @@ impl Desk<'_> {
         settings: &Arc<Settings>,
         make: impl FnOnce() -> Arc<Statement>,
     ) {
-        let same_settings =
-            self.prepared.unnamed_under.as_ref().is_some_and(|under| Arc::ptr_eq(under, settings));
+        let same_settings = !self.in_flight.changes_meaning
+            && self
+                .prepared
+                .unnamed_under
+                .as_ref()
+                .is_some_and(|under| Arc::ptr_eq(under, settings));
         let old = self.prepared.unnamed.take();
         let statement = match &old {
             Some(old) if same_settings && old.rest() == parse.rest => Arc::clone(old),
@@ -341,8 +350,8 @@ impl Desk<'_> {
         if let Some(given) = self.prepared.find(name) {
             let statement = Arc::clone(&given.statement);
             self.server.note_text(statement.text());
-            note_traits(self.in_flight, self.server, statement.traits());
             self.ensure(batch, &statement);
+            note_traits(self.in_flight, self.server, statement.traits());
             return Name::Is(statement.name().into());
         }
         if is_reserved(name) {
@@ -383,6 +392,7 @@ impl Desk<'_> {
         match self.prepared.unnamed.clone() {
             Some(statement) => {
                 self.server.note_text(statement.text());
+                let changes_meaning = self.in_flight.changes_meaning;
                 note_traits(self.in_flight, self.server, statement.traits());
                 if self.server.statements.unnamed.is(&statement) {
                     return;
@@ -390,7 +400,11 @@ impl Desk<'_> {
                 batch.gather();
                 frontend::put_parse(batch.out, b"", statement.rest());
                 self.stats.server_parses.increment();
-                let known = Unnamed::Known(Arc::clone(&statement));
+                let known = if changes_meaning {
+                    Unnamed::Passing
+                } else {
+                    Unnamed::Known(Arc::clone(&statement))
+                };
                 let undo = change_unnamed(self.prepared, self.server, Some(statement), known);
                 self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
             }
@@ -437,7 +451,12 @@ impl Desk<'_> {
             self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
         }
         let serial = self.server.exchange.next_serial();
-        self.server.statements.insert(Arc::clone(statement), serial);
+        // A Parse of ours comes where the client's never was.
+        if request == Request::Parse(Verdict::Swallow) && self.in_flight.changes_meaning {
+            self.server.statements.insert_passing(Arc::clone(statement), serial);
+        } else {
+            self.server.statements.insert(Arc::clone(statement), serial);
+        }
         frontend::put_parse(batch.out, statement.name().as_bytes(), statement.rest());
         self.server.exchange.on_request(request, Some(undo(serial)));
         let count = self.server.statements.len();

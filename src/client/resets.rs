@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::link::{InFlight, Link, Linked, carry_over};
+use super::link::{Link, Linked, carry_over};
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
@@ -320,7 +320,7 @@ impl Session {
             }
         }
         if server.exchange.depth() == 0 {
-            linked.in_flight = InFlight::default();
+            linked.in_flight.answered();
             linked.restores.under_way.clear();
         }
         if server.exchange.may_checkin() {

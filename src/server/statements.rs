@@ -46,9 +46,7 @@ impl Statement {
 
     /// The text alone.
     pub fn text(&self) -> &[u8] {
-        let rest = self.rest();
-        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
-        rest.get(..end).unwrap_or(rest)
+        text_of(self.rest())
     }
 
     pub const fn traits(&self) -> Traits {
@@ -94,15 +92,10 @@ impl Store {
     /// appends. The same statement for all who ask with the same, but for texts that mean something
     /// else each time (pitfall P68).
     pub fn statement(&self, rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> Arc<Statement> {
-        let mut identity = Vec::with_capacity(rest.len() + 128);
-        put_context(&mut identity);
-        let rest_at = identity.len();
-        identity.extend_from_slice(rest);
-
-        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
-        let text = rest.get(..end).unwrap_or(rest);
+        let text = text_of(rest);
+        let (identity, rest_at) = identify(rest, put_context);
         if literal_clock(text) {
-            return Arc::new(self.new_statement(identity, rest_at, classify(text)));
+            return Arc::new(self.new_statement(identity, rest_at));
         }
         // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
         let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,19 +103,20 @@ impl Store {
         {
             return statement;
         }
-        let statement = Arc::new(self.new_statement(identity, rest_at, classify(text)));
+        let statement = Arc::new(self.new_statement(identity, rest_at));
         known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
         statement
     }
 
-    /// A statement that is nobody else's, as the unnamed one is.
-    pub fn private(&self, rest: &[u8]) -> Arc<Statement> {
-        let end = memchr::memchr(0, rest).unwrap_or(rest.len());
-        let traits = classify(rest.get(..end).unwrap_or(rest));
-        Arc::new(self.new_statement(rest.to_vec(), 0, traits))
+    /// A statement that is nobody else's: the unnamed one, and one that was parsed where more is in
+    /// force than the settings that follow a session.
+    pub fn private(&self, rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> Arc<Statement> {
+        let (identity, rest_at) = identify(rest, put_context);
+        Arc::new(self.new_statement(identity, rest_at))
     }
 
-    fn new_statement(&self, identity: Vec<u8>, rest_at: usize, traits: Traits) -> Statement {
+    fn new_statement(&self, identity: Vec<u8>, rest_at: usize) -> Statement {
+        let traits = classify(text_of(identity.get(rest_at..).unwrap_or_default()));
         let id = self.next.fetch_add(1, Relaxed);
         let name = format!("{PREFIX}{id}").into();
         Statement {
@@ -143,6 +137,21 @@ impl Store {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// What makes a statement this one, and where `rest` begins in it.
+fn identify(rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> (Vec<u8>, usize) {
+    let mut identity = Vec::with_capacity(rest.len() + 128);
+    put_context(&mut identity);
+    let rest_at = identity.len();
+    identity.extend_from_slice(rest);
+    (identity, rest_at)
+}
+
+/// The text in front of its terminator.
+fn text_of(rest: &[u8]) -> &[u8] {
+    let end = memchr::memchr(0, rest).unwrap_or(rest.len());
+    rest.get(..end).unwrap_or(rest)
 }
 
 /// The statements that one server has, as far as what was sent to it succeeds.
@@ -189,12 +198,14 @@ pub enum Unnamed {
     #[default]
     None,
     Known(Arc<Statement>),
+    /// One that was parsed under settings other than its own: it serves one use.
+    Passing,
 }
 
 impl Unnamed {
     pub fn is(&self, statement: &Arc<Statement>) -> bool {
         match self {
-            Self::None => false,
+            Self::None | Self::Passing => false,
             Self::Known(known) => Arc::ptr_eq(known, statement),
         }
     }
@@ -218,6 +229,13 @@ impl Statements {
     /// Notes a Parse that is being sent.
     pub fn insert(&mut self, statement: Arc<Statement>, serial: u64) {
         let generation = statement.generation();
+        self.named.insert(statement.id, Prepared { statement, serial, generation });
+    }
+
+    /// Notes a Parse that is being sent where the settings are not those of the statement: it serves
+    /// one use, and is then prepared anew.
+    pub fn insert_passing(&mut self, statement: Arc<Statement>, serial: u64) {
+        let generation = u64::MAX;
         self.named.insert(statement.id, Prepared { statement, serial, generation });
     }
 

@@ -8,6 +8,7 @@
 
 use super::keyword::{Keyword, keyword};
 use super::lexer::{Lexer, Reading, Token, TokenKind};
+use super::meaning::is_about_running;
 use super::pure;
 use super::traits::Traits;
 
@@ -241,11 +242,14 @@ impl<'l, 'a> Statement<'l, 'a> {
     /// SET in all its forms. A dot makes any word the first half of a parameter's name
     /// (`SET local.x = 1` is not SET LOCAL).
     fn set(&mut self) {
-        let (mut name, mut after) = self.set_word();
+        let mut word = self.next();
+        let mut after = self.next();
+        let mut name = word.map_or(Keyword::Other, |token| self.keyword_of(token));
         let mut local = false;
         if matches!(name, Keyword::Local | Keyword::Session) && !self.is_dot(after) {
             local = name == Keyword::Local;
             name = after.map_or(Keyword::Other, |token| self.keyword_of(token));
+            word = after;
             // SET SESSION CHARACTERISTICS and AUTHORIZATION are `Other` below, as they should be.
             after = self.next();
         }
@@ -254,7 +258,10 @@ impl<'l, 'a> Statement<'l, 'a> {
         if transaction && !self.is_dot(after) {
             return;
         }
-        self.mark(Traits::CHANGES_MEANING);
+        let text = self.lexer.text();
+        if !self.is_dot(after) && !word.is_some_and(|word| is_about_running(word.of(text))) {
+            self.mark(Traits::CHANGES_MEANING);
+        }
         if local {
             return;
         }
@@ -290,11 +297,6 @@ impl<'l, 'a> Statement<'l, 'a> {
         if word == Keyword::Default {
             self.mark(Traits::RESETS);
         }
-    }
-
-    fn set_word(&mut self) -> (Keyword, Option<Token>) {
-        let name = self.next().map_or(Keyword::Other, |token| self.keyword_of(token));
-        (name, self.next())
     }
 
     fn is_dot(&self, token: Option<Token>) -> bool {
@@ -391,7 +393,9 @@ impl<'l, 'a> Statement<'l, 'a> {
 
     /// `set_config(name, value, true)` is SET LOCAL; with anything but a literal there, who knows.
     fn set_config(&mut self) {
-        self.mark(Traits::CHANGES_MEANING);
+        if !self.names_what_is_about_running() {
+            self.mark(Traits::CHANGES_MEANING);
+        }
         // A copy looks ahead, so that what is in the call is read again as usual. The look is
         // bounded: a text full of unclosed calls must not cost more than its length.
         let text = self.lexer.text();
@@ -424,6 +428,17 @@ impl<'l, 'a> Statement<'l, 'a> {
             tail = [tail[1], Some(token)];
         }
         self.mark(Traits::LEAVES_OTHER);
+    }
+
+    /// The call that follows has a literal for its first argument, which names such a setting.
+    fn names_what_is_about_running(&self) -> bool {
+        let text = self.lexer.text();
+        let mut ahead = Ahead(self.lexer.clone());
+        let mut next = || ahead.next().map(|token| (token.kind, token.of(text)));
+        let call = (next(), next(), next());
+        matches!(call, (Some((_, b"(")), Some((TokenKind::String, name)), Some((_, b",")))
+            if is_about_running(name.strip_prefix(b"'").unwrap_or(name)
+                .strip_suffix(b"'").unwrap_or(name)))
     }
 }
 

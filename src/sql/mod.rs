@@ -6,6 +6,7 @@ mod clock;
 mod keyword;
 mod lexer;
 mod mask;
+mod meaning;
 mod pure;
 mod resets;
 mod tag;

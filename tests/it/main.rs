@@ -22,6 +22,7 @@ mod cancel;
 mod copy;
 mod differential;
 mod drain;
+mod identity;
 mod limits;
 mod loss;
 mod own_server;

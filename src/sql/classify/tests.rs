@@ -184,7 +184,26 @@ fn what_changes_the_meaning_of_later_texts_is_seen() {
     ] {
         assert!(of(text).changes_meaning(), "{text}");
     }
-    for text in ["SET TRANSACTION READ ONLY", "INSERT INTO t VALUES (1)", "BEGIN", "SHOW x", ""] {
+    for text in [
+        "SET SESSION role = a",
+        "SELECT set_config($1, 'a', true)",
+        "SELECT set_config('search' || '.path', 'a', true)",
+        "SELECT set_config('my.own', set_config('role', 'a', true), true)",
+    ] {
+        assert!(of(text).changes_meaning(), "{text}");
+    }
+    // Nor is anything changed by what is only about running, or a name of the client's own.
+    for text in [
+        "SET TRANSACTION READ ONLY",
+        "INSERT INTO t VALUES (1)",
+        "BEGIN",
+        "SHOW x",
+        "",
+        "SET LOCAL my.own = 'a'",
+        "set statement_timeout to '1s'",
+        "SET LOCAL maintenance_work_mem = '1GB'",
+        "SELECT set_config('my.own', $1, true)",
+    ] {
         assert!(!of(text).changes_meaning(), "{text}");
     }
 }

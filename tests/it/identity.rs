@@ -1,0 +1,204 @@
+//! Which statements are one for several clients, and what they mean to each of them.
+
+use crate::support::messages::{describe_statement, execute, parse, query, run, sync};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
+
+const ONE: &str = "pool.size = 1\n";
+
+#[track_caller]
+fn prepare(client: &mut Client, name: &str, text: &str) {
+    let reply = client.exchange(&[parse(name, text), sync()].concat());
+    assert!(reply.tags().starts_with("1Z"), "{reply:?}");
+}
+
+#[track_caller]
+fn run_it(client: &mut Client, name: &str) -> String {
+    let reply = client.exchange(&[run(name, &[]), sync()].concat());
+    assert_eq!(reply.errors(), [], "{name}");
+    reply.values()
+}
+
+/// Prepares and runs one text in the middle of something; what it gives.
+type Middle = fn(&mut Client, &str) -> String;
+
+/// Every way in which something may be in force that does not follow a session.
+const MIDDLES: [(&str, Middle); 6] = [
+    ("a SET LOCAL", |client, text| {
+        client.ask("begin");
+        client.ask("set local datestyle = 'ISO, DMY'");
+        client.ask("set local search_path = other");
+        prepare(client, "s", text);
+        run_it(client, "s")
+    }),
+    ("a SET in a block", |client, text| {
+        client.ask("begin");
+        client.ask("set search_path = other; set datestyle = 'ISO, DMY'");
+        prepare(client, "s", text);
+        run_it(client, "s")
+    }),
+    ("set_config by the extended protocol", |client, text| {
+        client.ask("begin");
+        prepare(client, "c", "select set_config($1, $2, true)");
+        for pair in [["search_path", "other"], ["datestyle", "ISO, DMY"]] {
+            client.exchange(&[run("c", &pair), sync()].concat());
+        }
+        prepare(client, "s", text);
+        run_it(client, "s")
+    }),
+    ("what is sent without waiting", |client, text| {
+        client.send(
+            &[
+                query("begin; set local search_path = other; set local datestyle = 'ISO, DMY'"),
+                parse("s", text),
+                run("s", &[]),
+                sync(),
+            ]
+            .concat(),
+        );
+        client.read_ready(2).values()
+    }),
+    ("one pipeline", |client, text| {
+        let reply = client.exchange(
+            &[
+                parse("b", "begin"),
+                run("b", &[]),
+                parse("p", "set local search_path = other"),
+                run("p", &[]),
+                parse("d", "set local datestyle = 'ISO, DMY'"),
+                run("d", &[]),
+                parse("s", text),
+                run("s", &[]),
+                sync(),
+            ]
+            .concat(),
+        );
+        reply.values()
+    }),
+    ("a text longer than what is read of it", |client, text| {
+        client.ask("begin");
+        let padding = "x".repeat(100_000);
+        client.ask(&format!(
+            "select '{padding}' <> ''; set local search_path = other; set local datestyle = 'ISO, DMY'"
+        ));
+        prepare(client, "s", text);
+        run_it(client, "s")
+    }),
+];
+
+const TEXT: &str = "select place || extract(month from date '01/02/2020') from t";
+
+fn with_two_schemas(postgres: &Postgres) {
+    let mut admin = postgres.client();
+    admin.ask("create table public.t as select 'public '::text as place");
+    admin.ask("create schema other");
+    admin.ask("create table other.t as select 'other '::text as place");
+    admin.ask("grant usage on schema other to public");
+    admin.ask("grant select on public.t, other.t to public");
+}
+
+/// P68: a text that is parsed where more is in force than follows a session is nobody else's.
+#[test]
+fn what_is_parsed_under_settings_of_a_transaction_is_nobody_elses() {
+    let postgres = Postgres::start();
+    with_two_schemas(&postgres);
+    for (what, middle) in MIDDLES {
+        let proxy = Proxy::start(&postgres, ONE);
+        let (mut one, mut two) = (proxy.client(), proxy.client());
+
+        assert_eq!(middle(&mut one, TEXT), "other 2", "{what}");
+        one.ask("rollback");
+
+        prepare(&mut two, "s", TEXT);
+        assert_eq!(run_it(&mut two, "s"), "public 1", "{what}");
+    }
+}
+
+/// P68: nor does it take another's that is there.
+#[test]
+fn under_settings_of_a_transaction_nobody_gets_what_others_have_parsed() {
+    let postgres = Postgres::start();
+    with_two_schemas(&postgres);
+    for (what, middle) in MIDDLES {
+        let proxy = Proxy::start(&postgres, ONE);
+        let (mut one, mut two) = (proxy.client(), proxy.client());
+        prepare(&mut two, "s", TEXT);
+        assert_eq!(run_it(&mut two, "s"), "public 1");
+
+        assert_eq!(middle(&mut one, TEXT), "other 2", "{what}");
+        one.ask("rollback");
+
+        assert_eq!(run_it(&mut two, "s"), "public 1", "{what}");
+    }
+}
+
+/// P68: a shared statement that a server lacks is prepared there for one use only, where settings of
+/// a transaction are in force.
+#[test]
+fn what_is_prepared_elsewhere_in_a_changed_transaction_is_not_left_to_others() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2");
+    let text = "select extract(month from date '01/02/2020')::text";
+    let (mut one, mut two, mut blocker) = (proxy.client(), proxy.client(), proxy.client());
+    prepare(&mut one, "s", text);
+    prepare(&mut two, "s", text);
+    let first = one.pid();
+
+    // Both clients are sent to the other server.
+    let mut spare = proxy.client();
+    blocker.ask("begin");
+    spare.ask("begin");
+    let is_first = blocker.pid() == first;
+    let (mut held, mut free) = if is_first { (blocker, spare) } else { (spare, blocker) };
+    assert_eq!(held.pid(), first);
+    free.ask("rollback");
+    one.ask("begin");
+    one.ask("set local search_path = pg_catalog; set local datestyle = 'ISO, DMY'");
+    run_it(&mut one, "s");
+    one.ask("rollback");
+
+    assert_eq!(run_it(&mut two, "s"), "1");
+    assert_eq!(run_it(&mut one, "s"), "1");
+    held.ask("rollback");
+}
+
+/// The name stays the client's, behind the transaction too, and acts as on a server of its own.
+#[test]
+fn a_private_statement_stays_its_clients() {
+    let postgres = Postgres::start();
+    with_two_schemas(&postgres);
+    let proxy = Proxy::start(&postgres, ONE);
+    for mut client in [postgres.client(), proxy.client()] {
+        client.ask("begin");
+        client.ask("set local search_path = other");
+        prepare(&mut client, "s", "select place from t");
+        assert_eq!(run_it(&mut client, "s"), "other ");
+        client.ask("commit");
+
+        // PostgreSQL looks names up anew under another search_path.
+        assert_eq!(run_it(&mut client, "s"), "public ");
+        let reply = client.exchange(&[describe_statement("s"), sync()].concat());
+        assert_eq!(reply.tags(), "tTZI");
+        let again = client.exchange(&[parse("s", "select 1"), execute(), sync()].concat());
+        assert_eq!(again.code(), "42P05");
+    }
+}
+
+/// What a transaction sets of its own, or for how statements run, keeps statements shared.
+#[test]
+fn settings_that_no_text_depends_on_keep_statements_shared() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for tenant in ["a", "b", "c"] {
+        let mut client = proxy.client();
+        client.ask("begin");
+        client.ask(&format!("select set_config('my.tenant', '{tenant}', true)"));
+        client.ask("set local statement_timeout = '1min'");
+        prepare(&mut client, "s", "select current_setting('my.tenant')");
+        assert_eq!(run_it(&mut client, "s"), tenant);
+        let count = "select count(*) from pg_prepared_statements";
+        assert_eq!(client.value(count), "1");
+        client.ask("commit");
+    }
+}
