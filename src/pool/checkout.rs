@@ -336,3 +336,6 @@ impl Drop for Wait {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

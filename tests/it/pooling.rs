@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::messages::query;
+use crate::support::messages::{query, startup};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -302,6 +302,33 @@ fn under_a_cap_a_pool_that_is_at_work_makes_way_for_an_older_waiter() {
     assert_eq!(other.read_ready(1).values(), "served");
 }
 
+/// P35: what `min` lacks under a full cap is no reason to take a server from others, however long it
+/// has been idle.
+#[test]
+fn min_takes_no_place_from_others_under_a_full_cap() {
+    let postgres = Postgres::start();
+    let cap = format!("pool.min = 1\n[hosts.'{}']\nmax_connections = 1", postgres.host());
+    let proxy = two_pools(&postgres, &cap);
+    let min = "select pid from pg_stat_activity where usename = 'app_two'";
+    let mut direct = postgres.client();
+    wait_until("min is there", || !direct.ask(min).values().is_empty());
+    // The server that `min` wants goes, and its place goes to the client that waits for one.
+    let mut first = proxy.connect();
+    first.send(&startup(&[("user", "app"), ("database", "main")]));
+    proxy.wait_for_waiting(1);
+    direct
+        .value("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app_two'");
+    first.finish_login().unwrap();
+    let pid = first.pid();
+
+    // Longer than two rounds of maintenance, at which `min` asks for a place.
+    direct.ask("select pg_sleep(1.2)");
+
+    assert_eq!(first.pid(), pid);
+    // And a client of that pool is no worse off for it.
+    assert_eq!(second(&proxy).value("select current_user"), "app_two");
+}
+
 #[test]
 fn a_cap_of_the_domain_holds_over_its_users() {
     let postgres = Postgres::start();
@@ -337,7 +364,7 @@ fn a_cap_of_a_user_holds_over_domains() {
     let proxy = Proxy::start(&postgres, &config);
     let mut first = holder(&proxy);
     let mut waiter = proxy.connect();
-    waiter.send(&crate::support::messages::startup(&[("user", "app"), ("database", "second")]));
+    waiter.send(&startup(&[("user", "app"), ("database", "second")]));
     wait_until("it waits", || {
         proxy
             .observe()

@@ -1,0 +1,191 @@
+//! A server is handed over while its waiter gives up: it goes to one of the two places, never to none.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::task::{Wake, Waker};
+
+use super::*;
+use crate::auth::ServerSecret;
+use crate::config::{HostAddr, PoolMode, PoolSettings};
+use crate::net::stream::Stream;
+use crate::pool::host::Host;
+use crate::pool::pool::Commons;
+use crate::runtime::drain::Drain;
+use crate::server::connect::Target;
+use crate::server::exchange::Exchange;
+use crate::server::parameters::Parameters;
+use crate::server::record::{BackendKey, ServerRecord};
+use crate::server::statements::Statements;
+use crate::state::settings::Settings;
+use crate::tls::Ladder;
+
+const SETTINGS: PoolSettings = PoolSettings {
+    pool_mode: PoolMode::Transaction,
+    size: 1,
+    min: 1,
+    max_overflow: 0,
+    overflow_linger: Duration::ZERO,
+    timeout: Duration::from_secs(1),
+    max_waiting: None,
+    recycle: None,
+    idle_timeout: None,
+    pre_ping: false,
+    pre_ping_idle: Duration::ZERO,
+    connect_timeout: Duration::from_secs(1),
+    connect_attempts: None,
+    connects_per_host: 1,
+    query_timeout: None,
+    transaction_timeout: None,
+    idle_in_transaction_timeout: None,
+    prepared_statements: 0,
+    wait_notice: None,
+    statement_timeout: None,
+};
+
+fn host() -> HostAddr {
+    HostAddr::Tcp { host: "db".into(), port: 5432 }
+}
+
+/// A server without a socket: nothing is said on it here.
+fn server() -> Box<Server> {
+    let key = BackendKey { process_id: 7, secret: Box::default() };
+    let record = ServerRecord::new(ServerId(1), host(), key, &Stream::Gone, &Ladder::disabled());
+    Box::new(Server {
+        record: Arc::new(record),
+        home: Home(0),
+        stream: Stream::Gone,
+        exchange: Exchange::default(),
+        statements: Statements::default(),
+        parameters: Parameters::default(),
+        base: Arc::default(),
+        applied: Arc::new(Settings::default()),
+        applied_is_unknown: false,
+        opening: None,
+        notices: Vec::new(),
+        inbox: Vec::new(),
+        outbox: Vec::new(),
+        is_shared: false,
+        is_dirty: false,
+        statement_text: Vec::new(),
+        generation: 0,
+        expires: None,
+        last_used: Instant::now(),
+    })
+}
+
+/// A pool of one server, which is idle.
+fn pool() -> Arc<Pool> {
+    let target = Target {
+        host: host(),
+        tls: Ladder::disabled(),
+        dialect: Arc::default(),
+        database: "db".into(),
+        user: "app".into(),
+        secret: ServerSecret::None,
+        options: Vec::new(),
+        connect_query: String::new(),
+        connect_timeout: SETTINGS.connect_timeout,
+    };
+    let commons = Arc::new(Commons::new(Drain::default(), 1));
+    let host = Arc::new(Host::new(host(), 1));
+    let pool = Pool::new("main".into(), target, SETTINGS, host, commons, Arc::default());
+    let pool = Arc::new(pool);
+    let right = pool.core().right_if_wanted().expect("min wants a server");
+    pool.on_opened(right, server(), None);
+    pool
+}
+
+/// Takes the idle server.
+fn take(pool: &Pool) -> Box<Server> {
+    let waiter = Arc::new(Waiter::default());
+    match pool.core().checkout(Home(0), None, None, Instant::now(), || waiter) {
+        Decision::Lend(server) => server,
+        other @ (Decision::Wait { .. } | Decision::QueueFull) => panic!("{other:?}"),
+    }
+}
+
+fn wait(pool: &Arc<Pool>, waiter: &Arc<Waiter>) -> Wait {
+    match pool.ask(Home(0), None, None, waiter, Instant::now()) {
+        Ok(Asked::Wait(wait)) => wait,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Keeps whoever drops it until it is let go.
+#[derive(Debug)]
+struct HoldsUp(Arc<Gate>);
+
+#[derive(Debug, Default)]
+struct Gate {
+    is_reached: AtomicBool,
+    is_open: AtomicBool,
+}
+
+impl Wake for HoldsUp {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for HoldsUp {
+    fn drop(&mut self) {
+        self.0.is_reached.store(true, SeqCst);
+        until(|| self.0.is_open.load(SeqCst));
+    }
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
+
+/// One who gives up finds itself in the queue or the server in the letter box: in between nobody can
+/// look. Here the letter box is held shut while the server is on its way there.
+#[test]
+fn a_server_that_is_handed_over_is_in_nobodys_hands_at_no_moment() {
+    let pool = pool();
+    let server = take(&pool);
+    let record = Arc::clone(&server.record);
+    let waiter = Arc::new(Waiter::default());
+    let gives_up = wait(&pool, &waiter);
+    let gate = Arc::new(Gate::default());
+    let holds_up = Waker::from(Arc::new(HoldsUp(Arc::clone(&gate))));
+    assert!(waiter.poll(&Context::from_waker(&holds_up)).is_pending());
+    drop(holds_up);
+    let (looks, looked) = mpsc::channel();
+
+    let could_look = std::thread::scope(|scope| {
+        // Another waker takes the place of the first, which is dropped with the letter box locked.
+        scope.spawn(|| waiter.poll(&Context::from_waker(Waker::noop())).is_pending());
+        until(|| gate.is_reached.load(SeqCst));
+        scope.spawn(|| pool.checkin(server, Instant::now()));
+        until(|| record.state() == ServerState::Active);
+        let pool = &pool;
+        scope.spawn(move || looks.send(pool.core().counts().waiting));
+        let could_look = looked.recv_timeout(Duration::from_millis(100)).is_ok();
+        gate.is_open.store(true, SeqCst);
+        could_look
+    });
+
+    assert!(!could_look);
+    drop(gives_up);
+    let counts = pool.core().counts();
+    assert_eq!((counts.idle, counts.lent, counts.waiting), (1, 0, 0));
+}
+
+/// Who gives up after the server has come leaves it to the next in the queue.
+#[test]
+fn a_server_that_came_to_one_who_gives_up_goes_to_the_next_in_the_queue() {
+    let pool = pool();
+    let server = take(&pool);
+    let (first, second) = (Arc::new(Waiter::default()), Arc::new(Waiter::default()));
+    let gives_up = wait(&pool, &first);
+    let mut stays = wait(&pool, &second);
+    pool.checkin(server, Instant::now());
+
+    drop(gives_up);
+
+    let cx = Context::from_waker(Waker::noop());
+    let Poll::Ready(Ok(checkout)) = stays.poll(&cx) else { panic!("it was not served") };
+    drop(checkout);
+    assert_eq!(pool.core().counts().idle, 1);
+}
