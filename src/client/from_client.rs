@@ -233,6 +233,15 @@ impl Session {
         if traits.affects_others() {
             self.note_affected(frontend::query_text(frame.body), false);
         }
+        self.alter();
+    }
+
+    /// What others parse from now on waits for what this session alters, and is not what it was: known
+    /// before it begins, and once more when it is done.
+    pub(super) fn alter(&self) {
+        if matches!(&self.link, Link::Linked(linked) if linked.in_flight.alters_results) {
+            self.context.store.alter(&self.pool.target.database);
+        }
     }
 
     /// A Parse where statements are not shared.
@@ -255,6 +264,7 @@ impl Session {
             }
         }
         server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+        self.alter();
         if let Some(parsed) = parsed.filter(|_| traits.affects_others()) {
             self.note_affected(parsed.text, true);
         }

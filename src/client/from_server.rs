@@ -328,11 +328,14 @@ impl Session {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
+        let tx = server.exchange.tx();
+        if linked.in_flight.alters_results {
+            self.context.store.alter(&self.pool.target.database);
+        }
         if server.exchange.depth() == 0 {
-            linked.in_flight.answered();
+            linked.in_flight.answered(tx);
         }
         linked.cancel_sent = None;
-        let tx = server.exchange.tx();
         if std::mem::take(&mut linked.reset_seen) {
             // Which of what we had put on it is still there, only the server knows.
             server.applied_is_unknown |= linked.restores.note_unseen(tx);

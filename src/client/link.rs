@@ -111,6 +111,8 @@ pub(super) struct InFlight {
     /// a text that is parsed now may mean something else. Holds until the link ends, for only then
     /// is it certain that nothing of it is left.
     pub(super) changes_meaning: bool,
+    /// What other sessions have parsed may give other columns when this transaction ends.
+    pub(super) alters_results: bool,
 }
 
 impl InFlight {
@@ -120,11 +122,16 @@ impl InFlight {
         self.binds_copy |= traits.may_copy();
         self.resets_all |= traits.resets_all();
         self.changes_meaning |= traits.changes_meaning();
+        self.alters_results |= traits.alters_results();
     }
 
     /// Everything is answered.
-    pub(super) fn answered(&mut self) {
-        *self = Self { changes_meaning: self.changes_meaning, ..Self::default() };
+    pub(super) fn answered(&mut self, tx: TxStatus) {
+        *self = Self {
+            changes_meaning: self.changes_meaning,
+            alters_results: self.alters_results && tx != TxStatus::Idle,
+            ..Self::default()
+        };
     }
 }
 

@@ -60,6 +60,7 @@ impl Session {
         {
             self.undo();
         }
+        self.alter();
         let count = self.prepared.len();
         self.record().prepared_statements.store(count, Relaxed);
         Ok(Next::Go)
@@ -83,6 +84,7 @@ impl Session {
         let parse = frontend::parse(frame.body).ok_or_else(|| malformed(b'P'))?;
         let settings = Arc::clone(&self.settings);
         let context = Arc::clone(&self.context);
+        let database = Arc::clone(&self.pool.target.database);
         let Some(mut desk) = self.desk() else { return Ok(()) };
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
@@ -108,7 +110,7 @@ impl Session {
         let statement = if desk.in_flight.changes_meaning {
             context.store.private(parse.rest, put_context)
         } else {
-            context.store.statement(parse.rest, put_context)
+            context.store.statement(&database, parse.rest, put_context)
         };
         desk.parse_named(batch, parse.name, &statement);
         Ok(())

@@ -320,7 +320,7 @@ impl Session {
             }
         }
         if server.exchange.depth() == 0 {
-            linked.in_flight.answered();
+            linked.in_flight.answered(server.exchange.tx());
             linked.restores.under_way.clear();
         }
         if server.exchange.may_checkin() {

@@ -470,6 +470,8 @@ impl Session {
         if !matches!(self.link, Link::Linked(_)) {
             return None;
         }
+        // What it was about to alter may be done all the same.
+        self.alter();
         self.record().set_link(None);
         self.record().set_state(ClientState::Idle);
         self.idle_since = Instant::now();

@@ -1,5 +1,6 @@
 //! Prepared statements: their texts, kept once for the process, and which of them a server has.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -13,11 +14,14 @@ pub struct Statement {
     id: u64,
     /// What it is called on every server.
     name: Box<str>,
-    /// Everything that makes it this statement: the settings that Parse depends on, then `rest`.
+    /// Everything that makes it this statement: the database and the settings that Parse depends on,
+    /// then `rest`.
     identity: Box<[u8]>,
     /// Where `rest` begins in `identity`.
     rest_at: usize,
     traits: Traits,
+    /// How often tables of its database had been altered when it was made.
+    epoch: u64,
     /// Grows when a server says that its plan is no longer what clients were told it gives: what
     /// was prepared before is then prepared anew wherever it is used next.
     generation: AtomicU64,
@@ -71,6 +75,9 @@ pub struct Store {
 #[derive(Debug)]
 struct Known {
     by_identity: hashlink::LruCache<Box<[u8]>, Weak<Statement>>,
+    /// How often tables were altered, by database: what was parsed before is not what a client gets that
+    /// parses the same text now.
+    epochs: HashMap<Box<str>, u64>,
 }
 
 /// Texts that can be recognised at once. One that is pushed out is only prepared once more.
@@ -85,25 +92,37 @@ impl Default for Store {
 impl Store {
     pub fn new() -> Self {
         let by_identity = hashlink::LruCache::new(MOST_KNOWN);
-        Self { statements: Mutex::new(Known { by_identity }), next: AtomicU64::new(1) }
+        let known = Known { by_identity, epochs: HashMap::new() };
+        Self { statements: Mutex::new(known), next: AtomicU64::new(1) }
     }
 
-    /// The statement of `rest` (text, terminator, types) under the settings that `put_context`
-    /// appends. The same statement for all who ask with the same, but for texts that mean something
-    /// else each time (pitfall P68).
-    pub fn statement(&self, rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> Arc<Statement> {
+    /// The statement of `rest` (text, terminator, types) in a database under the settings that
+    /// `put_context` appends. The same statement for all who ask with the same until tables are
+    /// altered, but for texts that mean something else each time (pitfall P68).
+    pub fn statement(
+        &self,
+        database: &str,
+        rest: &[u8],
+        put_context: impl FnOnce(&mut Vec<u8>),
+    ) -> Arc<Statement> {
         let text = text_of(rest);
-        let (identity, rest_at) = identify(rest, put_context);
+        let (identity, rest_at) = identify(rest, |out| {
+            out.extend_from_slice(database.as_bytes());
+            out.push(0);
+            put_context(out);
+        });
         if literal_clock(text) {
-            return Arc::new(self.new_statement(identity, rest_at));
+            return Arc::new(self.new_statement(identity, rest_at, 0));
         }
         // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
         let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch = known.epochs.get(database).copied().unwrap_or_default();
         if let Some(statement) = known.by_identity.get(identity.as_slice()).and_then(Weak::upgrade)
+            && statement.epoch == epoch
         {
             return statement;
         }
-        let statement = Arc::new(self.new_statement(identity, rest_at));
+        let statement = Arc::new(self.new_statement(identity, rest_at, epoch));
         known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
         statement
     }
@@ -112,10 +131,22 @@ impl Store {
     /// force than the settings that follow a session.
     pub fn private(&self, rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> Arc<Statement> {
         let (identity, rest_at) = identify(rest, put_context);
-        Arc::new(self.new_statement(identity, rest_at))
+        Arc::new(self.new_statement(identity, rest_at, 0))
     }
 
-    fn new_statement(&self, identity: Vec<u8>, rest_at: usize) -> Statement {
+    /// Tables of a database are altered: who parses a text from now on has not seen what was parsed
+    /// before, and who has keeps it (pitfall P55).
+    pub fn alter(&self, database: &str) {
+        let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.epochs.get_mut(database) {
+            Some(epoch) => *epoch += 1,
+            None => {
+                known.epochs.insert(database.into(), 1);
+            }
+        }
+    }
+
+    fn new_statement(&self, identity: Vec<u8>, rest_at: usize, epoch: u64) -> Statement {
         let traits = classify(text_of(identity.get(rest_at..).unwrap_or_default()));
         let id = self.next.fetch_add(1, Relaxed);
         let name = format!("{PREFIX}{id}").into();
@@ -125,6 +156,7 @@ impl Store {
             identity: identity.into(),
             rest_at,
             traits,
+            epoch,
             generation: AtomicU64::new(0),
         }
     }
@@ -326,7 +358,7 @@ mod tests {
     use super::*;
 
     fn statement(store: &Store, text: &str) -> Arc<Statement> {
-        store.statement(format!("{text}\0\0\0").as_bytes(), |_| {})
+        store.statement("db", format!("{text}\0\0\0").as_bytes(), |_| {})
     }
 
     #[test]
@@ -335,7 +367,7 @@ mod tests {
         let one = statement(&store, "select 1");
         assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
         let other =
-            store.statement(b"select 1\0\0\0", |out| out.extend_from_slice(b"TimeZone=x\0"));
+            store.statement("db", b"select 1\0\0\0", |out| out.extend_from_slice(b"TimeZone=x\0"));
         assert!(!Arc::ptr_eq(&one, &other));
         assert_eq!(other.rest(), b"select 1\0\0\0");
         assert_eq!(other.text(), b"select 1");
@@ -345,8 +377,8 @@ mod tests {
     #[test]
     fn types_are_part_of_the_identity() {
         let store = Store::new();
-        let one = store.statement(b"select $1\0\0\x01\0\0\0\x17", |_| {});
-        let other = store.statement(b"select $1\0\0\x01\0\0\0\x19", |_| {});
+        let one = store.statement("db", b"select $1\0\0\x01\0\0\0\x17", |_| {});
+        let other = store.statement("db", b"select $1\0\0\x01\0\0\0\x19", |_| {});
         assert_ne!(one.name(), other.name());
     }
 
@@ -370,6 +402,21 @@ mod tests {
         assert!(statements.evict(1).is_some_and(|gone| Arc::ptr_eq(gone.statement(), &b)));
         assert!(statements.evict(1).is_none());
         assert_eq!(statements.touch(&b), Presence::Absent);
+    }
+
+    /// P55: who parses a text when tables were altered gets it fresh; in other databases nothing changes.
+    #[test]
+    fn what_was_parsed_before_tables_were_altered_is_not_given_out_again() {
+        let store = Store::new();
+        let (old, elsewhere) =
+            (statement(&store, "select 1"), store.statement("else", b"select 1\0\0\0", |_| {}));
+        store.alter("db");
+
+        let fresh = statement(&store, "select 1");
+        assert_ne!(fresh.name(), old.name());
+        assert!(Arc::ptr_eq(&fresh, &statement(&store, "select 1")));
+        let again = store.statement("else", b"select 1\0\0\0", |_| {});
+        assert!(Arc::ptr_eq(&elsewhere, &again));
     }
 
     /// P83

@@ -165,7 +165,7 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Listen | K::Load => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
             K::Do => {
                 let all = Traits::LEAVES_OTHER.and(Traits::CHANGES_MEANING);
-                self.mark(all.and(Traits::WRITES));
+                self.mark(all.and(Traits::WRITES).and(Traits::ALTERS_RESULTS));
             }
             K::Copy => {
                 self.mark(Traits::COPIES.and(Traits::WRITES));
@@ -175,8 +175,11 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Alter | K::Drop | K::Create => {
                 self.mark(Traits::CHANGES_MEANING.and(Traits::WRITES));
                 self.see(first);
-                if matches!(self.next_keyword(), K::Role | K::Database | K::System) {
+                let object = self.next_keyword();
+                if matches!(object, K::Role | K::Database | K::System) {
                     self.mark(Traits::AFFECTS_OTHERS);
+                } else if opening != K::Create || object == K::Or {
+                    self.mark(Traits::ALTERS_RESULTS);
                 }
             }
             _ => {

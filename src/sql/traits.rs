@@ -81,6 +81,12 @@ impl Traits {
         self.has(Self::CHANGES_MEANING)
     }
 
+    /// Texts that were parsed may give other columns behind it, in every session: ALTER, DROP, CREATE
+    /// OR REPLACE and DO. A new table changes nothing that is known.
+    pub const fn alters_results(self) -> bool {
+        self.has(Self::ALTERS_RESULTS)
+    }
+
     /// It names prepared statements: DEALLOCATE, EXECUTE and PREPARE of one.
     pub const fn names_statements(self) -> bool {
         self.has(Self::NAMES_STATEMENTS)
@@ -99,6 +105,7 @@ impl Traits {
     pub(super) const AFFECTS_OTHERS: Self = Self(1 << 10);
     pub(super) const NAMES_STATEMENTS: Self = Self(1 << 11);
     pub(super) const COPIES: Self = Self(1 << 12);
+    pub(super) const ALTERS_RESULTS: Self = Self(1 << 13);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
@@ -106,6 +113,7 @@ impl Traits {
         .and(Self::BEGINS)
         .and(Self::COPIES)
         .and(Self::CHANGES_MEANING)
+        .and(Self::ALTERS_RESULTS)
         .and(Self::NAMES_STATEMENTS)
         .and(Self::WRITES)
         .and(Self::RESETS)
@@ -141,6 +149,7 @@ impl fmt::Debug for Traits {
             (self.has(Self::COPIES), "copies"),
             (self.has(Self::ENDS_BLOCK), "ends block"),
             (self.has(Self::CHANGES_MEANING), "changes meaning"),
+            (self.has(Self::ALTERS_RESULTS), "alters results"),
             (self.has(Self::NAMES_STATEMENTS), "names statements"),
             (self.has(Self::DEALLOCATES_ALL), "deallocates all"),
             (self.has(Self::RESETS_ALL), "resets all"),

@@ -17,7 +17,7 @@ fn prepare(client: &mut Client, name: &str, text: &str) {
 fn run_it(client: &mut Client, name: &str) -> String {
     let reply = client.exchange(&[run(name, &[]), sync()].concat());
     assert_eq!(reply.errors(), [], "{name}");
-    reply.values()
+    reply.rows().concat().join(" ")
 }
 
 /// Prepares and runs one text in the middle of something; what it gives.
@@ -201,4 +201,109 @@ fn settings_that_no_text_depends_on_keep_statements_shared() {
         assert_eq!(client.value(count), "1");
         client.ask("commit");
     }
+}
+
+const COLUMNS: &str = "select * from t";
+
+/// A table that the clients own.
+fn with_a_table(proxy: &Proxy) {
+    let mut owner = proxy.client();
+    assert_eq!(owner.ask("create table here.t as select 1 as a").errors(), []);
+}
+
+/// P55, P83: who parses a text behind somebody's ALTER has not seen what it gave before.
+#[test]
+fn a_text_that_is_parsed_behind_an_alter_gives_the_new_columns() {
+    let postgres = Postgres::start();
+    for size in [1, 2] {
+        for alter in [
+            "alter table here.t add b int default 2",
+            "begin; alter table here.t add b int default 2; commit",
+            "do 'begin alter table here.t add b int default 2; end'",
+        ] {
+            let proxy = Proxy::start(&postgres, &format!("pool.size = {size}"));
+            let path = [("search_path", "here")];
+            postgres.client().ask("drop schema if exists here cascade");
+            postgres.client().ask("create schema here; grant all on schema here to public");
+            with_a_table(&proxy);
+            let (mut one, mut two) = (proxy.client_with(&path), proxy.client_with(&path));
+            prepare(&mut one, "s", COLUMNS);
+            assert_eq!(run_it(&mut one, "s"), "1");
+            assert_eq!(two.ask(alter).errors(), [], "{alter}");
+
+            prepare(&mut two, "s", COLUMNS);
+            assert_eq!(run_it(&mut two, "s"), "1 2", "{alter}");
+            two.ask("begin");
+            prepare(&mut two, "again", COLUMNS);
+            assert_eq!(run_it(&mut two, "again"), "1 2", "{alter}");
+            two.ask("commit");
+            let mut three = proxy.client_with(&path);
+            prepare(&mut three, "s", COLUMNS);
+            let described = three.exchange(&[describe_statement("s"), sync()].concat());
+            assert_eq!(described.tags(), "tTZI", "{alter}");
+            assert_eq!(run_it(&mut three, "s"), "1 2", "{alter}");
+        }
+    }
+}
+
+/// P55, P83: who was told of the old columns hears of it once, as on a server of its own.
+#[test]
+fn who_was_told_of_the_old_columns_hears_of_the_change_once() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    postgres.client().ask("create schema here; grant all on schema here to public");
+    with_a_table(&proxy);
+    let path = [("search_path", "here")];
+    let (mut one, mut other, mut two) =
+        (proxy.client_with(&path), proxy.client_with(&path), proxy.client_with(&path));
+    for client in [&mut one, &mut other] {
+        prepare(client, "s", COLUMNS);
+        assert_eq!(run_it(client, "s"), "1");
+    }
+    two.ask("alter table here.t add b int default 2");
+    prepare(&mut two, "s", COLUMNS);
+    assert_eq!(run_it(&mut two, "s"), "1 2");
+
+    for client in [&mut one, &mut other] {
+        let reply = client.exchange(&[run("s", &[]), sync()].concat());
+        assert_eq!(reply.tags(), "EZI");
+        let error = reply.error();
+        assert_eq!(
+            (error.code(), error.message()),
+            ("0A000", "cached plan must not change result type")
+        );
+        assert_eq!(run_it(client, "s"), "1 2");
+    }
+    assert_eq!(run_it(&mut two, "s"), "1 2");
+}
+
+/// P55: nor does a text that is parsed while an ALTER is under way, and waits for it.
+#[test]
+fn a_text_that_is_parsed_during_an_alter_gives_the_new_columns() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2");
+    postgres.client().ask("create schema here; grant all on schema here to public");
+    with_a_table(&proxy);
+    let path = [("search_path", "here")];
+    let (mut one, mut two, mut three) =
+        (proxy.client_with(&path), proxy.client_with(&path), proxy.client_with(&path));
+    // Both servers have the statement.
+    one.ask("begin");
+    for client in [&mut one, &mut three] {
+        prepare(client, "s", COLUMNS);
+        assert_eq!(run_it(client, "s"), "1");
+    }
+    one.ask("commit");
+    two.ask("begin");
+    two.ask("alter table here.t add b int default 2");
+
+    three.send(&[parse("new", COLUMNS), run("new", &[]), sync()].concat());
+    three.assert_silent();
+    two.ask("commit");
+
+    let reply = three.read_ready(1);
+    assert_eq!(
+        (reply.tags().as_str(), reply.rows().concat().join(" ").as_str()),
+        ("12DCZI", "1 2")
+    );
 }

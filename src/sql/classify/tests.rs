@@ -208,6 +208,22 @@ fn what_changes_the_meaning_of_later_texts_is_seen() {
     }
 }
 
+/// P55: what gives other columns to texts that are known.
+#[test]
+fn what_alters_the_results_of_others_is_seen() {
+    for text in [
+        "ALTER TABLE t ADD b int",
+        "begin; drop view v",
+        "create or replace view v as select 1",
+        "DO $$ begin end $$",
+    ] {
+        assert!(of(text).alters_results(), "{text}");
+    }
+    for text in ["create table t ()", "create temp table t ()", "alter role r login", "set a = b"] {
+        assert!(!of(text).alters_results(), "{text}");
+    }
+}
+
 #[test]
 fn only_provably_reading_texts_do_not_write() {
     // P92: these may be reported as rolled back.
