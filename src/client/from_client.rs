@@ -157,6 +157,12 @@ impl Session {
                 return Ok(Next::Hold);
             }
         }
+        if tag == b'H' && frame.head.len > HEAD && self.must_await_answers(frame) {
+            // A copy takes no notice of it, anything else does.
+            batch.gather();
+            frontend::put_flush(batch.out);
+            return Ok(Next::Hold);
+        }
         let is_session_mode = self.is_session_mode();
         self.begin_request(tag);
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
@@ -186,7 +192,9 @@ impl Session {
                 server.exchange.on_run(Request::Execute, effect, None);
             }
             // A Flush with a body breaks the protocol: it is answered like any such message.
-            b'H' if frame.head.len > HEAD => server.exchange.on_request(Request::Describe, None),
+            b'H' if frame.head.len > HEAD && !in_copy => {
+                server.exchange.on_request(Request::Describe, None);
+            }
             b'H' | b'd' => {}
             b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
             b'F' => {

@@ -57,6 +57,21 @@ fn a_copy_that_the_client_gives_up_is_its_error_and_the_session_goes_on() {
 
 /// P31: the server gives up while the client streams on.
 #[test]
+fn a_flush_that_breaks_the_protocol_is_ignored_by_a_copy() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = with_table(&proxy);
+    let malformed = message(b'H', b"more");
+    // Behind the Query, where nobody knows yet whether it copies, and in the midst of the data.
+    let data = copy_data(b"1\n");
+    let begin = [query("copy numbers from stdin"), malformed.clone()].concat();
+    client.send(&[begin, data.clone(), malformed, data, copy_done()].concat());
+    assert_eq!(client.read_ready(1).done(), ["COPY 2"]);
+    assert_eq!(client.value("select count(*) from numbers"), "2");
+    assert_eq!(proxy.pool().servers.total(), 1);
+}
+
+#[test]
 fn data_behind_a_copy_that_failed_is_swallowed() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, ONE);

@@ -169,7 +169,8 @@ impl Postgres {
         self.folder.path().join("postgres.log")
     }
 
-    fn answers(&self) -> bool {
+    /// It lets clients in.
+    pub fn answers(&self) -> bool {
         let Address::Unix(path) = self.address() else { return false };
         if std::os::unix::net::UnixStream::connect(path).is_err() {
             return false;

@@ -33,6 +33,8 @@ pub struct Direct {
     pub is_open: bool,
     /// Something was bound since then.
     pub has_bound: bool,
+    /// The unnamed portal is what a Query left behind that has failed in a block.
+    has_debris: bool,
 }
 
 /// PostgreSQL did not say what was expected of it: a mistake of the tester.
@@ -52,7 +54,14 @@ impl fmt::Display for Unexpected {
 
 impl Direct {
     pub const fn new(connection: Connection) -> Self {
-        Self { connection, mode: Mode::Ready, status: b'I', is_open: false, has_bound: false }
+        Self {
+            connection,
+            mode: Mode::Ready,
+            status: b'I',
+            is_open: false,
+            has_bound: false,
+            has_debris: false,
+        }
     }
 
     /// The session needs no server between here and its next message.
@@ -70,6 +79,12 @@ impl Direct {
 
     pub fn is_idle(&self) -> bool {
         self.mode == Mode::Ready && !self.is_open
+    }
+
+    /// PostgreSQL 15 may crash of it: the portal of a Query that has failed in a block points to a plan
+    /// that is gone, which an Execute of the unnamed portal reads.
+    pub fn is_deadly(&self, frame: &Frame) -> bool {
+        self.has_debris && frame.executes_unnamed()
     }
 
     /// Sends a message; all that answers it.
@@ -160,9 +175,12 @@ impl Direct {
 
     fn note(&mut self, asked: u8, tag: u8, body: &[u8]) {
         let simple = matches!(self.mode, Mode::CopyIn { simple: true, .. }) || asked == b'Q';
+        // A Bind that worked has put another in the place of the unnamed portal.
+        self.has_debris &= tag != b'2';
         self.mode = match tag {
             b'Z' => {
                 self.status = body[0];
+                self.has_debris = self.status == b'E' && (self.has_debris || asked != b'S');
                 self.is_open = false;
                 self.has_bound = false;
                 Mode::Ready

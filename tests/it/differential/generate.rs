@@ -49,6 +49,7 @@ pub fn generate(shape: &Shape, seed: u64) -> Sequence {
     let mut generator = Generator {
         random: Random::new(seed + ((shape.servers * 1000 + shape.statements) as u64 * 1_000_000)),
         shape: shape.clone(),
+        changes_encoding: seed.is_multiple_of(2),
         changes_tables: false,
         clients: vec![Known::default(); shape.clients],
         client: 0,
@@ -78,6 +79,7 @@ enum Parameter {
 struct Generator {
     random: Random,
     shape: Shape,
+    changes_encoding: bool,
     changes_tables: bool,
     clients: Vec<Known>,
     client: usize,
@@ -166,7 +168,7 @@ const QUERIES: &[&str] = &[
     "set intervalstyle to 'iso_8601'",
     "set application_name to 'it''s me'",
     "set standard_conforming_strings to off",
-    "set client_encoding to 'LATIN1'",
+    OTHER_ENCODING,
     "set names 'UTF8'",
     "reset datestyle",
     "reset timezone",
@@ -202,6 +204,9 @@ const QUERIES: &[&str] = &[
     "select 1; deallocate all; select 1/0",
     "deallocate all; copy C from stdin",
     "prepare q1 as select 5; execute q1; deallocate q1",
+    "begin; prepare q2 as select 6; execute q2; deallocate q2; commit",
+    "notify nobody, 'hears it'",
+    "begin; notify nobody; rollback",
     "deallocate nobody",
     "execute nobody",
     "do $$ begin raise notice 'psst'; end $$",
@@ -218,6 +223,9 @@ const QUERIES: &[&str] = &[
 ];
 
 const STATEMENTS: &[&str] = &["", "a", "b", "c", "d", "A b", "Größe"];
+/// PostgreSQL knows a name by its characters, pgweir by its bytes, which are the same name in one
+/// encoding only: a sequence has either this or names that are not ASCII.
+const OTHER_ENCODING: &str = "set client_encoding to 'LATIN1'";
 const PORTALS: &[&str] = &["", "", "", "p", "q", "P 1"];
 const LONG: &str = "a name that is longer than the sixty-three bytes that an identifier may have";
 
@@ -267,7 +275,10 @@ impl Generator {
     }
 
     fn query(&mut self, frames: &mut Vec<Frame>) {
-        let text = *self.random.one(QUERIES);
+        let mut text = *self.random.one(QUERIES);
+        if text == OTHER_ENCODING && !self.changes_encoding {
+            text = "show client_encoding";
+        }
         let text = self.at_home(text);
         frames.push(Frame(query(&text)));
     }
@@ -290,10 +301,10 @@ impl Generator {
 
     fn statement_name(&mut self) -> String {
         if self.random.chance(2) {
-            LONG.to_owned()
-        } else {
-            (*self.random.one(STATEMENTS)).to_owned()
+            return LONG.to_owned();
         }
+        let name = *self.random.one(STATEMENTS);
+        if self.changes_encoding && !name.is_ascii() { "e" } else { name }.to_owned()
     }
 
     fn portal_name(&mut self) -> &'static str {
@@ -541,20 +552,35 @@ impl Generator {
 
     fn function_call(&mut self, frames: &mut Vec<Frame>) {
         // int4pl, div by zero in int4div, a function that is not there, one too few arguments.
-        let (oid, values): (u32, &[&str]) = match self.random.below(5) {
-            0 | 1 => (177, &["1", "2"]),
-            2 => (154, &["1", "0"]),
-            3 => (99_999, &[]),
-            _ => (177, &["1"]),
-        };
-        let count = u16::try_from(values.len()).unwrap().to_be_bytes();
-        let mut body = [&oid.to_be_bytes()[..], &[0, 0], &count].concat();
-        for value in values {
-            body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
-            body.extend_from_slice(value.as_bytes());
+        match self.random.below(6) {
+            0 | 1 => frames.push(call(177, &["1", "2"])),
+            2 => frames.push(call(154, &["1", "0"])),
+            3 => frames.push(call(99_999, &[])),
+            4 => frames.push(call(177, &["1"])),
+            _ => self.large_object(frames),
         }
-        body.extend_from_slice(&[0, 0]);
-        frames.push(Frame(message(b'F', &body)));
+    }
+
+    /// What libpq does with a large object, in a block that leaves nothing of it.
+    fn large_object(&mut self, frames: &mut Vec<Frame>) {
+        let oid = (4800 + self.client).to_string();
+        // lo_create, lo_open to read and write, lowrite, lo_lseek, loread, lo_close, lo_unlink.
+        let calls: [(u32, &[&str]); 7] = [
+            (715, &[&oid]),
+            (952, &[&oid, "393216"]),
+            (955, &["0", "some text"]),
+            (956, &["0", "5", "0"]),
+            (954, &["0", "100"]),
+            (953, &["0"]),
+            (964, &[&oid]),
+        ];
+        frames.push(Frame(query("begin")));
+        for (oid, values) in calls {
+            if self.random.chance(90) {
+                frames.push(call(oid, values));
+            }
+        }
+        frames.push(Frame(query("rollback")));
     }
 
     /// Messages whose bodies break the protocol, and types that do not exist.
@@ -598,4 +624,16 @@ impl Generator {
 fn put_formats(body: &mut Vec<u8>, formats: &[u16]) {
     body.extend_from_slice(&u16::try_from(formats.len()).unwrap().to_be_bytes());
     body.extend(formats.iter().flat_map(|format| format.to_be_bytes()));
+}
+
+/// A FunctionCall with its arguments and its result as text.
+fn call(oid: u32, values: &[&str]) -> Frame {
+    let count = u16::try_from(values.len()).unwrap().to_be_bytes();
+    let mut body = [&oid.to_be_bytes()[..], &[0, 0], &count].concat();
+    for value in values {
+        body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
+        body.extend_from_slice(value.as_bytes());
+    }
+    body.extend_from_slice(&[0, 0]);
+    Frame(message(b'F', &body))
 }

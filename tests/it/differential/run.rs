@@ -12,6 +12,7 @@ use crate::support::messages::{copy_fail, flush, query, sync};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::reply::Message;
+use crate::support::wait::wait_until;
 
 /// Both sides of the comparison.
 pub struct Bench {
@@ -63,6 +64,10 @@ impl Bench {
     pub fn restart(&mut self) {
         self.clients.clear();
         self.transcript.clear();
+        // A backend that crashed takes all others with it.
+        for postgres in [&self.direct, &self.proxied] {
+            wait_until("PostgreSQL answers", || postgres.answers());
+        }
         self.proxy = Proxy::start(&self.proxied, &configuration(&self.shape));
         self.set_up();
     }
@@ -143,7 +148,8 @@ impl Bench {
     }
 
     /// Sends a step to pgweir, where it waits for a server.
-    fn wait(&mut self, step: Step) {
+    fn wait(&mut self, mut step: Step) {
+        step.take_out_deadly();
         self.transcript.push(format!("client {} waits", step.client));
         let pair = &mut self.clients[step.client];
         pair.through.send(&step.bytes());
@@ -160,6 +166,9 @@ impl Bench {
         let held = !self.clients[client].direct.is_free();
         let mut gives_back = false;
         for frame in frames.by_ref() {
+            if self.clients[client].direct.is_deadly(&frame) {
+                continue;
+            }
             expected.extend(self.play_direct(client, &frame)?);
             sent.frames.push(frame);
             gives_back = held && self.clients[client].direct.is_free() && waiter.is_some();

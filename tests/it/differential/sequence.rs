@@ -14,6 +14,10 @@ impl Frame {
     pub fn body(&self) -> &[u8] {
         &self.0[5..]
     }
+
+    pub fn executes_unnamed(&self) -> bool {
+        self.tag() == b'E' && self.body().first() == Some(&0)
+    }
 }
 
 impl fmt::Debug for Frame {
@@ -57,6 +61,22 @@ impl Step {
             .position(|pair| pair[0].tag() == b'd' && !b"dcf".contains(&pair[1].tag()))?;
         let frames = self.frames.split_off(at + 1);
         Some(Self { client: self.client, frames, cuts: Vec::new() })
+    }
+
+    /// Takes out each Execute of the unnamed portal that may find what a Query left there
+    /// (`Direct::is_deadly`), of a step that is sent before anybody knows its answers.
+    pub fn take_out_deadly(&mut self) {
+        let (mut has_queried, mut is_bound) = (false, false);
+        self.frames.retain(|frame| {
+            match frame.tag() {
+                b'Q' | b'F' => (has_queried, is_bound) = (true, false),
+                b'S' => is_bound = false,
+                b'B' if frame.body().first() == Some(&0) => is_bound = true,
+                _ => {}
+            }
+            !has_queried || is_bound || !frame.executes_unnamed()
+        });
+        self.cuts.clear();
     }
 
     pub fn bytes(&self) -> Vec<u8> {
