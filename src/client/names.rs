@@ -181,17 +181,38 @@ pub(super) fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Un
             }
         }
         Undo::Reparse { statement, serial } => server.statements.take_back(&statement, serial),
-        Undo::Unnamed(before) if server.statements.unnamed_since == before.serial => {
-            // A Parse that failed has dropped the old unnamed statement; a skipped one has not.
-            server.statements.unnamed = if failed { Unnamed::None } else { before.server };
-            prepared.unnamed = if failed { None } else { before.client };
-            server.statements.unnamed_since = before.since;
-        }
+        Undo::Unnamed(before) => take_back_unnamed(prepared, server, before, failed),
         Undo::Close { name, statement } => {
             prepared.insert(Named::new(name, statement, server.id(), 0));
         }
-        // What came behind it has changed the unnamed statement for good; a use changes nothing.
-        Undo::Unnamed(_) | Undo::Uses(_) => {}
+        // A use changes nothing.
+        Undo::Uses(_) => {}
         Undo::Evict(evicted) => server.statements.restore(evicted),
+    }
+}
+
+fn take_back_unnamed(
+    prepared: &mut Prepared,
+    server: &mut Server,
+    before: UnnamedBefore,
+    failed: bool,
+) {
+    // A Parse that failed has dropped the old unnamed statement; a skipped one has not.
+    let (client_had, server_had) =
+        if failed { (None, Unnamed::None) } else { (before.client, before.server) };
+    if server.statements.unnamed_since == before.serial {
+        prepared.unnamed = client_had;
+        server.statements.unnamed = server_had;
+        server.statements.unnamed_since = before.since;
+        return;
+    }
+    // Something behind it has changed the unnamed statement: should that come to nothing as well, this
+    // is what there was before it.
+    let later = server.exchange.undos_mut().find_map(|undo| match undo {
+        Undo::Unnamed(later) if later.since == before.serial => Some(later),
+        _ => None,
+    });
+    if let Some(later) = later {
+        (later.client, later.server, later.since) = (client_had, server_had, before.since);
     }
 }

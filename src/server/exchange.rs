@@ -371,6 +371,11 @@ impl<U> Exchange<U> {
         self.undone.iter().find(|undone| undone.failed).map(|undone| &undone.undo)
     }
 
+    /// What was noted of the messages that are still owed an answer.
+    pub fn undos_mut(&mut self) -> impl Iterator<Item = &mut U> {
+        self.owed.iter_mut().filter_map(|entry| entry.undo.as_mut())
+    }
+
     pub fn has_undone(&self) -> bool {
         !self.undone.is_empty()
     }
