@@ -68,7 +68,7 @@ pub(super) enum LoginError {
     WhichDomain { name: String },
     #[error("user {user:?} may not use the console")]
     NoConsole { user: String },
-    #[error("no server could be had within login_timeout: {source}")]
+    #[error("no server could be had: {source}")]
     NoServer { source: CheckoutError },
     #[error("the server does not take the client's startup parameters: {source}")]
     Settings { source: CommandError },

@@ -124,7 +124,10 @@ fn read(statement: &[Word], affected: &mut Vec<Affected>) {
             }));
         }
         ["alter", "system", ..] => affected.push(Affected::Server),
-        words if words.contains(&"pg_reload_conf") => affected.push(Affected::Server),
+        // A call of it, and not a column that somebody calls so.
+        words if words.windows(2).any(|two| two == ["pg_reload_conf", "("]) => {
+            affected.push(Affected::Server);
+        }
         _ => {}
     }
 }
@@ -171,6 +174,7 @@ mod tests {
             ("create database template template x", vec![alone("x")]),
             ("alter system set work_mem to '1MB'", vec![Affected::Server]),
             ("select 1; select pg_catalog.pg_reload_conf()", vec![Affected::Server]),
+            ("select 1 as pg_reload_conf", vec![]),
         ] {
             assert_eq!(Affected::of(text.as_bytes()), expected, "{text}");
             assert!(classify(text.as_bytes()).affects_others(), "{text}");

@@ -342,7 +342,9 @@ fn a_refused_login_is_remembered_for_clients_with_parameters_too() {
 #[test]
 fn a_client_that_leaves_before_it_has_a_server_leaves_the_queue() {
     let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
+    // No deadline of ours may end the wait before the test has looked.
+    let patient = format!("{ONE}\npool.timeout = '120s'\nlisten.login_timeout = '120s'");
+    let proxy = Proxy::start(&postgres, &patient);
     let holder = proxy.client();
     for leave in [drop, Client::vanish] {
         let mut waiter = proxy.connect();
