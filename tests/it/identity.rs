@@ -307,3 +307,51 @@ fn a_text_that_is_parsed_during_an_alter_gives_the_new_columns() {
         ("12DCZI", "1 2")
     );
 }
+
+/// P68: literals are folded when a text is parsed, and nothing reads them again as long as names are
+/// looked up in the same places.
+#[test]
+fn literals_read_under_settings_of_a_transaction_are_nobody_elses() {
+    let postgres = Postgres::start();
+    let nulls = "select array_position('{null}'::text[], 'null') is null";
+    let month = "select extract(month from date '01/02/2020')";
+    for (set, text, theirs, own) in [
+        ("set local array_nulls = off", nulls, "f", "t"),
+        ("set local datestyle = 'ISO, DMY'", month, "2", "1"),
+    ] {
+        let proxy = Proxy::start(&postgres, ONE);
+        let (mut one, mut two, mut three) = (proxy.client(), proxy.client(), proxy.client());
+        let changed = [query("begin"), query(set), parse("s", text), run("s", &[]), sync()];
+        prepare(&mut two, "s", text);
+        assert_eq!(run_it(&mut two, "s"), own);
+
+        one.send(&changed.concat());
+        assert_eq!(one.read_ready(3).rows().concat(), [theirs], "{set}");
+        one.ask("rollback");
+
+        prepare(&mut three, "s", text);
+        assert_eq!(run_it(&mut three, "s"), own, "{set}");
+        assert_eq!(run_it(&mut two, "s"), own, "{set}");
+    }
+}
+
+/// P68: also what a Bind puts on a server that lacks it.
+#[test]
+fn what_a_changed_transaction_puts_on_a_server_serves_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let text = "select array_position('{null}'::text[], 'null') is null";
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    prepare(&mut one, "s", text);
+    prepare(&mut two, "s", text);
+    // The server forgets all statements.
+    proxy.client().ask("listen forget");
+
+    one.ask("begin");
+    one.ask("set local array_nulls = off");
+    run_it(&mut one, "s");
+    one.ask("rollback");
+
+    assert_eq!(run_it(&mut two, "s"), "t");
+    assert_eq!(run_it(&mut one, "s"), "t");
+}
