@@ -15,6 +15,7 @@ use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
+use crate::server::parameters::Parameters;
 use crate::server::statements::Unnamed;
 use crate::sql::{Covers, Resets};
 use crate::state::settings::{Settings, is_fixed};
@@ -304,12 +305,30 @@ impl Session {
         }
     }
 
+    /// Tells the client what its server reports by itself, if that is not what the one before did: the
+    /// server's configuration may have been changed (pitfall P73).
+    pub(super) fn tell_base(&mut self, base: &Arc<Parameters>) {
+        if Arc::ptr_eq(&self.reported, base) {
+            return;
+        }
+        let before = self.outbox.len();
+        put_changes(&self.reported, base, &self.settings, &mut self.outbox);
+        self.pool.stats.bytes_sent.add((self.outbox.len() - before) as u64);
+        self.reported = Arc::clone(base);
+    }
+
     /// The end of something of ours. Behind a Sync of ours nothing is left that the client waits for.
     pub(super) fn on_own_ready(&mut self, batch: &mut Batch<'_>, serial: u64) {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         let at = linked.restores.under_way.iter().position(|restore| restore.serial == serial);
+        if at.is_none() && !is_session_mode && server.follow_base(&self.settings) {
+            self.pool.share_base(server);
+            batch.gather();
+            put_changes(&self.reported, &server.base, &self.settings, batch.out);
+            self.reported = Arc::clone(&server.base);
+        }
         if let Some(restore) = at.map(|at| linked.restores.under_way.remove(at)) {
             server.note_applied();
             if !restore.is_certain {
@@ -332,6 +351,16 @@ impl Session {
 
 /// Statements of ours that may be unanswered at once.
 const UNDER_WAY_MOST: usize = 64;
+
+/// Appends what the server's own parameters are by now of which the client was told otherwise. What
+/// it set itself it has on every server.
+fn put_changes(told: &Parameters, base: &Parameters, settings: &Settings, out: &mut Vec<u8>) {
+    for (name, value) in base.iter() {
+        if settings.value(name).is_none() && told.value(name) != Some(value) {
+            backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+        }
+    }
+}
 
 struct Restored {
     is_reset: bool,

@@ -32,6 +32,7 @@ use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::alarm::Alarm;
 use crate::runtime::worker::current_home;
 use crate::server::opening::Opening;
+use crate::server::parameters::Parameters;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
@@ -57,6 +58,8 @@ pub(super) struct Session {
     /// What the client asked for at startup, and what it has now.
     pub(super) startup: Arc<Settings>,
     pub(super) settings: Arc<Settings>,
+    /// What its servers report by themselves, as it was told.
+    pub(super) reported: Arc<Parameters>,
     pub(super) prepared: Prepared,
     pub(super) link: Link,
     wish: Option<Arc<Opening>>,
@@ -123,6 +126,7 @@ impl Session {
             idle_timeout: start.idle_timeout,
             startup: Arc::clone(&placement.settings),
             settings: placement.settings,
+            reported: placement.reported,
             prepared: Prepared::default(),
             link: Link::Free,
             wish: placement.wish,
@@ -259,6 +263,7 @@ impl Session {
             } else {
                 server.is_shared = true;
                 carry_over(server, &self.settings);
+                self.tell_base(&server.base);
             }
         }
         self.record().set_state(ClientState::Active);

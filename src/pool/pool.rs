@@ -174,6 +174,15 @@ impl Pool {
         self.welcome.load_full()
     }
 
+    /// Notes what a server reports by itself. Servers that report the same have one copy of it.
+    pub fn share_base(&self, server: &mut Server) {
+        match &*self.welcome.load() {
+            Some(welcome) if **welcome == *server.base => server.base = Arc::clone(welcome),
+            _ if server.opening.is_none() => self.welcome.store(Some(Arc::clone(&server.base))),
+            _ => {}
+        }
+    }
+
     /// Startup settings as its servers spell them, if one has taken the same before.
     pub fn checked_settings(&self, settings: &Settings) -> Option<Arc<Settings>> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,9 +244,7 @@ impl Pool {
             // Spread over a tenth, so that servers opened together do not go together (P35).
             now + age.mul_f64(1.0 - 0.1 * f64::from(random()) / f64::from(u32::MAX))
         });
-        if server.opening.is_none() && self.welcome.load().as_deref() != Some(&*server.base) {
-            self.welcome.store(Some(Arc::clone(&server.base)));
-        }
+        self.share_base(&mut server);
         *self.trouble() = None;
         *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let (id, label) = (server.id(), label(&server));

@@ -177,6 +177,20 @@ impl Server {
         }
     }
 
+    /// All of `settings` was just put on it, and nothing else: whatever else it reports is its own,
+    /// which its configuration may have changed. True if something has.
+    pub fn follow_base(&mut self, settings: &Settings) -> bool {
+        let is_own = |name: &str| !is_fixed(name) && settings.value(name).is_none();
+        let own = self.parameters.iter().filter(|(name, _)| is_own(name));
+        let base = Arc::clone(&self.base);
+        let mut has_changed = false;
+        for (name, value) in own.filter(|(name, value)| base.value(name) != Some(*value)) {
+            Arc::make_mut(&mut self.base).note(name, value);
+            has_changed = true;
+        }
+        has_changed
+    }
+
     /// Keeps the front of the text of the statement under way, for the log of slow ones.
     pub fn note_text(&mut self, text: &[u8]) {
         self.statement_text.clear();

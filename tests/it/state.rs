@@ -5,6 +5,7 @@ use crate::support::messages::{extended, query};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
+use crate::support::wait::wait_until;
 
 const ONE: &str = "pool.size = 1\n";
 
@@ -406,6 +407,54 @@ fn settings_are_carried_in_front_of_a_pipeline_too() {
         assert_eq!(reply.values(), "Europe/Rome Europe/Rome");
         assert_eq!(reply.tags(), "TDCZI12DCZI");
     }
+}
+
+/// P73: what a client has not set itself is the server's, of which it hears when it changes. What it
+/// has set it keeps.
+#[test]
+fn what_the_servers_own_configuration_changes_is_told_to_who_has_not_set_it() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut keeps = proxy.client_with(&[("TimeZone", "Asia/Tokyo")]);
+    let mut hears = proxy.client_with(&[("application_name", "hears")]);
+    assert_eq!(show(&mut hears, "timezone"), "UTC");
+    // Behind our back, and on a server that stays.
+    let mut direct = postgres.client();
+    assert_eq!(direct.ask("alter system set timezone to 'Europe/Rome'").errors(), []);
+    direct.value("select pg_reload_conf()");
+
+    let mut told = Vec::new();
+    wait_until("the new value is there", || {
+        assert_eq!(show(&mut keeps, "timezone"), "Asia/Tokyo");
+        let reply = hears.ask("show timezone");
+        told.extend(reply.parameters());
+        reply.values() == "Europe/Rome"
+    });
+
+    assert_eq!(told, [("TimeZone".to_owned(), "Europe/Rome".to_owned())]);
+    assert_eq!(keeps.ask("select 1").parameters(), []);
+    assert_eq!(proxy.client().parameters["TimeZone"], "Europe/Rome");
+}
+
+/// P73: also where a server that was opened later reports something else.
+#[test]
+fn what_a_new_server_reports_otherwise_is_told() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut keeps, mut hears) = (proxy.client_with(&[("TimeZone", "Asia/Tokyo")]), proxy.client());
+    hears.value("select 1");
+    let mut direct = postgres.client();
+    direct.value("alter role app set timezone to 'Europe/Rome'");
+    direct.value("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'");
+    wait_until("the server is gone", || postgres.connections() == 0);
+
+    let reply = hears.ask("show timezone");
+
+    assert_eq!(reply.values(), "Europe/Rome");
+    assert_eq!(reply.parameters(), [("TimeZone".to_owned(), "Europe/Rome".to_owned())]);
+    assert_eq!(hears.ask("select 1").parameters(), []);
+    let reply = keeps.ask("show timezone");
+    assert_eq!((reply.values().as_str(), reply.parameters()), ("Asia/Tokyo", Vec::new()));
 }
 
 /// P72: what carries the settings over is not waited for. Here it is not even answered before what
