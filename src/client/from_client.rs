@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::link::{InFlight, Link, Linked};
 use super::names::{Prepared, drop_unnamed};
+use super::naming::note_execute;
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
@@ -180,7 +181,11 @@ impl Session {
         // Into a copy goes whatever comes: the server refuses what has no place there.
         let in_copy = server.exchange.takes_copy_data();
         match tag {
-            b'Q' => self.begin_query(frame, in_copy),
+            b'Q' => {
+                if self.begin_query(batch, frame, in_copy) == Next::Hold {
+                    return Ok(Next::Hold);
+                }
+            }
             b'S' => server.exchange.on_request(Request::Sync, None),
             b'E' => {
                 linked.in_flight.has_bound = true;
@@ -189,6 +194,7 @@ impl Session {
                 let effect =
                     if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
                 linked.restores.run();
+                note_execute(&mut linked.naming, frame.body, server);
                 server.exchange.on_run(Request::Execute, effect, None);
             }
             // A Flush with a body breaks the protocol: it is answered like any such message.
@@ -228,12 +234,23 @@ impl Session {
         self.make_way(tag);
     }
 
-    fn begin_query(&mut self, frame: Frame<'_>, in_copy: bool) {
+    fn begin_query(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>, in_copy: bool) -> Next {
         let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
+        let traits = frame.is_whole().then(|| classify(frontend::query_text(frame.body)));
+        if traits.is_some_and(Traits::names_statements)
+            && self.prepared.len() > 0
+            && self.shares_statements()
+            && !in_copy
+            && frontend::is_query(frame.body)
+            && self.name_statements(batch, frontend::query_text(frame.body)) == Next::Hold
+        {
+            return Next::Hold;
+        }
+        let Link::Linked(linked) = &mut self.link else { return Next::Hold };
+        let Some(server) = linked.checkout.server() else { return Next::Hold };
         let serial = server.exchange.next_serial();
-        let traits = on_query(&mut self.prepared, &mut linked.in_flight, server, frame);
+        on_query(&mut self.prepared, &mut linked.in_flight, server, frame, traits);
+        let traits = traits.unwrap_or_default();
         if traits.resets() && !is_session_mode && !in_copy {
             let text = frontend::query_text(frame.body);
             linked.restores.note(text, serial, true, true);
@@ -242,6 +259,7 @@ impl Session {
             self.note_affected(frontend::query_text(frame.body), false);
         }
         self.alter();
+        Next::Go
     }
 
     /// What others parse from now on waits for what this session alters, and is not what it was: known
@@ -382,26 +400,24 @@ fn on_query(
     in_flight: &mut InFlight,
     server: &mut Server,
     frame: Frame<'_>,
-) -> Traits {
+    traits: Option<Traits>,
+) {
     // One that breaks the protocol is refused before it does anything.
     let is_sound = !frame.is_whole() || frontend::is_query(frame.body);
     let undo = is_sound.then(|| drop_unnamed(prepared, server)).flatten();
-    let text = frontend::query_text(frame.body);
-    server.note_text(text);
-    let (traits, effect) = if frame.is_whole() {
-        let traits = classify(text);
+    server.note_text(frontend::query_text(frame.body));
+    let effect = if let Some(traits) = traits {
         note_traits(in_flight, server, traits);
         in_flight.may_copy |= traits.may_copy();
-        (traits, Effect::of(traits))
+        Effect::of(traits)
     } else {
         // What has not been seen may leave anything behind.
         server.is_dirty = true;
         in_flight.may_copy = true;
         in_flight.changes_meaning = true;
-        (Traits::default(), Effect::Anything)
+        Effect::Anything
     };
     server.exchange.on_run(Request::Simple(Verdict::Forward), effect, undo);
-    traits
 }
 
 /// Notes what a statement may do.

@@ -226,7 +226,7 @@ impl Session {
             }
             if is_own {
                 let message = fields.to_message();
-                if !linked.restores.forgives(&message, serial) {
+                if !linked.forgives(&message, serial) {
                     return self.on_settings_refused(&message);
                 }
             } else {
@@ -235,6 +235,7 @@ impl Session {
                 copy_end = end_of_copy(&fields);
             }
         }
+        let Some(server) = linked.checkout.server() else { return Ok(None) };
         let ready = body.first().copied().and_then(TxStatus::from_byte);
         let applied = match tag {
             b'E' => server.exchange.on_error(copy_end),
@@ -290,10 +291,16 @@ impl Session {
         match state_of_tag(backend::command_tag(body)) {
             // A cursor that outlives its transaction is known by its text.
             TagState::None
-            | TagState::Deallocate
             | TagState::DeclareCursor
             | TagState::Unlisten
             | TagState::DiscardTemp => {}
+            TagState::Deallocate => {
+                let naming = linked.naming.as_mut();
+                if let Some(name) = naming.and_then(|naming| naming.deallocated(serial)) {
+                    server.statements.drop_own_name(&name);
+                    self.prepared.deallocated(&name, server.id(), serial);
+                }
+            }
             TagState::Set => linked.restores.done(serial),
             TagState::Reset => {
                 linked.reset_seen = true;
@@ -327,6 +334,7 @@ impl Session {
         self.finish_affected();
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
+        linked.settle_naming(serial);
         let Some(server) = linked.checkout.server() else { return };
         let tx = server.exchange.tx();
         if linked.in_flight.alters_results {

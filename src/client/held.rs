@@ -1,11 +1,14 @@
 //! Messages about statements that are not taken as they come: held back until answers decide what they
 //! mean, or passed on for the server to refuse.
 
+use std::sync::Arc;
+
 use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed};
 use super::link::Link;
 use super::serve::{End, Session};
 use crate::server::exchange::{Request, Verdict};
+use crate::server::statements::Statement;
 use crate::wire::frontend::{self, Target};
 
 impl Session {
@@ -51,7 +54,13 @@ impl Session {
             if name.is_empty() && frame.head.tag == b'P' {
                 return false;
             }
-            (in_flight.deallocates && self.prepared.find(name).is_some())
+            let names = |statement: &Arc<Statement>| statement.traits().names_statements();
+            // What it names, and whether the block is good, is known then.
+            let is_of_names = frame.head.tag == b'B'
+                && server.exchange.has_boundary()
+                && self.prepared.statement(name).is_some_and(names);
+            is_of_names
+                || (in_flight.deallocates && self.prepared.find(name).is_some())
                 || self.prepared.is_open_question(name, server)
         };
         linked.awaits_answers = in_flight.may_copy || name_in(frame).is_some_and(depends);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::affects::Affecting;
+use super::naming::Naming;
 use super::resets::Restores;
 use super::stand_in::StandIn;
 use crate::error::{ClientMessage, SqlState};
@@ -62,6 +63,8 @@ pub(super) struct Linked {
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     pub(super) restores: Restores,
+    /// What is under way that names statements, if anything does.
+    pub(super) naming: Option<Box<Naming>>,
     /// What the statements of the transaction concern besides this session.
     pub(super) affecting: Option<Box<Affecting>>,
     /// Errors of the server that the client gets in words of ours.
@@ -191,6 +194,7 @@ impl Linked {
             awaits_answers: false,
             reset_seen: false,
             restores: Restores::default(),
+            naming: None,
             affecting: None,
             replacements: Vec::new(),
             last_words: None,

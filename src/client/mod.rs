@@ -14,6 +14,7 @@ mod link;
 mod login;
 mod loss;
 mod names;
+mod naming;
 mod own_server;
 mod placement;
 mod prepared;

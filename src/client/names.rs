@@ -48,7 +48,7 @@ impl Named {
 /// Bytes of a name that PostgreSQL tells apart (NAMEDATALEN).
 const NAME_LEN: usize = 63;
 
-fn key(name: &[u8]) -> &[u8] {
+pub(super) fn key(name: &[u8]) -> &[u8] {
     name.get(..NAME_LEN).unwrap_or(name)
 }
 
@@ -129,6 +129,17 @@ impl Prepared {
         let undone: Vec<_> = server.exchange.abandon().collect();
         for undone in undone {
             take_back(self, server, undone);
+        }
+    }
+
+    /// `server` has deallocated the statement that the client calls `name` as the request with this
+    /// serial number.
+    pub(super) fn deallocated(&mut self, name: &[u8], server: ServerId, serial: u64) {
+        if let Some(names) = &mut self.named
+            && let Some(named) = names.get(key(name))
+            && (named.server != server || named.serial < serial)
+        {
+            names.remove(key(name));
         }
     }
 

@@ -8,7 +8,8 @@ use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed, note_traits};
 use super::held::is_malformed;
 use super::link::{InFlight, Link, Portals, Replacement, Words};
-use super::names::{Named, Prepared, change_unnamed, drop_unnamed, take_back};
+use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
+use super::naming::Naming;
 use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
@@ -22,11 +23,12 @@ use crate::wire::frontend::{self, Target};
 use crate::wire::sqlstate;
 
 /// What a statement frame is dealt with by: the parts of a linked session, borrowed apart.
-struct Desk<'a> {
-    prepared: &'a mut Prepared,
-    server: &'a mut Server,
+pub(super) struct Desk<'a> {
+    pub(super) prepared: &'a mut Prepared,
+    pub(super) server: &'a mut Server,
     in_flight: &'a mut InFlight,
     portals: &'a mut Portals,
+    pub(super) naming: &'a mut Option<Box<Naming>>,
     replacements: &'a mut Vec<Replacement>,
     restores: &'a mut Restores,
     stats: &'a PoolStats,
@@ -73,6 +75,7 @@ impl Session {
             server: linked.checkout.server()?,
             in_flight: &mut linked.in_flight,
             portals: &mut linked.portals,
+            naming: &mut linked.naming,
             replacements: &mut linked.replacements,
             restores: &mut linked.restores,
             stats: &self.pool.stats,
@@ -89,7 +92,9 @@ impl Session {
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            desk.parse_unnamed(&parse, &settings, || context.store.private(parse.rest, |_| {}));
+            desk.parse_unnamed(batch, &parse, &settings, || {
+                context.store.private(parse.rest, |_| {})
+            });
             batch.pass(frame.available);
             return Ok(());
         }
@@ -127,7 +132,7 @@ impl Session {
         let name = desk.provide(batch, bind.statement);
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
-        let affects = desk.note_bound(bind.statement);
+        let affects = desk.note_bound(batch, bind.statement, bind.portal);
         let undo = desk.prepared.find(bind.statement).map(|given| Undo::Uses(Arc::clone(given)));
         desk.server.exchange.on_request(Request::Bind, undo);
         let rest = frame.head.len - frame.available;
@@ -179,9 +184,14 @@ impl Session {
                     .remove(named.name)
                     .map(|statement| Undo::Close { name: named.name.into(), statement });
                 desk.prepared.closed = Some((desk.server.id(), desk.server.exchange.next_serial()));
-                let made_up = Request::MadeUp(MadeUp::CloseComplete);
-                desk.server.exchange.on_request(made_up, undo);
-                batch.swallow(frame.available);
+                if desk.server.statements.has_own_name(key(named.name)) {
+                    desk.server.exchange.on_request(Request::Close(Verdict::Forward), undo);
+                    batch.pass(frame.available);
+                } else {
+                    let made_up = Request::MadeUp(MadeUp::CloseComplete);
+                    desk.server.exchange.on_request(made_up, undo);
+                    batch.swallow(frame.available);
+                }
             }
             (_, target) => {
                 let undo = match target {
@@ -251,6 +261,7 @@ enum Name {
 impl Desk<'_> {
     fn parse_unnamed(
         &mut self,
+        batch: &mut Batch<'_>,
         parse: &frontend::Parse<'_>,
         settings: &Arc<Settings>,
         make: impl FnOnce() -> Arc<Statement>,
@@ -268,6 +279,7 @@ impl Desk<'_> {
         };
         self.stats.server_parses.increment();
         note_traits(self.in_flight, self.server, statement.traits());
+        self.put_executed(batch, &statement);
         self.prepared.unnamed = old;
         let known = Unnamed::Known(Arc::clone(&statement));
         let undo = change_unnamed(self.prepared, self.server, Some(statement), known);
@@ -376,8 +388,18 @@ impl Desk<'_> {
 
     /// A statement is bound: what it resets is put back behind the segment. It is returned if it
     /// concerns others.
-    fn note_bound(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+    fn note_bound(
+        &mut self,
+        batch: &mut Batch<'_>,
+        name: &[u8],
+        portal: &[u8],
+    ) -> Option<Arc<Statement>> {
         let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
+        let names = |statement: &&Arc<Statement>| statement.traits().names_statements();
+        let naming = self.prepared.statement(name).filter(names).map(Arc::clone);
+        if naming.is_some() || self.naming.is_some() {
+            self.put_bound(batch, naming, portal);
+        }
         let statement = self.prepared.statement(name);
         match statement.filter(|statement| statement.traits().resets()) {
             Some(statement) => {
@@ -399,6 +421,7 @@ impl Desk<'_> {
                 if self.server.statements.unnamed.is(&statement) {
                     return;
                 }
+                self.put_executed(batch, &statement);
                 batch.gather();
                 frontend::put_parse(batch.out, b"", statement.rest());
                 self.stats.server_parses.increment();
@@ -447,6 +470,7 @@ impl Desk<'_> {
     ) {
         self.stats.statements.increment(StatementOutcome::Miss as usize);
         self.stats.server_parses.increment();
+        self.put_executed(batch, statement);
         if self.server.exchange.has_boundary() {
             // A Close of it that was sent before may be skipped.
             frontend::put_close_statement(batch.out, statement.name().as_bytes());

@@ -25,7 +25,7 @@ impl Pool {
             // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
             return self.close(server, Place::Aside, CloseReason::ResetFailed);
         }
-        if server.is_dirty {
+        if server.must_discard() {
             server.record.set_state(ServerState::Used);
             match discard(&mut server).await {
                 Ok(true) => {}

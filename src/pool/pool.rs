@@ -214,7 +214,7 @@ impl Pool {
             return self.close(server, Place::Lent, CloseReason::Altered);
         }
         let cancels = server.record.cancels();
-        if server.is_dirty || cancels.are_under_way() || cancels.is_doubtful() {
+        if server.must_discard() || cancels.are_under_way() || cancels.is_doubtful() {
             server.record.set_state(ServerState::Used);
             self.core().put_aside();
             let pool = Arc::clone(self);

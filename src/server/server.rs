@@ -91,6 +91,11 @@ impl Server {
         self.record.id
     }
 
+    /// True if it has to be discarded before another session gets it.
+    pub const fn must_discard(&self) -> bool {
+        self.is_dirty || self.statements.has_own_names()
+    }
+
     /// Runs `sql` on behalf of nobody but ourselves, and waits for its end; the number of rows that
     /// it gave.
     ///

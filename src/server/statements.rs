@@ -123,6 +123,10 @@ impl Store {
             return statement;
         }
         let statement = Arc::new(self.new_statement(identity, rest_at, epoch));
+        if statement.traits.names_statements() {
+            // What it names is its client's.
+            return statement;
+        }
         known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
         statement
     }
@@ -195,6 +199,9 @@ pub struct Statements {
     pub unnamed: Unnamed,
     /// Serial number of the last request that was to change it.
     pub unnamed_since: u64,
+    /// Names of its client's own that were put on it for SQL to find, and the serial numbers of the
+    /// requests that did it.
+    own_names: Vec<(Box<[u8]>, u64)>,
 }
 
 #[derive(Debug)]
@@ -307,6 +314,27 @@ impl Statements {
     /// was prepared behind it is left.
     pub fn deallocated_all(&mut self, serial: u64) {
         self.named.retain(|_, prepared| prepared.serial > serial);
+        self.own_names.retain(|(_, put)| *put > serial);
+    }
+
+    /// Notes that a statement is prepared under its client's own name by the request `serial`.
+    pub fn put_own_name(&mut self, name: &[u8], serial: u64) {
+        self.drop_own_name(name);
+        self.own_names.push((name.into(), serial));
+    }
+
+    pub fn drop_own_name(&mut self, name: &[u8]) {
+        self.own_names.retain(|(known, _)| **known != *name);
+    }
+
+    /// True if there may be a statement of that name on the server.
+    pub fn has_own_name(&self, name: &[u8]) -> bool {
+        self.own_names.iter().any(|(known, _)| **known == *name)
+    }
+
+    /// True if there may be names on the server that are no business of another client's.
+    pub const fn has_own_names(&self) -> bool {
+        !self.own_names.is_empty()
     }
 
     pub fn len(&self) -> usize {

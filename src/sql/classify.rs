@@ -204,7 +204,8 @@ impl<'l, 'a> Statement<'l, 'a> {
     fn deallocate(&mut self) {
         let Some(mut token) = self.next() else { return };
         if self.keyword_of(token) == Keyword::Prepare {
-            let Some(after) = self.next() else { return };
+            // Alone it is a statement's name.
+            let Some(after) = self.next() else { return self.mark(Traits::NAMES_STATEMENTS) };
             token = after;
         }
         // `"all"` in quotes is a statement of that name.

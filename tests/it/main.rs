@@ -20,6 +20,7 @@ mod auth;
 mod bytes;
 mod cancel;
 mod copy;
+mod deallocate;
 mod differential;
 mod drain;
 mod identity;

@@ -254,7 +254,8 @@ impl Generator {
     /// A few messages that belong together, or do not.
     fn part(&mut self, frames: &mut Vec<Frame>) {
         match self.random.below(100) {
-            0..25 => self.query(frames),
+            0..20 => self.query(frames),
+            20..25 => self.named_in_sql(frames),
             25..55 => self.segment(frames),
             55..63 => self.whole(frames),
             63..70 => self.portal(frames),
@@ -272,6 +273,44 @@ impl Generator {
             96..99 => self.malformed(frames),
             _ => frames.push(Frame(terminate())),
         }
+    }
+
+    /// SQL that names a statement which the client probably has, in quotes or folded.
+    fn naming(&mut self) -> String {
+        let name = self.known_name();
+        let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
+        let name = match self.random.below(3) {
+            0 if is_plain => name,
+            1 if is_plain => name.to_uppercase(),
+            _ => format!("\"{}\"", if name.is_empty() { "a" } else { &name }),
+        };
+        match self.random.below(12) {
+            0..3 => format!("deallocate {name}"),
+            3 => format!("deallocate prepare {name}"),
+            4 => format!("select 1; deallocate {name}; select 2"),
+            5 => format!("deallocate {name}; select 1/0"),
+            // What SQL prepares is there until the transaction ends, and no longer.
+            6 => format!("prepare {name} as select 5; deallocate {name}"),
+            7 => format!("explain (costs off) execute {name}"),
+            _ => format!("execute {name}"),
+        }
+    }
+
+    /// Such a text by a Query, by the unnamed statement, or by one with a name.
+    fn named_in_sql(&mut self, frames: &mut Vec<Frame>) {
+        let text = self.naming();
+        if self.random.chance(50) {
+            frames.push(Frame(query(&text)));
+            return;
+        }
+        let name = if self.random.chance(60) { "" } else { "naming" };
+        frames.push(self.close_statement(name));
+        frames.push(Frame(parse_typed(name, &text, &[])));
+        if self.random.chance(40) {
+            frames.push(Frame(describe_statement(name)));
+        }
+        self.run(name, frames);
+        self.end(frames);
     }
 
     fn query(&mut self, frames: &mut Vec<Frame>) {

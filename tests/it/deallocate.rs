@@ -1,0 +1,253 @@
+//! SQL that names the protocol's prepared statements finds them as on a connection of one's own
+//! (pgbouncer.md, "Where it is wrong", row 4).
+
+use crate::support::messages::{
+    bind, close_statement, describe_statement, execute, extended, flush, parse, query, run, sync,
+};
+use crate::support::postgres::Postgres;
+use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
+
+const ONE: &str = "pool.size = 1\n";
+
+/// Sends each of `steps` to PostgreSQL directly and through a pool in transaction mode: tags, errors and
+/// rows are the same.
+#[track_caller]
+fn same(steps: &[Vec<u8>]) {
+    let postgres = Postgres::start();
+    for (size, statements) in [(1, 100), (2, 100), (1, 2)] {
+        let settings = format!("pool.size = {size}\npool.prepared_statements = {statements}\n");
+        let proxy = Proxy::start(&postgres, &settings);
+        let (mut direct, mut through) = (postgres.client(), proxy.client());
+        let mut other = proxy.client();
+        for (at, step) in steps.iter().enumerate() {
+            let seen = [&mut direct, &mut through].map(|client| {
+                client.send(step);
+                let ends = step_ends(step);
+                let reply = client.read_ready(ends);
+                let errors = reply.errors();
+                let errors: Vec<_> = errors
+                    .iter()
+                    .map(|error| (error.code().to_owned(), error.message().to_owned()))
+                    .collect();
+                (reply.tags(), errors, reply.values(), reply.done())
+            });
+            assert_eq!(seen[0], seen[1], "step {at}, {settings}");
+            if size == 2 && seen[0].0.ends_with('I') {
+                other.ask("select 1");
+            }
+        }
+        other.ask("select 1");
+        let left = other.value("select count(*) from pg_prepared_statements where name like 'k%'");
+        assert_eq!(left, "0", "what is called as clients call it is no other client's");
+    }
+}
+
+/// The messages of a step that end with a `ReadyForQuery`.
+fn step_ends(step: &[u8]) -> usize {
+    let (mut at, mut ends) = (0, 0);
+    while at < step.len() {
+        ends += usize::from(matches!(step[at], b'Q' | b'S'));
+        at += 1 + u32::from_be_bytes(step[at + 1..at + 5].try_into().unwrap()) as usize;
+    }
+    ends
+}
+
+fn prepared(name: &str, text: &str) -> Vec<u8> {
+    [parse(name, text), sync()].concat()
+}
+
+fn ran(name: &str) -> Vec<u8> {
+    [run(name, &[]), sync()].concat()
+}
+
+fn said(text: &str) -> Vec<u8> {
+    [extended(text, &[]), sync()].concat()
+}
+
+/// pgbouncer.md row 4, P51: quoted, folded, with PREPARE, cut to 63 bytes, among others in one string.
+#[test]
+fn deallocate_takes_a_statement_of_the_protocol() {
+    let long = format!("k{}", "x".repeat(69));
+    let cut = &long[..63];
+    let mut steps = Vec::new();
+    for (name, text) in [
+        ("k", "deallocate k".to_owned()),
+        ("k", "DEALLOCATE PREPARE K".to_owned()),
+        ("k 1_0", "deallocate \"k 1_0\"".to_owned()),
+        ("K", "select 1; deallocate \"K\"; select 2".to_owned()),
+        ("prepare", "deallocate prepare".to_owned()),
+        (cut, format!("deallocate {long}")),
+        (&long, format!("deallocate {cut}")),
+    ] {
+        for deallocate in [query(&text), said(&text)] {
+            if text.contains(';') && deallocate.first() == Some(&b'P') {
+                continue;
+            }
+            steps.extend([
+                prepared(name, "select 'it is there'"),
+                ran(name),
+                deallocate.clone(),
+                ran(name),
+                deallocate,
+                prepared(name, "select 'another'"),
+                ran(name),
+                [close_statement(name), sync()].concat(),
+                ran(name),
+            ]);
+        }
+    }
+    same(&steps);
+}
+
+/// pgbouncer.md row 4: also with its columns described, planned, and into a table.
+#[test]
+fn execute_runs_a_statement_of_the_protocol() {
+    let mut steps = vec![prepared("k", "select 5 as five, 'text' as more")];
+    for text in [
+        "execute k",
+        "execute k2(41)",
+        "explain (costs off) execute k2(1)",
+        "explain (verbose, format json) execute k2(null)",
+        "create temp table made as execute k2(6)",
+        "drop table made",
+        "execute k2",
+        "execute nobody",
+        "prepare k as select 6",
+        "prepare \"k2\" (int) as select 6",
+    ] {
+        // Prepared anew, it has no plan that depends on how often it was run.
+        steps.push([close_statement("k2"), prepared("k2", "select $1::int + 1 as next")].concat());
+        // A temporary table is the transaction's.
+        let (before, after) = match text.split_once(' ') {
+            Some(("create", _)) => (query("begin"), Vec::new()),
+            Some(("drop", _)) => (Vec::new(), query("commit")),
+            _ => (Vec::new(), Vec::new()),
+        };
+        if before.is_empty() && after.is_empty() {
+            steps.push(said(text));
+            steps.push(
+                [parse("kx", text), describe_statement("kx"), run("kx", &[]), sync()].concat(),
+            );
+            steps.push([run("kx", &[]), close_statement("kx"), sync()].concat());
+        }
+        steps.extend([[before, query(text), after].concat(), ran("k")]);
+    }
+    same(&steps);
+}
+
+/// P51: PREPARE and DEALLOCATE are not undone by ROLLBACK, a failed block refuses both.
+#[test]
+fn names_are_found_in_blocks_and_in_failed_ones() {
+    same(&[
+        prepared("k", "select 'first'"),
+        query("begin"),
+        query("deallocate k"),
+        ran("k"),
+        query("rollback"),
+        ran("k"),
+        prepared("k", "select 'second'"),
+        query("begin; execute k"),
+        query("select 1/0"),
+        query("deallocate k"),
+        query("execute k"),
+        said("deallocate k"),
+        said("execute k"),
+        query("rollback; deallocate k"),
+        ran("k"),
+        prepared("k", "select 'third'"),
+        query("begin"),
+        query("deallocate k; prepare k as select 'of SQL'; execute k"),
+        query("execute k"),
+        query("deallocate k"),
+        query("commit"),
+        ran("k"),
+        prepared("k", "select 'fourth'"),
+        query("select 1/0; deallocate k"),
+        ran("k"),
+        query("begin; execute k; commit"),
+        [close_statement("k"), sync()].concat(),
+        query("execute k"),
+        query("begin"),
+        query("prepare k as select 'of SQL'; deallocate k"),
+        query("commit"),
+    ]);
+}
+
+/// P51: what comes behind in the same pipeline finds the name free or not, as the answer tells.
+#[test]
+fn names_in_pipelines_are_taken_and_given_in_order() {
+    let again = prepared("k", "select 'again'");
+    same(&[
+        prepared("k", "select 'first'"),
+        [query("deallocate k"), again.clone(), ran("k")].concat(),
+        [said("deallocate k"), again.clone(), ran("k")].concat(),
+        [extended("deallocate k", &[]), parse("k", "select 'new'"), run("k", &[]), sync()].concat(),
+        [query("deallocate k; select 1/0"), again.clone(), ran("k")].concat(),
+        [query("select 1/0; deallocate k"), again.clone(), ran("k")].concat(),
+        [query("begin"), query("select 1/0"), query("deallocate k"), query("rollback")].concat(),
+        [ran("k"), query("execute k"), query("deallocate k"), query("deallocate k")].concat(),
+        [again.clone(), query("execute k"), ran("k"), query("deallocate k"), ran("k")].concat(),
+        [parse("k", "select 'open'"), query("execute k"), sync()].concat(),
+        [prepared("k", "select 'taken'"), query("deallocate k"), query("deallocate k")].concat(),
+        [parse("kd", "deallocate k"), flush(), sync()].concat(),
+        [again.clone(), bind("kd", &[]), execute(), sync(), ran("k")].concat(),
+        [again, bind("kd", &[]), execute(), bind("kd", &[]), execute(), sync()].concat(),
+    ]);
+}
+
+/// The client is told why what it executes cannot be prepared any more, and goes on.
+#[test]
+fn a_statement_whose_table_is_gone_says_so_when_it_is_executed() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.ask("create table gone as select 1 as a");
+    client.exchange(&prepared("k", "select a from gone"));
+    client.ask("drop table gone");
+
+    for (block, tags) in [("rollback", "EZI"), ("begin", "EZE"), ("rollback", "EZI")] {
+        client.ask(block);
+        let reply = client.ask("execute k");
+        assert_eq!((reply.tags().as_str(), reply.code().as_str()), (tags, "42P01"));
+        assert_eq!(reply.error().message(), "relation \"gone\" does not exist");
+    }
+    assert_eq!(client.ask("deallocate k").tags(), "CZI");
+    assert_eq!(client.exchange(&ran("k")).code(), "26000");
+}
+
+/// P51: statements of the same text and name stay with the clients who did not give them up.
+#[test]
+fn what_one_client_deallocates_others_keep() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let ask = |client: &mut Client| client.exchange(&ran("k"));
+    for client in [&mut one, &mut two] {
+        client.exchange(&prepared("k", "select 'mine'"));
+        client.exchange(&prepared("ke", "execute k"));
+    }
+    one.exchange(&[close_statement("k"), parse("k", "select 1, 2"), sync()].concat());
+
+    assert_eq!(two.exchange(&ran("ke")).values(), "mine");
+    assert_eq!(one.ask("deallocate k").errors(), []);
+
+    assert_eq!(ask(&mut one).code(), "26000");
+    assert_eq!(one.ask("execute k").code(), "26000");
+    assert_eq!(ask(&mut two).values(), "mine");
+    assert_eq!(two.ask("execute k").values(), "mine");
+}
+
+/// What is only known by its front is not looked through: the name is not found, and nothing breaks.
+#[test]
+fn a_text_longer_than_the_buffer_does_not_find_the_name() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.exchange(&prepared("k", "select 'mine'"));
+
+    let text = format!("deallocate k -- {}", "x".repeat(200_000));
+
+    assert_eq!(client.ask(&text).code(), "26000");
+    assert_eq!(client.exchange(&ran("k")).values(), "mine");
+}
