@@ -16,7 +16,7 @@ use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::{Evicted, Given, Presence, Statement, Undo, Unnamed, is_reserved};
+use crate::server::statements::{Evicted, Presence, Statement, Undo, Unnamed, is_reserved};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
@@ -203,28 +203,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-
-    /// The statement of the Bind or Describe that just failed, if it was one.
-    pub(super) fn failed_use(&mut self) -> Option<Arc<Given>> {
-        let Link::Linked(linked) = &mut self.link else { return None };
-        match linked.checkout.server()?.exchange.failed() {
-            Some(Undo::Uses(given)) => Some(Arc::clone(given)),
-            _ => None,
-        }
-    }
-
-    /// A statement gives other columns than its clients know.
-    pub(super) fn outdate(&mut self, given: &Given) {
-        given.statement.outdate();
-        self.prepared.knows(&given.statement);
-    }
-
-    /// The server does not have a statement after all: something took it that no text shows.
-    pub(super) fn lost_statement(&mut self, given: &Given) {
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
-        server.statements.remove(&given.statement);
     }
 
     /// Takes back what was noted of messages that came to nothing.

@@ -1,10 +1,13 @@
 //! What a server refuses, in the words that the client is told it in.
 
+use std::sync::Arc;
+
 use super::batch::Batch;
 use super::link::{Link, Replacement, Words};
 use super::prepared::OUTDATED_ROUTINE;
 use super::serve::Session;
 use crate::server::exchange::Verdict;
+use crate::server::statements::{Given, Undo};
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::sqlstate;
 
@@ -63,5 +66,27 @@ impl Session {
             },
         }
         Verdict::Swallow
+    }
+
+    /// The statement of the Bind or Describe that just failed, if it was one.
+    fn failed_use(&mut self) -> Option<Arc<Given>> {
+        let Link::Linked(linked) = &mut self.link else { return None };
+        match linked.checkout.server()?.exchange.failed() {
+            Some(Undo::Uses(given)) => Some(Arc::clone(given)),
+            _ => None,
+        }
+    }
+
+    /// A statement gives other columns than its clients know.
+    fn outdate(&mut self, given: &Given) {
+        given.statement.outdate();
+        self.prepared.knows(&given.statement);
+    }
+
+    /// The server does not have a statement after all: something took it that no text shows.
+    fn lost_statement(&mut self, given: &Given) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        server.statements.remove(&given.statement);
     }
 }
