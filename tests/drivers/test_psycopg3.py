@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
 
 import psycopg
@@ -46,6 +49,29 @@ def test_two_clients_with_the_same_statement_names_get_their_own_answers(start):
         for i in range(10):
             assert one(alice, "SELECT %s::int + 1", (i,)) == i + 1
             assert one(bob, "SELECT %s::int * 10", (i,)) == i * 10
+
+
+@pytest.mark.targets("direct")
+def test_what_an_old_libpq_deallocates_in_sql_is_gone_for_its_client_alone(proxy):
+    # A libpq before 17 cannot say Close: psycopg then says DEALLOCATE _pg3_0 in SQL.
+    script = """
+import psycopg, sys
+assert psycopg.pq.__impl__ == "python" and psycopg.pq.version() < 170000, psycopg.pq.version()
+conn = psycopg.connect(sys.argv[1], prepare_threshold=0, autocommit=True)
+conn.prepared_max = 3
+for _ in range(3):
+    for n in range(8):
+        assert conn.execute(f"SELECT %s::int + {n}", (n,)).fetchone() == (2 * n,)
+"""
+    with connect(proxy, autocommit=True) as bystander:
+        assert one(bystander, "SELECT %s::int + 0", (1,)) == 1
+        done = subprocess.run(
+            [sys.executable, "-c", script, proxy.url()], capture_output=True, text=True,
+            env={**os.environ, "PSYCOPG_IMPL": "python"}, timeout=30,
+        )
+        assert one(bystander, "SELECT %s::int + 0", (2,)) == 2
+
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.targets("direct")

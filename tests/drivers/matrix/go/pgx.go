@@ -26,7 +26,9 @@ func main() {
 		{"errors have their SQLSTATE and the session goes on", onConn("", sqlstates)},
 		{"statements prepared by the driver's cache are used again", onConn("", cachedStatements)},
 		{"statements are only described when the cache is told so", onConn("statement_cache_mode=describe", cachedStatements)},
+		{"more statements than the cache holds are prepared again", onConn("statement_cache_capacity=5", cachedStatements)},
 		{"named statements work in and across transactions", onConn("", namedStatements)},
+		{"a cached statement survives a change of its table", onConn("", changedTable)},
 		{"a batch runs in order, an error fails what follows", onConn("", batch)},
 		{"the simple protocol works too", onConn("", simpleProtocol)},
 		{"COPY carries 20000 rows in and out", onConn("", copies)},
@@ -171,6 +173,31 @@ func namedStatements(ctx context.Context, conn *pgx.Conn) {
 	_, err = conn.Prepare(ctx, "broken", "SELECT $1::int")
 	must(err)
 	same(7, number(ctx, conn, "broken", 7))
+}
+
+func changedTable(ctx context.Context, conn *pgx.Conn) {
+	exec(ctx, conn, "CREATE TABLE changing AS SELECT 1 AS a")
+	columns := func() int {
+		rows, err := conn.Query(ctx, "SELECT * FROM changing WHERE a = $1", 1)
+		must(err)
+		defer rows.Close()
+		for rows.Next() {
+			_, err := rows.Values()
+			must(err)
+		}
+		if rows.Err() != nil {
+			return -1
+		}
+		return len(rows.FieldDescriptions())
+	}
+	same(1, columns())
+	exec(ctx, conn, "ALTER TABLE changing ADD COLUMN b int DEFAULT 2")
+	// The driver may be told once that its plan is out of date, and forgets the statement then.
+	if found := columns(); found != 2 {
+		same(-1, found)
+		same(2, columns())
+	}
+	same(2, columns())
 }
 
 func batch(ctx context.Context, conn *pgx.Conn) {
