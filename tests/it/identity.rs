@@ -246,7 +246,7 @@ fn a_text_that_is_parsed_behind_an_alter_gives_the_new_columns() {
     }
 }
 
-/// P55, P83: who was told of the old columns hears of it once, as on a server of its own.
+/// pgbouncer.md row 11, P55, P83: who was told of the old columns hears of it once, as on a server of its own.
 #[test]
 fn who_was_told_of_the_old_columns_hears_of_the_change_once() {
     let postgres = Postgres::start();
