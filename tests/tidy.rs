@@ -129,8 +129,7 @@ const PITFALLS: &[RangeInclusive<u32>] =
     &[11..=14, 16..=17, 21..=25, 27..=33, 44..=59, 64..=74, 77..=79, 83..=89, 91..=92, 94..=95];
 
 /// Where `pgbouncer.md` says what is wrong elsewhere, by row. The test that shows what PostgreSQL does
-/// cites it: `pgbouncer.md row 9`. Row 4 comes with the names of DEALLOCATE, row 11 with changed
-/// result types.
+/// cites it: `pgbouncer.md row 9`.
 const ROWS: &[RangeInclusive<u32>] = &[1..=14];
 
 /// Who may start tasks and threads, and why.

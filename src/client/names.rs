@@ -220,8 +220,12 @@ fn take_back_unnamed(
     // Something behind it has changed the unnamed statement: should that come to nothing as well, this
     // is what there was before it.
     let later = server.exchange.undos_mut().find_map(|undo| match undo {
-        Undo::Unnamed(later) if later.since == before.serial => Some(later),
-        _ => None,
+        Undo::Unnamed(later) => Some(later).filter(|later| later.since == before.serial),
+        Undo::Parse { .. }
+        | Undo::Reparse { .. }
+        | Undo::Close { .. }
+        | Undo::Uses(_)
+        | Undo::Evict(_) => None,
     });
     if let Some(later) = later {
         (later.client, later.server, later.since) = (client_had, server_had, before.since);
