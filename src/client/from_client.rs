@@ -187,16 +187,7 @@ impl Session {
                 }
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
-            b'E' => {
-                linked.in_flight.has_bound = true;
-                linked.in_flight.may_copy |= linked.in_flight.binds_copy;
-                // What it executes is known only where statements are ours.
-                let effect =
-                    if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
-                linked.restores.run();
-                note_execute(&mut linked.naming, frame.body, server);
-                server.exchange.on_run(Request::Execute, effect, None);
-            }
+            b'E' => self.begin_execute(frame, shares),
             // A Flush with a body breaks the protocol: it is answered like any such message.
             b'H' if frame.head.len > HEAD && !in_copy => {
                 server.exchange.on_request(Request::Describe, None);
@@ -232,6 +223,18 @@ impl Session {
     fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
         self.restore_behind(batch, tag);
         self.make_way(tag);
+    }
+
+    fn begin_execute(&mut self, frame: Frame<'_>, shares: bool) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        linked.in_flight.has_bound = true;
+        linked.in_flight.may_copy |= linked.in_flight.binds_copy;
+        // What it executes is known only where statements are ours.
+        let effect = if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
+        linked.restores.run();
+        note_execute(&mut linked.naming, frame.body, server);
+        server.exchange.on_run(Request::Execute, effect, None);
     }
 
     fn begin_query(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>, in_copy: bool) -> Next {
