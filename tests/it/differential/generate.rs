@@ -665,7 +665,7 @@ fn put_formats(body: &mut Vec<u8>, formats: &[u16]) {
     body.extend(formats.iter().flat_map(|format| format.to_be_bytes()));
 }
 
-/// A FunctionCall with its arguments and its result as text.
+/// A `FunctionCall` with its arguments and its result as text.
 fn call(oid: u32, values: &[&str]) -> Frame {
     let count = u16::try_from(values.len()).unwrap().to_be_bytes();
     let mut body = [&oid.to_be_bytes()[..], &[0, 0], &count].concat();
