@@ -9,6 +9,7 @@ use std::task::Context as TaskContext;
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::from_server::may_be_left;
 use super::link::{InFlight, Link, Linked};
 use super::names::{Prepared, drop_unnamed};
 use super::naming::note_execute;
@@ -303,7 +304,7 @@ impl Session {
     fn on_terminate(&mut self, batch: &mut Batch<'_>) -> Result<Next, End> {
         let Link::Linked(linked) = &mut self.link else { return Err(End::ClientLeft) };
         let Some(server) = linked.checkout.server() else { return Err(End::ClientLeft) };
-        if server.exchange.depth() == 0 || server.exchange.takes_copy_data() {
+        if may_be_left(server) {
             return Err(End::ClientLeft);
         }
         if !linked.is_leaving {

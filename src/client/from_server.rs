@@ -67,7 +67,7 @@ impl Session {
         }
         if let Link::Linked(linked) = &self.link
             && linked.is_leaving
-            && linked.checkout.peek().is_none_or(|server| server.exchange.depth() == 0)
+            && linked.checkout.peek().is_none_or(may_be_left)
             && self.outbox.is_empty()
         {
             return Err(End::ClientLeft);
@@ -416,6 +416,11 @@ impl Session {
         .detail(what);
         Err(End::Fatal { fault: Fault::Server, message })
     }
+}
+
+/// Nothing is to come that a client which said goodbye would still get: a copy waits for its data.
+pub(super) fn may_be_left(server: &Server) -> bool {
+    server.exchange.depth() == 0 || server.exchange.takes_copy_data()
 }
 
 impl Linked {

@@ -2,7 +2,7 @@
 
 use crate::support::messages::{
     bind, close_statement, copy_data, copy_done, copy_fail, describe_portal, describe_statement,
-    execute, extended, flush, message, parse, query, run, sync,
+    execute, extended, flush, message, parse, query, run, sync, terminate,
 };
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
@@ -16,6 +16,22 @@ fn with_table(proxy: &Proxy) -> Client {
     let mut client = proxy.client();
     client.value("create table numbers (n int)");
     client
+}
+
+/// P29, P70: a copy that will get no data is given up, and the next client has a server.
+#[test]
+fn a_goodbye_in_one_packet_with_a_copy_ends_both() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut other = with_table(&proxy);
+    for begin in [query("copy numbers from stdin"), extended("copy numbers from stdin", &[])] {
+        let mut client = proxy.client();
+
+        client.send(&[begin, terminate()].concat());
+
+        client.read_to_end();
+        assert_eq!(other.value("select count(*) from numbers"), "0");
+    }
 }
 
 #[test]
