@@ -78,6 +78,13 @@ pub(super) enum LoginError {
     ShuttingDown,
 }
 
+impl LoginError {
+    /// It came while pgweir was being stopped.
+    pub(super) const fn is_of_shutdown(&self) -> bool {
+        matches!(self, Self::ShuttingDown | Self::NoServer { source: CheckoutError::ShuttingDown })
+    }
+}
+
 impl ClientFacing for LoginError {
     fn fault(&self) -> Fault {
         match self {

@@ -300,8 +300,12 @@ impl Session {
 
     pub(super) fn on_checkout_error(&mut self, error: &CheckoutError) {
         let message = error.client_message();
-        tracing::warn!(client = self.record().id, domain = %self.record().domain, %error,
-            "no server for a client");
+        let (client, domain) = (self.record().id, &self.record().domain);
+        if matches!(error, CheckoutError::ShuttingDown) {
+            tracing::info!(client, %domain, %error, "no server for a client");
+        } else {
+            tracing::warn!(client, %domain, %error, "no server for a client");
+        }
         self.context.process.errors.increment(message.sqlstate.class(), error.fault());
         self.answer_without_server(&message);
     }

@@ -143,11 +143,11 @@ fn on_greet_error(stream: &mut Stream, error: &GreetError) {
 
 fn on_login_error(stream: &mut Stream, context: &Context, error: &LoginError) {
     context.process.login_failures.increment();
-    match error.fault() {
-        Fault::Client => tracing::info!(peer = %stream.peer(), %error, "login refused"),
-        Fault::Server | Fault::Proxy => {
-            tracing::warn!(peer = %stream.peer(), %error, "login failed");
-        }
+    // To be turned away from a pgweir that is being stopped is nothing that failed.
+    if error.fault() == Fault::Client || error.is_of_shutdown() {
+        tracing::info!(peer = %stream.peer(), %error, "login refused");
+    } else {
+        tracing::warn!(peer = %stream.peer(), %error, "login failed");
     }
     let message = error.client_message();
     context.process.errors.increment(message.sqlstate.class(), error.fault());

@@ -116,8 +116,9 @@ impl Check<'_> {
             }
             (None, None) => return None,
         };
-        let (cert_path, certificates) = self.pem(view, "cert", &cert)?;
-        let (key_path, key) = self.pem(view, "key", &key)?;
+        // Both are read before either is given up: what is wrong with both is told at once.
+        let (cert, key) = (self.pem(view, "cert", &cert), self.pem(view, "key", &key));
+        let ((cert_path, certificates), (key_path, key)) = cert.zip(key)?;
         match Identity::from_pem(&certificates, &key) {
             Ok(identity) => {
                 self.warn_of_files(view, &identity, &cert_path, &key_path);

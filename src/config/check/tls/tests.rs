@@ -108,6 +108,13 @@ fn files_that_do_not_fit_are_named_each_with_its_line() {
             &["f:4: listen.tls.cert: /etc/pgweir/gone.crt cannot be read: entity not found"],
         ),
         (
+            "cert = \"gone.crt\"\nkey = \"gone.key\"",
+            &[
+                "f:4: listen.tls.cert: /etc/pgweir/gone.crt cannot be read: entity not found",
+                "f:5: listen.tls.key: /etc/pgweir/gone.key cannot be read: entity not found",
+            ],
+        ),
+        (
             "cert = \"good.crt\"\nkey = \"other.key\"",
             &[
                 "f:5: listen.tls.key: /etc/pgweir/other.key is not the private key of the certificate",
