@@ -59,7 +59,11 @@ impl Session {
             let is_of_names = frame.head.tag == b'B'
                 && server.exchange.has_boundary()
                 && self.prepared.statement(name).is_some_and(names);
+            let is_read_otherwise = frame.head.tag != b'P'
+                && frame.head.tag != b'C'
+                && self.prepared.is_read_otherwise(name, server, in_flight);
             is_of_names
+                || is_read_otherwise
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
                 || self.prepared.is_open_question(name, server)
         };

@@ -106,7 +106,7 @@ pub(super) struct InFlight {
     pub(super) resets_all: bool,
     /// Statements that were prepared before may be gone by the time of what comes behind.
     pub(super) deallocates: bool,
-    /// A COPY was prepared or bound: an Execute may begin it.
+    /// A COPY was bound: an Execute may begin it.
     pub(super) binds_copy: bool,
     /// What comes behind may go into a copy.
     pub(super) may_copy: bool,

@@ -1,5 +1,6 @@
 //! A server lost under a client: what the client is told, and how the session goes on.
 
+use std::sync::Arc;
 use std::task::Context as TaskContext;
 
 use super::batch::Batch;
@@ -230,7 +231,8 @@ impl Session {
                     self.prepared.unnamed = None;
                 }
                 if taken == Taken::Done {
-                    let statement = self.context.store.private(parse.rest, |_| {});
+                    let settings = Arc::clone(&self.settings);
+                    let statement = self.context.store.private(parse.rest, Some(settings));
                     self.prepared.note_parse(parse.name, statement);
                 }
             }
@@ -256,11 +258,7 @@ impl Session {
 
     /// What the client's statement of that name does; `None` if it has none.
     fn traits_of(&self, name: Option<&[u8]>) -> Option<Traits> {
-        let statement = match name? {
-            b"" => self.prepared.unnamed.as_ref(),
-            name => self.prepared.find(name).map(|given| &given.statement),
-        };
-        statement.map(|statement| statement.traits())
+        self.prepared.statement(name?).map(|statement| statement.traits())
     }
 }
 

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::Undone;
-use crate::server::statements::{Given, Statement, Undo, Unnamed, UnnamedBefore};
-use crate::state::settings::Settings;
+use crate::server::statements::{Given, Statement, Undo, Unnamed, UnnamedBefore, UnnamedParse};
 
 /// The statements of a client.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
     /// Made when the first one is prepared: most clients never do.
     named: Option<Box<Names>>,
-    pub(super) unnamed: Option<Arc<Statement>>,
-    /// The settings that `unnamed` was parsed under.
-    pub(super) unnamed_under: Option<Arc<Settings>>,
+    pub(super) unnamed: Option<UnnamedParse>,
+    /// Parses of the unnamed statement so far.
+    unnamed_parses: u64,
     /// Where and when a name was last given up.
     pub(super) closed: Option<(ServerId, u64)>,
 }
@@ -75,7 +74,7 @@ impl Prepared {
     /// The statement that the client calls so, the unnamed one included.
     pub(super) fn statement(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         if name.is_empty() {
-            return self.unnamed.as_ref();
+            return self.unnamed.as_ref().map(|parse| &parse.statement);
         }
         self.find(name).map(|given| &given.statement)
     }
@@ -111,10 +110,16 @@ impl Prepared {
         self.named.get_or_insert_default().insert(key, named);
     }
 
+    /// The client parses its unnamed statement.
+    pub(super) fn parse_unnamed(&mut self, statement: Arc<Statement>) -> UnnamedParse {
+        self.unnamed_parses += 1;
+        UnnamedParse { statement, number: self.unnamed_parses }
+    }
+
     /// Notes a statement that no server has: one of a stand-in's.
     pub(super) fn note_parse(&mut self, name: &[u8], statement: Arc<Statement>) {
         if name.is_empty() {
-            self.unnamed = Some(statement);
+            self.unnamed = Some(self.parse_unnamed(statement));
         } else {
             self.insert(Named::new(name.into(), statement, ServerId(0), 0));
         }
@@ -156,7 +161,7 @@ impl Prepared {
 pub(super) fn change_unnamed(
     prepared: &mut Prepared,
     server: &mut Server,
-    client_has: Option<Arc<Statement>>,
+    client_has: Option<UnnamedParse>,
     server_has: Unnamed,
 ) -> Undo {
     let serial = server.exchange.next_serial();

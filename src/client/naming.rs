@@ -30,8 +30,8 @@ pub(super) struct Naming {
     portals: VecDeque<(Name, Name)>,
     /// Statements that requests deallocate, in the order of their command tags.
     due: VecDeque<(u64, Name)>,
-    /// Serial number of our request that prepares what the Query behind it names.
-    group: Option<u64>,
+    /// Serial number of our request that prepares what the request behind it needs.
+    pub(super) group: Option<u64>,
 }
 
 type Name = Box<[u8]>;

@@ -5,18 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
-use super::from_client::{Frame, Next, malformed, note_traits};
+use super::from_client::{Frame, Next, malformed};
 use super::held::is_malformed;
 use super::link::{InFlight, Link, Portals, Replacement, Words};
 use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
 use super::naming::Naming;
+use super::provide::Name;
 use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::{Evicted, Presence, Statement, Undo, Unnamed, is_reserved};
+use crate::server::statements::{Presence, Statement, Store, Undo, Unnamed, UnnamedParse};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
@@ -26,14 +27,14 @@ use crate::wire::sqlstate;
 pub(super) struct Desk<'a> {
     pub(super) prepared: &'a mut Prepared,
     pub(super) server: &'a mut Server,
-    in_flight: &'a mut InFlight,
+    pub(super) in_flight: &'a mut InFlight,
     portals: &'a mut Portals,
     pub(super) naming: &'a mut Option<Box<Naming>>,
-    replacements: &'a mut Vec<Replacement>,
+    pub(super) replacements: &'a mut Vec<Replacement>,
     restores: &'a mut Restores,
-    stats: &'a PoolStats,
+    pub(super) stats: &'a PoolStats,
     /// Statements that a server may have.
-    most: usize,
+    pub(super) most: usize,
 }
 
 impl Session {
@@ -92,9 +93,7 @@ impl Session {
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            desk.parse_unnamed(batch, &parse, &settings, || {
-                context.store.private(parse.rest, |_| {})
-            });
+            desk.parse_unnamed(batch, &parse, settings, &context.store);
             batch.pass(frame.available);
             return Ok(());
         }
@@ -111,11 +110,10 @@ impl Session {
             desk.refuse(batch, ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text));
             return Ok(());
         }
-        let put_context = |out: &mut Vec<u8>| settings.put_parse_context(out);
         let statement = if desk.in_flight.changes_meaning {
-            context.store.private(parse.rest, put_context)
+            context.store.private(parse.rest, None)
         } else {
-            context.store.statement(&database, parse.rest, put_context)
+            context.store.statement(&database, parse.rest, &settings)
         };
         desk.parse_named(batch, parse.name, &statement);
         Ok(())
@@ -226,47 +224,36 @@ const TAKEN: &[u8] = b"pgweir_taken";
 /// A statement that is never prepared.
 const REFUSED: &[u8] = b"pgweir_refused";
 
-/// What no statement is called.
-const UNKNOWN: &str = "pgweir_unknown";
-
-/// What a statement is called on the server.
-enum Name {
-    /// As the client calls it, which includes the unnamed one.
-    AsItIs,
-    Is(Box<str>),
-}
-
 impl Desk<'_> {
     fn parse_unnamed(
         &mut self,
         batch: &mut Batch<'_>,
         parse: &frontend::Parse<'_>,
-        settings: &Arc<Settings>,
-        make: impl FnOnce() -> Arc<Statement>,
+        settings: Arc<Settings>,
+        store: &Store,
     ) {
-        let same_settings = !self.in_flight.changes_meaning
-            && self
-                .prepared
-                .unnamed_under
-                .as_ref()
-                .is_some_and(|under| Arc::ptr_eq(under, settings));
-        let old = self.prepared.unnamed.take();
-        let statement = match &old {
-            Some(old) if same_settings && old.rest() == parse.rest => Arc::clone(old),
-            _ => make(),
+        let under = (!self.in_flight.changes_meaning).then_some(settings);
+        let is_same = |old: &&UnnamedParse| {
+            let is_under = match (old.statement.under(), &under) {
+                (Some(old), Some(under)) => Arc::ptr_eq(old, under),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            is_under && old.statement.rest() == parse.rest
         };
+        // The same text once more costs no allocation.
+        let same = self.prepared.unnamed.as_ref().filter(is_same);
+        let same = same.map(|old| Arc::clone(&old.statement));
+        let statement = same.unwrap_or_else(|| store.private(parse.rest, under));
         self.stats.server_parses.increment();
-        note_traits(self.in_flight, self.server, statement.traits());
         self.put_executed(batch, &statement);
-        self.prepared.unnamed = old;
-        let known = Unnamed::Known(Arc::clone(&statement));
-        let undo = change_unnamed(self.prepared, self.server, Some(statement), known);
-        self.prepared.unnamed_under = Some(Arc::clone(settings));
+        let parse = self.prepared.parse_unnamed(statement);
+        let known = Unnamed::Known(parse.clone());
+        let undo = change_unnamed(self.prepared, self.server, Some(parse), known);
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), Some(undo));
     }
 
     fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: &Arc<Statement>) {
-        note_traits(self.in_flight, self.server, statement.traits());
         let presence = self.server.statements.touch(statement);
         let may_make_up = presence == Presence::Ready
             && self.server.exchange.may_make_up()
@@ -332,32 +319,6 @@ impl Desk<'_> {
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
     }
 
-    /// Makes sure that the server has the statement that the client calls `name`, and says what it
-    /// is called there.
-    fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Name {
-        if name.is_empty() {
-            self.provide_unnamed(batch);
-            return Name::AsItIs;
-        }
-        if let Some(given) = self.prepared.find(name) {
-            let statement = Arc::clone(&given.statement);
-            self.server.note_text(statement.text());
-            self.ensure(batch, &statement);
-            note_traits(self.in_flight, self.server, statement.traits());
-            return Name::Is(statement.name().into());
-        }
-        if is_reserved(name) {
-            // Another client's statement may be called so on the server.
-            self.replacements.push(Replacement {
-                serial: self.server.exchange.next_serial(),
-                when: sqlstate::INVALID_STATEMENT_NAME,
-                with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },
-            });
-            return Name::Is(UNKNOWN.into());
-        }
-        Name::AsItIs
-    }
-
     /// What the statement that the client calls `name` does. One of SQL's PREPARE is not known.
     fn effect(&self, name: &[u8]) -> Effect {
         let statement = self.prepared.statement(name);
@@ -387,99 +348,5 @@ impl Desk<'_> {
             None => self.restores.is_not_alone(),
         }
         statement.filter(|statement| statement.traits().affects_others()).map(Arc::clone)
-    }
-
-    /// The server's unnamed statement may be another session's (pitfall P48).
-    fn provide_unnamed(&mut self, batch: &mut Batch<'_>) {
-        match self.prepared.unnamed.clone() {
-            Some(statement) => {
-                self.server.note_text(statement.text());
-                let changes_meaning = self.in_flight.changes_meaning;
-                note_traits(self.in_flight, self.server, statement.traits());
-                if self.server.statements.unnamed.is(&statement) {
-                    return;
-                }
-                self.put_executed(batch, &statement);
-                batch.gather();
-                frontend::put_parse(batch.out, b"", statement.rest());
-                self.stats.server_parses.increment();
-                let known = if changes_meaning {
-                    Unnamed::Passing
-                } else {
-                    Unnamed::Known(Arc::clone(&statement))
-                };
-                let undo = change_unnamed(self.prepared, self.server, Some(statement), known);
-                self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
-            }
-            None => {
-                if matches!(self.server.statements.unnamed, Unnamed::None) {
-                    return;
-                }
-                let undo = drop_unnamed(self.prepared, self.server);
-                batch.gather();
-                frontend::put_close_statement(batch.out, b"");
-                self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
-            }
-        }
-    }
-
-    /// Prepares a statement on the server unless it is there.
-    fn ensure(&mut self, batch: &mut Batch<'_>, statement: &Arc<Statement>) {
-        let presence = self.server.statements.touch(statement);
-        if presence == Presence::Ready {
-            self.stats.statements.increment(StatementOutcome::Hit as usize);
-            return;
-        }
-        batch.gather();
-        if let Some(outdated) = self.server.statements.take(statement) {
-            self.close_on_server(batch, outdated);
-        }
-        self.make_room(batch);
-        let undo = |serial| Undo::Reparse { statement: Arc::clone(statement), serial };
-        self.put_parse(batch, statement, Request::Parse(Verdict::Swallow), undo);
-    }
-
-    fn put_parse(
-        &mut self,
-        batch: &mut Batch<'_>,
-        statement: &Arc<Statement>,
-        request: Request,
-        undo: impl FnOnce(u64) -> Undo,
-    ) {
-        self.stats.statements.increment(StatementOutcome::Miss as usize);
-        self.stats.server_parses.increment();
-        self.put_executed(batch, statement);
-        if self.server.exchange.has_boundary() {
-            // A Close of it that was sent before may be skipped.
-            frontend::put_close_statement(batch.out, statement.name().as_bytes());
-            self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
-        }
-        let serial = self.server.exchange.next_serial();
-        // A Parse of ours comes where the client's never was.
-        if request == Request::Parse(Verdict::Swallow) && self.in_flight.changes_meaning {
-            self.server.statements.insert_passing(Arc::clone(statement), serial);
-        } else {
-            self.server.statements.insert(Arc::clone(statement), serial);
-        }
-        frontend::put_parse(batch.out, statement.name().as_bytes(), statement.rest());
-        self.server.exchange.on_request(request, Some(undo(serial)));
-        let count = self.server.statements.len();
-        self.server.record.prepared_statements.store(count, Relaxed);
-    }
-
-    /// Closes the least recently used statements until one more fits.
-    fn make_room(&mut self, batch: &mut Batch<'_>) {
-        while let Some(old) = self.server.statements.evict(self.most.saturating_sub(1)) {
-            self.stats.statements.increment(StatementOutcome::Evicted as usize);
-            self.close_on_server(batch, old);
-        }
-    }
-
-    /// Closes a statement on the server. If that is skipped, the server has it still.
-    fn close_on_server(&mut self, batch: &mut Batch<'_>, gone: Evicted) {
-        batch.gather();
-        frontend::put_close_statement(batch.out, gone.statement().name().as_bytes());
-        let undo = Undo::Evict(gone);
-        self.server.exchange.on_request(Request::Close(Verdict::Swallow), Some(undo));
     }
 }

@@ -152,6 +152,7 @@ impl<U> Exchange<U> {
             | Request::Describe
             | Request::Execute
             | Request::Close(_)
+            | Request::Own
             | Request::MadeUp(_) => self.segment_open = true,
         }
         self.owed.push_back(entry);
@@ -221,6 +222,10 @@ impl<U> Exchange<U> {
                 self.pop();
                 Verdict::Forward
             }
+            (b'2' | b'C', Some(Request::Own)) => {
+                self.pop();
+                Verdict::Swallow
+            }
             (b't', Some(Request::Describe)) | (b'D' | b'd' | b'c', Some(Request::Execute)) => {
                 Verdict::Forward
             }
@@ -258,6 +263,7 @@ impl<U> Exchange<U> {
             | Request::Describe
             | Request::Execute
             | Request::Close(_)
+            | Request::Own
             | Request::CopyEnd
             | Request::MadeUp(_) => {}
         }
@@ -298,7 +304,8 @@ impl<U> Exchange<U> {
                 | Request::Bind
                 | Request::Describe
                 | Request::Execute
-                | Request::Close(_) => break,
+                | Request::Close(_)
+                | Request::Own => break,
             };
             if next == Request::CopyEnd && !is_last {
                 break;
@@ -357,6 +364,7 @@ impl<U> Exchange<U> {
             | Request::Describe
             | Request::Execute
             | Request::Close(_)
+            | Request::Own
             | Request::CopyEnd => None,
         }
     }

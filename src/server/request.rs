@@ -19,6 +19,8 @@ pub enum Request {
     Describe,
     Execute,
     Close(Verdict),
+    /// A Bind or an Execute of ours, of a statement that gives no row.
+    Own,
     /// `CopyDone` or `CopyFail`.
     CopyEnd,
     /// Never sent: the answer is ours, and due when everything in front of it is answered.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use hashlink::LinkedHashMap;
 
 use crate::sql::{Traits, classify, literal_clock};
+use crate::state::settings::Settings;
 
 /// A statement as a client prepared it.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Statement {
     /// Where `rest` begins in `identity`.
     rest_at: usize,
     traits: Traits,
+    /// The settings of the client when it was parsed; `None` if others may have been in force.
+    under: Option<Arc<Settings>>,
     /// How often tables of its database had been altered when it was made.
     epoch: u64,
     /// Grows when a server says that its plan is no longer what clients were told it gives: what
@@ -55,6 +58,11 @@ impl Statement {
 
     pub const fn traits(&self) -> Traits {
         self.traits
+    }
+
+    /// The settings that it was parsed under, as far as they are known.
+    pub const fn under(&self) -> Option<&Arc<Settings>> {
+        self.under.as_ref()
     }
 }
 
@@ -96,23 +104,28 @@ impl Store {
         Self { statements: Mutex::new(known), next: AtomicU64::new(1) }
     }
 
-    /// The statement of `rest` (text, terminator, types) in a database under the settings that
-    /// `put_context` appends. The same statement for all who ask with the same until tables are
-    /// altered, but for texts that mean something else each time (pitfall P68).
+    /// The statement of `rest` (text, terminator, types) in a database under the client's settings.
+    /// The same statement for all who ask with what comes to the same until tables are altered, but
+    /// for texts that mean something else each time (pitfall P68).
     pub fn statement(
         &self,
         database: &str,
         rest: &[u8],
-        put_context: impl FnOnce(&mut Vec<u8>),
+        settings: &Arc<Settings>,
     ) -> Arc<Statement> {
-        let text = text_of(rest);
-        let (identity, rest_at) = identify(rest, |out| {
-            out.extend_from_slice(database.as_bytes());
-            out.push(0);
-            put_context(out);
-        });
-        if literal_clock(text) {
-            return Arc::new(self.new_statement(identity, rest_at, 0));
+        let mut identity = Vec::with_capacity(rest.len() + 128);
+        identity.extend_from_slice(database.as_bytes());
+        identity.push(0);
+        settings.put_parse_context(&mut identity);
+        let rest_at = identity.len();
+        identity.extend_from_slice(rest);
+        let make = |identity, epoch| {
+            let mut statement = self.new_statement(identity, rest_at, Some(Arc::clone(settings)));
+            statement.epoch = epoch;
+            statement
+        };
+        if literal_clock(text_of(rest)) {
+            return Arc::new(make(identity, 0));
         }
         // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
         let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,7 +135,7 @@ impl Store {
         {
             return statement;
         }
-        let statement = Arc::new(self.new_statement(identity, rest_at, epoch));
+        let statement = Arc::new(make(identity, epoch));
         if statement.traits.names_statements() {
             // What it names is its client's.
             return statement;
@@ -131,11 +144,10 @@ impl Store {
         statement
     }
 
-    /// A statement that is nobody else's: the unnamed one, and one that was parsed where more is in
-    /// force than the settings that follow a session.
-    pub fn private(&self, rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> Arc<Statement> {
-        let (identity, rest_at) = identify(rest, put_context);
-        Arc::new(self.new_statement(identity, rest_at, 0))
+    /// A statement that is nobody else's: the unnamed one, and one that was parsed where more may be in
+    /// force than the settings that follow a session (`under` is `None` then).
+    pub fn private(&self, rest: &[u8], under: Option<Arc<Settings>>) -> Arc<Statement> {
+        Arc::new(self.new_statement(rest.to_vec(), 0, under))
     }
 
     /// Tables of a database are altered: who parses a text from now on has not seen what was parsed
@@ -150,7 +162,12 @@ impl Store {
         }
     }
 
-    fn new_statement(&self, identity: Vec<u8>, rest_at: usize, epoch: u64) -> Statement {
+    fn new_statement(
+        &self,
+        identity: Vec<u8>,
+        rest_at: usize,
+        under: Option<Arc<Settings>>,
+    ) -> Statement {
         let traits = classify(text_of(identity.get(rest_at..).unwrap_or_default()));
         let id = self.next.fetch_add(1, Relaxed);
         let name = format!("{PREFIX}{id}").into();
@@ -160,7 +177,8 @@ impl Store {
             identity: identity.into(),
             rest_at,
             traits,
-            epoch,
+            under,
+            epoch: 0,
             generation: AtomicU64::new(0),
         }
     }
@@ -173,15 +191,6 @@ impl Store {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-}
-
-/// What makes a statement this one, and where `rest` begins in it.
-fn identify(rest: &[u8], put_context: impl FnOnce(&mut Vec<u8>)) -> (Vec<u8>, usize) {
-    let mut identity = Vec::with_capacity(rest.len() + 128);
-    put_context(&mut identity);
-    let rest_at = identity.len();
-    identity.extend_from_slice(rest);
-    (identity, rest_at)
 }
 
 /// The text in front of its terminator.
@@ -231,21 +240,31 @@ pub enum Presence {
     Absent,
 }
 
+/// The unnamed statement of a client, from one Parse of it to the next.
+#[derive(Debug, Clone)]
+pub struct UnnamedParse {
+    pub statement: Arc<Statement>,
+    /// Which of the client's it is: what the same text means may have changed from one to the next.
+    pub number: u64,
+}
+
 /// What a server's unnamed statement is.
 #[derive(Debug, Clone, Default)]
 pub enum Unnamed {
     #[default]
     None,
-    Known(Arc<Statement>),
-    /// One that was parsed under settings other than its own: it serves one use.
+    Known(UnnamedParse),
+    /// One that was parsed under settings that may not be its own: it serves one use.
     Passing,
 }
 
 impl Unnamed {
-    pub fn is(&self, statement: &Arc<Statement>) -> bool {
+    pub fn is(&self, parse: &UnnamedParse) -> bool {
         match self {
             Self::None | Self::Passing => false,
-            Self::Known(known) => Arc::ptr_eq(known, statement),
+            Self::Known(known) => {
+                known.number == parse.number && Arc::ptr_eq(&known.statement, &parse.statement)
+            }
         }
     }
 }
@@ -258,6 +277,12 @@ impl Statements {
             Some(prepared) if prepared.generation == statement.generation() => Presence::Ready,
             Some(_) => Presence::Outdated,
         }
+    }
+
+    /// True if the server has it, and need not prepare it anew.
+    pub fn is_ready(&self, statement: &Statement) -> bool {
+        let prepared = self.named.get(&statement.id);
+        prepared.is_some_and(|prepared| prepared.generation == statement.generation())
     }
 
     /// Serial number of the Parse of a statement that it has.
@@ -356,7 +381,7 @@ pub struct Given {
 /// What the unnamed statement of the client and that of the server were, and since when.
 #[derive(Debug)]
 pub struct UnnamedBefore {
-    pub client: Option<Arc<Statement>>,
+    pub client: Option<UnnamedParse>,
     pub server: Unnamed,
     pub since: u64,
     /// Serial number of the request that was to change it.
@@ -386,7 +411,7 @@ mod tests {
     use super::*;
 
     fn statement(store: &Store, text: &str) -> Arc<Statement> {
-        store.statement("db", format!("{text}\0\0\0").as_bytes(), |_| {})
+        store.statement("db", format!("{text}\0\0\0").as_bytes(), &Arc::default())
     }
 
     #[test]
@@ -394,8 +419,8 @@ mod tests {
         let store = Store::new();
         let one = statement(&store, "select 1");
         assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
-        let other =
-            store.statement("db", b"select 1\0\0\0", |out| out.extend_from_slice(b"TimeZone=x\0"));
+        let settings = Arc::new(Settings::new([("TimeZone", "UTC")]));
+        let other = store.statement("db", b"select 1\0\0\0", &settings);
         assert!(!Arc::ptr_eq(&one, &other));
         assert_eq!(other.rest(), b"select 1\0\0\0");
         assert_eq!(other.text(), b"select 1");
@@ -405,8 +430,8 @@ mod tests {
     #[test]
     fn types_are_part_of_the_identity() {
         let store = Store::new();
-        let one = store.statement("db", b"select $1\0\0\x01\0\0\0\x17", |_| {});
-        let other = store.statement("db", b"select $1\0\0\x01\0\0\0\x19", |_| {});
+        let one = store.statement("db", b"select $1\0\0\x01\0\0\0\x17", &Arc::default());
+        let other = store.statement("db", b"select $1\0\0\x01\0\0\0\x19", &Arc::default());
         assert_ne!(one.name(), other.name());
     }
 
@@ -436,14 +461,16 @@ mod tests {
     #[test]
     fn what_was_parsed_before_tables_were_altered_is_not_given_out_again() {
         let store = Store::new();
-        let (old, elsewhere) =
-            (statement(&store, "select 1"), store.statement("else", b"select 1\0\0\0", |_| {}));
+        let (old, elsewhere) = (
+            statement(&store, "select 1"),
+            store.statement("else", b"select 1\0\0\0", &Arc::default()),
+        );
         store.alter("db");
 
         let fresh = statement(&store, "select 1");
         assert_ne!(fresh.name(), old.name());
         assert!(Arc::ptr_eq(&fresh, &statement(&store, "select 1")));
-        let again = store.statement("else", b"select 1\0\0\0", |_| {});
+        let again = store.statement("else", b"select 1\0\0\0", &Arc::default());
         assert!(Arc::ptr_eq(&elsewhere, &again));
     }
 

@@ -77,6 +77,9 @@ impl<'l, 'a> Statement<'l, 'a> {
         }
         let Some(first) = first else { return self.traits };
         let opening = self.keyword_of(first);
+        if opening.controls() {
+            self.mark(Traits::CONTROLS);
+        }
         self.open(opening, first);
         if !self.ended {
             self.rest();

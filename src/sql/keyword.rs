@@ -79,6 +79,28 @@ pub(super) enum Keyword {
     Other,
 }
 
+impl Keyword {
+    /// It begins a statement of which nothing is read or looked up when it is parsed.
+    pub(super) const fn controls(self) -> bool {
+        matches!(
+            self,
+            Self::Abort
+                | Self::Begin
+                | Self::Commit
+                | Self::Deallocate
+                | Self::Discard
+                | Self::End
+                | Self::Release
+                | Self::Reset
+                | Self::Rollback
+                | Self::Savepoint
+                | Self::Set
+                | Self::Show
+                | Self::Start
+        )
+    }
+}
+
 /// Looks a word up, in any case. The same for a quoted identifier's content, although there only
 /// lower case would be the same name: a false alarm costs little.
 #[inline]

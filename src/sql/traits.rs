@@ -92,6 +92,12 @@ impl Traits {
         self.has(Self::NAMES_STATEMENTS)
     }
 
+    /// All it does is to begin, end or divide transactions, to set or show settings, or to give up
+    /// statements: nothing is read or looked up when it is parsed.
+    pub const fn is_control(self) -> bool {
+        self.has(Self::CONTROLS) && !self.has(Self::SEVERAL)
+    }
+
     pub(super) const LEAVES_REPORTED: Self = Self(1);
     pub(super) const LEAVES_OTHER: Self = Self(1 << 1);
     pub(super) const BEGINS: Self = Self(1 << 2);
@@ -106,6 +112,7 @@ impl Traits {
     pub(super) const NAMES_STATEMENTS: Self = Self(1 << 11);
     pub(super) const COPIES: Self = Self(1 << 12);
     pub(super) const ALTERS_RESULTS: Self = Self(1 << 13);
+    pub(super) const CONTROLS: Self = Self(1 << 14);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
@@ -157,6 +164,7 @@ impl fmt::Debug for Traits {
             (self.has(Self::AFFECTS_OTHERS), "affects others"),
             (self.has(Self::WRITES), "may write"),
             (self.has(Self::SEVERAL), "several"),
+            (self.has(Self::CONTROLS), "controls"),
         ];
         let held = facts.iter().filter(|(holds, _)| *holds).map(|(_, name)| name);
         f.debug_set().entries(held).finish()

@@ -29,14 +29,20 @@ const FIXED: [&str; 6] = [
 ];
 
 /// Settings on which the meaning of a text depends when it is parsed: literals are folded then.
-const PARSE_DEPENDS_ON: [&str; 7] = [
+const PARSE_DEPENDS_ON: [&str; 13] = [
+    "array_nulls",
+    "backslash_quote",
     "client_encoding",
     "DateStyle",
     "IntervalStyle",
+    "lc_monetary",
     "role",
     "search_path",
     "standard_conforming_strings",
+    "timezone_abbreviations",
     "TimeZone",
+    "transform_null_equals",
+    "xmloption",
 ];
 
 /// Names and values, ordered by name, each name once in whatever case.
@@ -201,9 +207,44 @@ impl Settings {
         }
         out.push(0);
     }
+
+    /// True if every text means the same under both.
+    pub fn is_same_parse_context(&self, other: &Self) -> bool {
+        PARSE_DEPENDS_ON.iter().all(|name| self.value(name) == other.value(name))
+    }
+
+    /// Statement text that puts on a server, for the rest of a transaction, what texts are to be
+    /// parsed under, and keeps there what was in force: [`Self::leave_parse_context`] brings that back. It
+    /// gives no row, and leaves nothing behind the transaction.
+    pub fn enter_parse_context(&self) -> String {
+        let calls = PARSE_DEPENDS_ON.map(|name| {
+            let wanted = self.value(name).map_or_else(|| "NULL".to_owned(), quote);
+            format!(
+                "{SET_CONFIG}('{KEPT}{name}', {CURRENT}('{name}'), true), \
+                 {SET_CONFIG}('{name}', {wanted}, true)"
+            )
+        });
+        without_rows(&calls)
+    }
+
+    /// Statement text that brings back what [`Self::enter_parse_context`] has kept.
+    pub fn leave_parse_context() -> String {
+        let calls = PARSE_DEPENDS_ON
+            .map(|name| format!("{SET_CONFIG}('{name}', {CURRENT}('{KEPT}{name}'), true)"));
+        without_rows(&calls)
+    }
 }
 
 const SET_CONFIG: &str = "pg_catalog.set_config";
+const CURRENT: &str = "pg_catalog.current_setting";
+
+/// In front of a setting's name: where a server keeps its value for a moment.
+const KEPT: &str = "pgweir.kept_";
+
+/// A query that makes these calls in their order. `concat` is never NULL.
+fn without_rows(calls: &[String]) -> String {
+    format!("SELECT WHERE pg_catalog.concat({}) IS NULL", calls.join(", "))
+}
 
 /// The row of `pg_settings` for a name, in whatever case.
 const SAME: &str = "pg_catalog.lower(g.name) OPERATOR(pg_catalog.=) pg_catalog.lower(s.n)";

@@ -103,6 +103,22 @@ pub fn put_bind_names(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], tail: 
     put_text(out, statement);
 }
 
+/// Appends what runs a statement without parameters in a portal of the same name, from Bind to Close.
+pub fn put_run(out: &mut Vec<u8>, name: &[u8]) {
+    // No formats, no parameters, no formats of results.
+    const REST: [u8; 6] = [0; 6];
+    put_bind_names(out, name, name, REST.len());
+    out.extend_from_slice(&REST);
+    put(out, b'E', |out| {
+        put_text(out, name);
+        out.extend_from_slice(&0_u32.to_be_bytes());
+    });
+    put(out, b'C', |out| {
+        out.push(b'P');
+        put_text(out, name);
+    });
+}
+
 /// Appends a Describe of a statement.
 pub fn put_describe_statement(out: &mut Vec<u8>, name: &[u8]) {
     put(out, b'D', |out| {

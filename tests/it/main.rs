@@ -31,6 +31,7 @@ mod pipelines;
 mod pooling;
 mod prepared;
 mod replication;
+mod reread;
 mod resets;
 mod startup;
 mod state;

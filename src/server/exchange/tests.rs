@@ -408,7 +408,7 @@ impl NaiveServer {
                 b"E"
             }
             Request::Parse(_) => b"1",
-            Request::Bind => b"2",
+            Request::Bind | Request::Own => b"2",
             Request::Describe => b"n",
             Request::Execute => b"DC",
             Request::Close(_) => b"3",
@@ -426,6 +426,7 @@ fn acts() -> impl Strategy<Value = Act> {
         Just(Request::Describe),
         Just(Request::Execute),
         Just(Request::Close(Verdict::Forward)),
+        Just(Request::Own),
         Just(Request::CopyEnd),
     ];
     let outcome = prop_oneof![

@@ -325,3 +325,29 @@ proptest! {
         prop_assert_eq!(traits.several_statements(), picks.len() > 1, "{}", text);
     }
 }
+
+/// A text is read under the settings of its Parse wherever it is prepared again; these mean the same
+/// under all.
+#[test]
+fn statements_about_transactions_and_settings_are_told_from_those_that_are_read() {
+    for text in [
+        "begin",
+        "START TRANSACTION READ ONLY",
+        "commit",
+        "rollback to s",
+        "savepoint s",
+        "release s",
+        "set transaction isolation level serializable",
+        "SET x TO 'y'",
+        "show all",
+        "reset x",
+        "deallocate all",
+        "discard plans",
+    ] {
+        assert!(of(text).is_control(), "{text}");
+    }
+    for text in ["", "select 1", "begin; select 1", "prepare transaction 'x'", "vacuum", "call f()"]
+    {
+        assert!(!of(text).is_control(), "{text}");
+    }
+}

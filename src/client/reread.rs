@@ -1,0 +1,142 @@
+//! Statements that are prepared once more, read as they were when their client parsed them.
+//!
+//! A text is read when it is parsed: literals and names mean what the settings of that moment say
+//! (pitfall P68). A server that gets a statement later may have other settings. It is given those of
+//! the first Parse for as long as it reads the text: in a transaction of its own where the server is
+//! at rest, so that what the client does next knows nothing of it, and else inside the client's own,
+//! where what was in force is brought back behind it. What a statement means is not known while
+//! answers are owed (`Session::must_await_answers` holds it back until then).
+
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::link::InFlight;
+use super::names::Prepared;
+use super::prepared::Desk;
+use crate::server::Server;
+use crate::server::exchange::{Request, Segment, Verdict};
+use crate::server::statements::Statement;
+use crate::state::settings::Settings;
+use crate::wire::backend::TxStatus;
+use crate::wire::frontend;
+
+/// How a statement is read once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// What is in force is what it was parsed under, or all that is known of it.
+    AsItIs,
+    /// In a transaction of its own, in front of the client's.
+    Apart,
+    /// Inside the client's transaction.
+    Within,
+}
+
+impl Reading {
+    /// How `server` has to read a statement that it lacks.
+    pub(super) fn of(statement: &Statement, server: &Server, in_flight: InFlight) -> Self {
+        let Some(under) = statement.under() else { return Self::AsItIs };
+        let applied = &server.applied;
+        let is_same = !in_flight.changes_meaning
+            && (Arc::ptr_eq(under, applied) || under.is_same_parse_context(applied));
+        if is_same || reads_alike(statement) {
+            return Self::AsItIs;
+        }
+        match (server.exchange.segment(), server.exchange.tx()) {
+            // Nothing is prepared there, whatever it means.
+            (Segment::Failed, _) | (_, TxStatus::Failed) => Self::AsItIs,
+            (Segment::None, TxStatus::Idle) => Self::Apart,
+            (Segment::None | Segment::Open, TxStatus::Idle | TxStatus::Block) => Self::Within,
+        }
+    }
+}
+
+/// True if a text means the same under all settings. (A query of ours in front of it would take the
+/// snapshot that SET TRANSACTION must come before.)
+fn reads_alike(statement: &Statement) -> bool {
+    let text = statement.text();
+    statement.traits().is_control() && text.is_ascii() && !text.contains(&b'\\')
+}
+
+impl Prepared {
+    /// True if a Bind or Describe of `name` would make `server` read the statement once more, under
+    /// other settings than are in force.
+    pub(super) fn is_read_otherwise(
+        &self,
+        name: &[u8],
+        server: &Server,
+        in_flight: InFlight,
+    ) -> bool {
+        let Some(statement) = self.statement(name) else { return false };
+        let is_there = if name.is_empty() {
+            self.unnamed.as_ref().is_some_and(|parse| server.statements.unnamed.is(parse))
+        } else {
+            server.statements.is_ready(statement)
+        };
+        !is_there && Reading::of(statement, server, in_flight) != Reading::AsItIs
+    }
+}
+
+/// What our statement and its portal are called that change settings.
+const CONTEXT: &[u8] = b"pgweir_context";
+
+fn put_context(out: &mut Vec<u8>, text: &str) {
+    // An error may have left it.
+    frontend::put_close_statement(out, CONTEXT);
+    frontend::put_parse(out, CONTEXT, &[text.as_bytes(), b"\0\0\0"].concat());
+    frontend::put_run(out, CONTEXT);
+    frontend::put_close_statement(out, CONTEXT);
+}
+
+impl Desk<'_> {
+    /// Has the server read a text in a transaction of its own, and returns that request's serial
+    /// number. `closed`: statements to close before. Should it fail, the request behind it fails for
+    /// want of the statement, and is told why.
+    pub(super) fn put_apart(
+        &mut self,
+        batch: &mut Batch<'_>,
+        statement: &Statement,
+        name: &[u8],
+        closed: &[&[u8]],
+    ) -> u64 {
+        batch.gather();
+        for name in closed {
+            frontend::put_close_statement(batch.out, name);
+        }
+        if let Some(under) = statement.under() {
+            put_context(batch.out, &under.enter_parse_context());
+        }
+        frontend::put_parse(batch.out, name, statement.rest());
+        frontend::put_sync(batch.out);
+        let serial = self.server.exchange.next_serial();
+        self.naming.get_or_insert_default().group = Some(serial);
+        self.server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+        serial
+    }
+
+    /// Puts in front of a Parse inside the client's transaction what it is to be read under.
+    pub(super) fn enter_context(&mut self, batch: &mut Batch<'_>, statement: &Statement) {
+        if let Some(under) = statement.under() {
+            self.put_context_within(batch, &under.enter_parse_context());
+        }
+    }
+
+    /// Brings back, behind it, what was in force.
+    pub(super) fn leave_context(&mut self, batch: &mut Batch<'_>) {
+        self.put_context_within(batch, &Settings::leave_parse_context());
+    }
+
+    fn put_context_within(&mut self, batch: &mut Batch<'_>, text: &str) {
+        batch.gather();
+        put_context(batch.out, text);
+        for request in [
+            Request::Close(Verdict::Swallow),
+            Request::Parse(Verdict::Swallow),
+            Request::Own,
+            Request::Own,
+            Request::Close(Verdict::Swallow),
+            Request::Close(Verdict::Swallow),
+        ] {
+            self.server.exchange.on_request(request, None);
+        }
+    }
+}
