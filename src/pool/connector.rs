@@ -48,7 +48,7 @@ async fn open(
         if !pool.core().is_opening_wanted(opening) {
             return None;
         }
-        let gate = pool.host.gate.acquire().await.ok()?;
+        let gate = pool.host.gate(opening.map(|opening| &**opening)).acquire().await.ok()?;
         if let Err(at) = pool.host.admit(Instant::now()) {
             drop(gate);
             sleep_until(at).await;

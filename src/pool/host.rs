@@ -9,13 +9,17 @@ use tokio::time::Instant;
 use crate::config::HostAddr;
 use crate::runtime::backoff::{Backoff, random};
 use crate::server::dialect::Dialect;
+use crate::server::opening::Opening;
 
 /// One host of the configuration, shared by all pools that have servers there.
 #[derive(Debug)]
 pub struct Host {
     pub addr: HostAddr,
     /// Connections being opened at once. Served in order of arrival.
-    pub gate: Semaphore,
+    gate: Semaphore,
+    /// Those among them that their clients ask to be slow, which anybody may: nobody else waits
+    /// behind one.
+    slow_gate: Semaphore,
     /// Cancel requests being sent at once.
     pub cancel_gate: Semaphore,
     pub dialect: Arc<Dialect>,
@@ -42,15 +46,21 @@ pub struct LastTrouble {
 const CANCELS_AT_ONCE: usize = 16;
 
 impl Host {
-    /// `connects`: how many connections may be in the making at once.
+    /// `connects`: how many connections may be in the making at once, behind each gate.
     pub fn new(addr: HostAddr, connects: usize) -> Self {
         Self {
             addr,
             gate: Semaphore::new(connects.max(1)),
+            slow_gate: Semaphore::new(connects.max(1)),
             cancel_gate: Semaphore::new(CANCELS_AT_ONCE),
             dialect: Arc::default(),
             trouble: Mutex::default(),
         }
+    }
+
+    /// Where a connection for `opening` waits for its turn to be opened.
+    pub fn gate(&self, opening: Option<&Opening>) -> &Semaphore {
+        if opening.is_some_and(Opening::delays) { &self.slow_gate } else { &self.gate }
     }
 
     /// Asks to try a connection. While the host is in trouble, one attempt at a time is let through

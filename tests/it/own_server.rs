@@ -7,6 +7,7 @@ use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
 use crate::support::reply::Fields;
 use crate::support::socket::Address;
+use crate::support::wait::wait_until;
 
 const SESSION: &str = "pool.pool_mode = 'session'";
 const ONE: &str = "pool.pool_mode = 'session'\npool.size = 1";
@@ -377,6 +378,46 @@ fn a_server_that_begins_slowly_for_one_client_is_held_against_nobody_else() {
     }
 }
 
+/// Nor does it take the turns of others, however many of the kind are being opened.
+#[test]
+fn servers_that_are_asked_to_begin_slowly_hold_up_nobody_elses() {
+    let is_slow = |startup: &[u8]| startup.windows(15).any(|part| part == b"post_auth_delay");
+    let server = FakeServer::start(move |peer| {
+        if is_slow(&peer.startup) {
+            peer.send(b'R', &[0; 4]);
+            peer.read();
+            return;
+        }
+        peer.welcome();
+        while peer.read_to(b'Q').is_some() {
+            peer.complete("SELECT 0");
+            peer.ready(b'I');
+        }
+    });
+    for mode in ["session", "transaction"] {
+        let limits = "pool.size = 3\npool.connects_per_host = 1\npool.connect_timeout = '60s'";
+        let proxy = Proxy::before(&server.host(), &format!("pool.pool_mode = '{mode}'\n{limits}"));
+        let seen = server.connections();
+        let slow: Vec<_> = ["1", "2"]
+            .map(|seconds| {
+                let mut client = proxy.connect();
+                let options = format!("-c post_auth_delay={seconds}");
+                let parameters = [("user", USER), ("database", "main"), ("options", &options)];
+                client.send(&startup(&parameters));
+                client
+            })
+            .into_iter()
+            .collect();
+        proxy.wait_for_waiting(2);
+        wait_until("one of them is being opened", || server.connections() == seen + 1);
+
+        assert_eq!(proxy.client().ask("select 1").errors(), []);
+
+        assert_eq!(server.connections(), seen + 2);
+        drop(slow);
+    }
+}
+
 /// PostgreSQL closes such a connection without a word.
 #[test]
 fn startup_parameters_that_are_too_long_together_are_refused_at_once() {
@@ -408,7 +449,7 @@ fn a_full_server_is_waited_for() {
     });
     let proxy = Proxy::before(&server.host(), SESSION);
 
-    proxy.client_with(&[("application_name", "one")]);
+    let _client = proxy.client_with(&[("application_name", "one")]);
 
     assert_eq!(server.connections(), 3);
 }
