@@ -159,7 +159,7 @@ impl Session {
                 return Ok(Next::Hold);
             }
         }
-        if tag == b'H' && frame.head.len > HEAD && self.must_await_answers(frame) {
+        if self.waits_for_answers(frame) {
             // A copy takes no notice of it, anything else does.
             batch.gather();
             frontend::put_flush(batch.out);
@@ -218,6 +218,17 @@ impl Session {
         batch.pass(frame.available);
         self.follow(batch, tag);
         Ok(Next::Go)
+    }
+
+    /// What a message of whatever kind means, or what has to come in front of it, is known later.
+    fn waits_for_answers(&mut self, frame: Frame<'_>) -> bool {
+        if let Link::Linked(linked) = &mut self.link {
+            linked.awaits_answers = linked.is_put_off(frame.head.tag);
+            if linked.awaits_answers {
+                return true;
+            }
+        }
+        frame.head.tag == b'H' && frame.head.len > HEAD && self.must_await_answers(frame)
     }
 
     /// Does what a message leads to besides its answer.

@@ -5,7 +5,8 @@
 //! of ours follows a client's RESET in the same write and puts them back before anything that comes
 //! behind: SET for what one statement is known to have reset, and a SELECT that looks which settings
 //! are at the server's value where the text does not tell (several statements, a pipeline of them).
-//! Inside one Query string or one pipeline nothing can come in between.
+//! Inside one Query string or one pipeline nothing can come in between. Behind a COPY neither: only its
+//! answer tells where it ends, so nothing is sent, and what the client sends next waits.
 
 use std::sync::Arc;
 
@@ -32,6 +33,9 @@ pub(super) struct Restores {
     /// Something was reset whose statement was not seen, or nothing could be put back in a failed
     /// block: it is made up for in front of the next message.
     is_due: bool,
+    /// Nothing could be put back because a copy might have swallowed it: what comes behind waits for
+    /// the answers.
+    is_put_off: bool,
 }
 
 #[derive(Debug)]
@@ -112,7 +116,7 @@ impl Restores {
     pub(super) fn note(&mut self, text: &[u8], serial: u64, is_alone: bool, is_run: bool) {
         let resets = Resets::of(text);
         if resets.copies {
-            // Behind it our statement would be read as a part of the copy, which fails on it.
+            self.is_put_off = true;
             return;
         }
         if let Some(wanted) = &mut self.wanted {
@@ -177,11 +181,27 @@ impl Linked {
         }
     }
 
+    /// True for a message in front of which something has to be put back that was put off: it is due
+    /// once all is answered. What belongs to the copy goes on.
+    pub(super) fn is_put_off(&mut self, tag: u8) -> bool {
+        if !self.restores.is_put_off || matches!(tag, b'd' | b'c' | b'f' | b'H' | b'S') {
+            return false;
+        }
+        let Some(server) = self.checkout.peek() else { return false };
+        if !server.exchange.is_answered() {
+            return true;
+        }
+        self.restores.is_put_off = server.exchange.takes_copy_data();
+        false
+    }
+
     fn restore(&mut self, batch: &mut Batch<'_>, startup: &Settings, wanted: Wanted) {
         let Wanted { from, resets, is_alone, .. } = wanted;
         let Some(server) = self.checkout.server() else { return };
-        // A server that skips, or copies, takes no Query.
-        if server.exchange.segment() != Segment::None || server.exchange.takes_copy_data() {
+        let is_open = server.exchange.segment() != Segment::None;
+        if is_open || self.in_flight.may_copy || server.exchange.takes_copy_data() {
+            // The Sync in front of it may go into a copy, which ignores that and would fail on ours.
+            self.restores.is_put_off = true;
             return;
         }
         let is_certain = is_alone && resets.is_certain();

@@ -179,6 +179,47 @@ fn a_reset_in_front_of_a_copy_leaves_the_copy_alone() {
     assert_eq!(pair.direct.value("select count(*) from spare"), "2");
 }
 
+/// P31: not in a pipeline either, wherever its Sync comes; and what is sent behind the copy without
+/// waiting finds the startup value.
+#[test]
+fn a_reset_and_a_copy_in_one_pipeline_are_both_done() {
+    let postgres = Postgres::start();
+    let show = show();
+    for statements in ["", "pool.prepared_statements = 0\n"] {
+        let proxy = Proxy::start(&postgres, &format!("{ONE}{statements}"));
+        let mut pair = Pair::new(&postgres, &proxy, &STARTUP);
+        pair.direct.ask("create table if not exists spare (n int); truncate spare");
+        let run = |text: &str| [parse("", text), bind("", &[]), execute()].concat();
+        let both = [run("reset timezone"), run("reset work_mem"), run("copy spare from stdin")];
+        let both = both.concat();
+        let data = [copy_data(b"1\n"), copy_done()].concat();
+        let simple = query("reset timezone; reset work_mem; copy spare from stdin");
+        let copies = [
+            [both.clone(), data.clone(), sync()].concat(),
+            [both.clone(), sync(), data.clone(), sync()].concat(),
+            [both, sync(), sync(), data.clone(), sync()].concat(),
+            [simple, data].concat(),
+        ];
+        for (at, copy) in copies.iter().enumerate() {
+            for behind in [Vec::new(), query(&show), extended(&show, &[])] {
+                let ready = 1 + usize::from(!behind.is_empty());
+                for is_in_block in [false, true] {
+                    pair.ask("set timezone to 'Europe/Rome'");
+                    pair.ask(if is_in_block { "begin" } else { "select 1" });
+                    pair.ask("set work_mem to '5MB'");
+                    let what = format!("copy {at}, then {} bytes", behind.len());
+                    pair.both(&what, &[copy.clone(), behind.clone()].concat(), ready);
+                    pair.check();
+                    pair.ask("rollback");
+                    pair.check();
+                    pair.disturb();
+                    pair.check();
+                }
+            }
+        }
+    }
+}
+
 /// However many of them are sent in one go, those behind wait for the answers to those in front.
 #[test]
 fn a_thousand_resets_in_one_packet_are_all_put_back() {
