@@ -438,6 +438,7 @@ fn on_query(
 /// Notes what a statement may do.
 pub(super) fn note_traits(in_flight: &mut InFlight, server: &mut Server, traits: Traits) {
     in_flight.add(traits);
+    server.is_worn |= traits.outlives_discard();
     if traits.leaves_state() && !traits.sets_only_reported() {
         server.is_dirty = true;
     }

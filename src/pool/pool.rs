@@ -213,6 +213,9 @@ impl Pool {
         if self.is_outdated(&server) {
             return self.close(server, Place::Lent, CloseReason::Altered);
         }
+        if server.is_worn {
+            return self.close(server, Place::Lent, CloseReason::ResetFailed);
+        }
         let cancels = server.record.cancels();
         if server.must_discard() || cancels.are_under_way() || cancels.is_doubtful() {
             server.record.set_state(ServerState::Used);

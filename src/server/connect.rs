@@ -432,6 +432,7 @@ impl Login {
             outbox: Vec::new(),
             is_shared: false,
             is_dirty: false,
+            is_worn: false,
             statement_text: Vec::new(),
             generation: 0,
             expires: None,

@@ -23,6 +23,7 @@ use crate::wire::{frame, frontend};
 
 /// A connection to PostgreSQL that is logged in.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub struct Server {
     pub record: Arc<ServerRecord>,
     /// The worker that polls its socket.
@@ -51,6 +52,8 @@ pub struct Server {
     pub is_shared: bool,
     /// It was seen to carry state that is not its next client's business.
     pub is_dirty: bool,
+    /// It carries what DISCARD ALL would leave: it can only be closed.
+    pub is_worn: bool,
     /// The statement under way, masked and cut if it is logged.
     pub statement_text: Vec<u8>,
     /// Its pool's generation when it was opened.

@@ -388,6 +388,9 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Temporary if self.makes_object => self.mark(Traits::LEAVES_OTHER),
             K::Hold if self.before == K::With => self.mark(Traits::LEAVES_OTHER),
             K::PgTemp | K::StatefulFunction => self.mark(Traits::LEAVES_OTHER),
+            K::LastingFunction => {
+                self.mark(Traits::LEAVES_OTHER.and(Traits::OUTLIVES_DISCARD));
+            }
             K::SetConfig => self.set_config(),
             K::ReloadConf => self.mark(Traits::AFFECTS_OTHERS),
             K::Execute => self.mark(Traits::NAMES_STATEMENTS.and(Traits::WRITES)),

@@ -6,6 +6,9 @@ pub(super) enum Keyword {
     Abort,
     /// A function that takes a session-level advisory lock, or leaves other state by its call.
     StatefulFunction,
+    /// One that leaves what DISCARD ALL does not take: a seed, a connection, a replication origin or a
+    /// temporary slot, a backup that has begun.
+    LastingFunction,
     All,
     Alter,
     Analyze,
@@ -189,8 +192,8 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"discard", K::Discard),
             (b"database", K::Database),
             (b"datestyle", K::DateStyle),
-            (b"dblink_connect", K::StatefulFunction),
-            (b"dblink_connect_u", K::StatefulFunction),
+            (b"dblink_connect", K::LastingFunction),
+            (b"dblink_connect_u", K::LastingFunction),
         ],
         b'e' => &[(b"end", K::End), (b"execute", K::Execute), (b"explain", K::Explain)],
         b'f' => &[(b"for", K::For)],
@@ -210,7 +213,12 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"pg_try_advisory_lock", K::StatefulFunction),
             (b"pg_try_advisory_lock_shared", K::StatefulFunction),
             (b"pg_reload_conf", K::ReloadConf),
-            (b"pg_replication_origin_session_setup", K::StatefulFunction),
+            (b"pg_replication_origin_session_setup", K::LastingFunction),
+            (b"pg_create_logical_replication_slot", K::LastingFunction),
+            (b"pg_create_physical_replication_slot", K::LastingFunction),
+            (b"pg_copy_logical_replication_slot", K::LastingFunction),
+            (b"pg_copy_physical_replication_slot", K::LastingFunction),
+            (b"pg_backup_start", K::LastingFunction),
         ],
         b'r' => &[
             (b"rollback", K::Rollback),
@@ -229,7 +237,7 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"system", K::System),
             (b"start", K::Start),
             (b"set_config", K::SetConfig),
-            (b"setseed", K::StatefulFunction),
+            (b"setseed", K::LastingFunction),
             // pg_trgm's, which sets a parameter of the session.
             (b"set_limit", K::StatefulFunction),
             (b"standard_conforming_strings", K::StandardStrings),

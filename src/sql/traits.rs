@@ -24,6 +24,11 @@ impl Traits {
         self.has(Self::LEAVES_REPORTED) && !self.has(Self::LEAVES_OTHER)
     }
 
+    /// What it leaves outlives DISCARD ALL as well: the server is of no use to another session.
+    pub const fn outlives_discard(self) -> bool {
+        self.has(Self::OUTLIVES_DISCARD)
+    }
+
     /// BEGIN or START TRANSACTION and nothing else.
     pub const fn is_lone_begin(self) -> bool {
         self.has(Self::BEGINS) && !self.has(Self::SEVERAL)
@@ -113,10 +118,12 @@ impl Traits {
     pub(super) const COPIES: Self = Self(1 << 12);
     pub(super) const ALTERS_RESULTS: Self = Self(1 << 13);
     pub(super) const CONTROLS: Self = Self(1 << 14);
+    pub(super) const OUTLIVES_DISCARD: Self = Self(1 << 15);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
         .and(Self::LEAVES_OTHER)
+        .and(Self::OUTLIVES_DISCARD)
         .and(Self::BEGINS)
         .and(Self::COPIES)
         .and(Self::CHANGES_MEANING)
@@ -152,6 +159,7 @@ impl fmt::Debug for Traits {
         let facts = [
             (self.has(Self::LEAVES_REPORTED), "leaves reported"),
             (self.has(Self::LEAVES_OTHER), "leaves other"),
+            (self.has(Self::OUTLIVES_DISCARD), "outlives discard"),
             (self.has(Self::BEGINS), "begins"),
             (self.has(Self::COPIES), "copies"),
             (self.has(Self::ENDS_BLOCK), "ends block"),

@@ -375,6 +375,86 @@ fn settings_are_carried_to_a_server_that_was_waited_for() {
     assert_eq!(waiter.read_ready(1).values(), "Asia/Tokyo");
 }
 
+/// What DISCARD ALL does not take back, and what another session that asks for it must deny.
+fn what_lasts(postgres: &Postgres) -> Vec<(String, String)> {
+    let mut direct = postgres.client();
+    let host = postgres.host();
+    let folder = host.strip_suffix(":5432").unwrap();
+    for text in [
+        "create extension dblink",
+        "select pg_replication_origin_create('elsewhere')",
+        "create function seeds() returns void language sql as 'select setseed(0.25)'",
+        "create function slots() returns text language sql as \
+         $$ select slot_name::text from \
+         pg_create_physical_replication_slot('a_' || pg_backend_pid(), true, true) $$",
+        "create function origin() returns void language sql as \
+         $$ select pg_replication_origin_session_setup('elsewhere') $$",
+    ] {
+        assert_eq!(direct.ask(text).errors(), [], "{text}");
+    }
+    let is_seeded = |seed: &str| {
+        let value = postgres.client().ask(&format!("select setseed({seed}); select random()"));
+        format!("select random()::text = '{}'", value.values().trim())
+    };
+    let has_origin = "select pg_replication_origin_session_is_setup()";
+    let has_slot = "select pg_backend_pid() in (select active_pid from pg_replication_slots)";
+    let slot = "select pg_create_physical_replication_slot('b_' || pg_backend_pid(), true, true)";
+    let text = |leaves: &str, looks: &str| (leaves.to_owned(), looks.to_owned());
+    vec![
+        text("select setseed(0.5)", &is_seeded("0.5")),
+        text("select seeds() as hidden", &is_seeded("0.25")),
+        text("select pg_replication_origin_session_setup('elsewhere')", has_origin),
+        text("select origin() as hidden", has_origin),
+        text(slot, has_slot),
+        text("select slots() as hidden", has_slot),
+        text(
+            &format!("select dblink_connect('mine', 'host={folder} dbname=app_db user=app')"),
+            "select dblink_get_connections() is not null",
+        ),
+        // A session that has begun one may not begin another.
+        text("select pg_backup_start('mine', true)", "select pg_backup_start('b', true) is null"),
+    ]
+}
+
+/// P87: where a function hides it, in session mode alone.
+#[test]
+fn what_discard_all_leaves_is_not_left_to_another_session() {
+    let postgres = Postgres::start_replicated();
+    let lasting = what_lasts(&postgres);
+    for mode in ["transaction", "statement", "session"] {
+        let changes = format!("pool.size = 1\npool.pool_mode = '{mode}'");
+        let proxy = Proxy::start(&postgres, &format!("{changes}\ndomains.main.user = 'postgres'"));
+        for (leaves, looks) in &lasting {
+            if leaves.ends_with("as hidden") && mode != "session" {
+                continue;
+            }
+            let mut client = proxy.client();
+            assert_eq!(client.ask(leaves).errors(), [], "{leaves}");
+            client.send(&crate::support::messages::terminate());
+
+            let found = proxy.client().ask(looks);
+
+            assert_eq!(found.errors(), [], "{mode}: {leaves}");
+            assert_eq!(found.values(), "f", "{mode}: {leaves}");
+        }
+    }
+}
+
+/// Who may not set an origin is not asked for one, and keeps its server.
+#[test]
+fn a_session_that_left_nothing_lasting_leaves_its_server() {
+    let postgres = Postgres::start();
+    for user in ["app", "postgres"] {
+        let changes = format!("{ONE}pool.pool_mode = 'session'\ndomains.main.user = '{user}'");
+        let proxy = Proxy::start(&postgres, &changes);
+        let mut client = proxy.client();
+        let pid = client.pid();
+        client.send(&crate::support::messages::terminate());
+
+        assert_eq!(proxy.client().pid(), pid, "{user}");
+    }
+}
+
 /// What no word tells of is discarded with the session all the same.
 #[test]
 fn in_session_mode_a_server_is_cleaned_whatever_was_seen() {

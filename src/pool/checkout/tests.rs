@@ -66,6 +66,7 @@ fn server() -> Box<Server> {
         outbox: Vec::new(),
         is_shared: false,
         is_dirty: false,
+        is_worn: false,
         statement_text: Vec::new(),
         generation: 0,
         expires: None,

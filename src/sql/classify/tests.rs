@@ -63,6 +63,22 @@ fn statements_that_leave_state_are_seen() {
 }
 
 #[test]
+fn what_discard_all_does_not_take_is_told_apart() {
+    for text in [
+        "SELECT setseed(0.5), random()",
+        "select pg_catalog.pg_replication_origin_session_setup('x')",
+        "SELECT * FROM pg_create_logical_replication_slot('x', 'pgoutput', true)",
+        "SELECT \"dblink_connect_u\"('x', 'y')",
+        "BEGIN; SELECT pg_backup_start('x'); COMMIT",
+    ] {
+        assert!(of(text).outlives_discard() && of(text).leaves_state(), "{text}");
+    }
+    for text in ["SET x = 1", "SELECT pg_advisory_lock(1)", "SELECT 'setseed(1)'", "LOAD 'x'"] {
+        assert!(!of(text).outlives_discard(), "{text}");
+    }
+}
+
+#[test]
 fn statements_that_leave_nothing_are_let_go() {
     for text in [
         "",
