@@ -6,6 +6,7 @@ pub mod cancel;
 pub mod console;
 pub mod context;
 mod deadlines;
+mod farewell;
 mod from_client;
 mod from_server;
 mod greet;

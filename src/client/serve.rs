@@ -106,7 +106,10 @@ pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<C
     .await;
     let end = poll_fn(|cx| session.poll(cx)).await;
     session.pool.clients.fetch_sub(1, Relaxed);
-    session.finish(&end);
+    let hard = session.context.commons.drain.hard().clone();
+    if let Some(rest) = session.finish(&end) {
+        Box::pin(rest.send(&hard)).await;
+    }
 }
 
 impl Session {
@@ -400,45 +403,6 @@ impl Session {
                     && linked.checkout.server().is_some_and(|server| {
                         server.outbox.is_empty() && server.exchange.depth() < DEPTH_MAX
                     })
-            }
-        }
-    }
-
-    /// Tells the log, and the client if it can still hear it.
-    fn finish(mut self, end: &End) {
-        let id = self.record().id;
-        let link = std::mem::replace(&mut self.link, Link::Free);
-        self.registered.record.set_link(None);
-        match end {
-            End::ClientLeft => tracing::info!(client = id, "client left"),
-            End::Io(error) => tracing::info!(client = id, %error, "client lost"),
-            End::Cut(why) => tracing::warn!(client = id, why, "client closed"),
-            End::ServerEnded => {
-                tracing::info!(client = id, "client closed behind its server's last words");
-                self.stream.try_write_last(&self.outbox);
-            }
-            End::Fatal { .. } if matches!(&link, Link::Linked(l) if l.server_rest.is_cut()) => {
-                tracing::warn!(client = id, "client closed in the middle of a message");
-            }
-            End::Fatal { fault, message } => {
-                self.context.process.errors.increment(message.sqlstate.class(), *fault);
-                tracing::info!(
-                    client = id,
-                    sqlstate = message.sqlstate.as_str(),
-                    message = message.message,
-                    "client closed"
-                );
-                let mut out = std::mem::take(&mut self.outbox);
-                error_response::put(&mut out, Severity::Fatal, message);
-                self.stream.try_write_last(&out);
-            }
-        }
-        if let Link::Linked(linked) = link {
-            // Whatever is under way on it is the end of it; a server at rest is only given back.
-            if self.client_rest > 0 {
-                linked.checkout.close(CloseReason::ClientLeft);
-            } else {
-                linked.checkout.checkin(Instant::now());
             }
         }
     }

@@ -401,3 +401,29 @@ fn a_client_that_sends_flushes_alone_holds_no_server() {
     assert_eq!(other.value("select 1"), "1");
     assert_eq!(client.value("select 2"), "2");
 }
+
+/// P74: what a client is told last arrives whole behind all that it has not read yet.
+#[test]
+fn a_client_that_reads_late_reads_everything_to_the_last_word() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    let notices = "do $$ begin for i in 1..100000 loop \
+                   raise notice '% %', i, repeat('x', 1000); end loop; end $$";
+    client.send(&query(notices));
+    let (mut sent, mut looks) = (0, 0);
+    wait_until("every socket on the way is full", || {
+        let before = std::mem::replace(&mut sent, proxy.pool().stats.bytes_sent.value());
+        looks = if sent > 0 && sent == before { looks + 1 } else { 0 };
+        looks == 50
+    });
+    assert_eq!(proxy.pool().servers.active, 1);
+
+    client.send(b"Q\0\0\0\x02");
+    proxy.wait_for_pool("the session is over", |pool| pool.clients_active + pool.clients_idle == 0);
+
+    let reply = client.read_to_end();
+    let (last, notices) = reply.0.split_last().unwrap();
+    assert_eq!((last.tag, last.fields().code()), (b'E', "08P01"));
+    assert!(notices.len() > 1 && notices.iter().all(|message| message.tag == b'N'));
+}

@@ -1,0 +1,128 @@
+//! The end of a session: what its client is still told, and what becomes of its server.
+
+use std::task::{Context as TaskContext, Waker};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::link::Link;
+use super::registry::Registered;
+use super::serve::{End, Session};
+use crate::net::stream::{Stream, flush, send};
+use crate::telemetry::counters::CloseReason;
+use crate::wire::error_response::{self, Severity};
+
+/// How long a client that reads slowly may take for what it is told last.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the client's socket has not taken yet of the last that it is told.
+pub(super) struct Farewell {
+    stream: Stream,
+    rest: Vec<u8>,
+    /// The client counts for as long as its socket is open.
+    _registered: Registered,
+}
+
+impl Session {
+    /// Tells the log, and the client if it can still hear it; what is left to send to it.
+    pub(super) fn finish(mut self, end: &End) -> Option<Farewell> {
+        let id = self.record().id;
+        let link = std::mem::replace(&mut self.link, Link::Free);
+        self.registered.record.set_link(None);
+        let mut last_words = None;
+        match end {
+            End::ClientLeft => tracing::info!(client = id, "client left"),
+            End::Io(error) => tracing::info!(client = id, %error, "client lost"),
+            End::Cut(why) => tracing::warn!(client = id, why, "client closed"),
+            End::ServerEnded => {
+                tracing::info!(client = id, "client closed behind its server's last words");
+                last_words = Some(Vec::new());
+            }
+            End::Fatal { .. } if matches!(&link, Link::Linked(l) if l.server_rest.is_cut()) => {
+                tracing::warn!(client = id, "client closed in the middle of a message");
+            }
+            End::Fatal { fault, message } => {
+                self.context.process.errors.increment(message.sqlstate.class(), *fault);
+                tracing::info!(
+                    client = id,
+                    sqlstate = message.sqlstate.as_str(),
+                    message = message.message,
+                    "client closed"
+                );
+                let words = last_words.insert(Vec::new());
+                error_response::put(words, Severity::Fatal, message);
+            }
+        }
+        if let Link::Linked(linked) = link {
+            // Whatever is under way on it is the end of it; a server at rest is only given back.
+            if self.client_rest > 0 {
+                linked.checkout.close(CloseReason::ClientLeft);
+            } else {
+                linked.checkout.checkin(Instant::now());
+            }
+        }
+        last_words.and_then(|words| self.say_last(&words))
+    }
+
+    /// Sends `words` behind what is left over, as far as the socket takes them now.
+    fn say_last(self, words: &[u8]) -> Option<Farewell> {
+        let Self { mut stream, outbox: mut rest, registered, .. } = self;
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        // A client that is gone misses nothing.
+        flush(&mut stream, &mut rest, &mut cx).ok()?;
+        send(&mut stream, &mut rest, words, &mut cx).ok()?;
+        (!rest.is_empty()).then_some(Farewell { stream, rest, _registered: registered })
+    }
+}
+
+impl Farewell {
+    pub(super) async fn send(self, hard: &CancellationToken) {
+        write_last(self.stream, self.rest, hard).await;
+    }
+}
+
+/// Writes `rest`, for as long as a client may take and the drain leaves time.
+async fn write_last(mut stream: Stream, rest: Vec<u8>, hard: &CancellationToken) {
+    tokio::select! {
+        sent = timeout(FAREWELL_TIMEOUT, stream.write_all(&rest)) => drop(sent),
+        () = hard.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes for a client that reads nothing, of which its socket has taken what it takes.
+    fn unread() -> (Stream, Vec<u8>, tokio::net::UnixStream) {
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let (mut stream, mut rest) = (Stream::Unix(ours), Vec::new());
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        send(&mut stream, &mut rest, &vec![0; 1 << 24], &mut cx).unwrap();
+        assert!(!rest.is_empty());
+        (stream, rest, theirs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_left_after_a_few_seconds() {
+        let (stream, rest, _theirs) = unread();
+        let begun = Instant::now();
+
+        write_last(stream, rest, &CancellationToken::new()).await;
+
+        assert_eq!(begun.elapsed().as_secs(), FAREWELL_TIMEOUT.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_farewell_does_not_outlast_the_drain() {
+        let (stream, rest, _theirs) = unread();
+        let hard = CancellationToken::new();
+        hard.cancel();
+        let begun = Instant::now();
+
+        write_last(stream, rest, &hard).await;
+
+        assert!(begun.elapsed().is_zero());
+    }
+}
