@@ -1,14 +1,13 @@
 //! Messages about statements that are not taken as they come: held back until answers decide what they
 //! mean, or passed on for the server to refuse.
 
-use std::sync::Arc;
-
 use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed};
 use super::link::Link;
+use super::names::Prepared;
 use super::serve::{End, Session};
 use crate::server::exchange::{Request, Verdict};
-use crate::server::statements::Statement;
+use crate::sql::classify;
 use crate::wire::frontend::{self, Target};
 
 impl Session {
@@ -54,21 +53,34 @@ impl Session {
             if name.is_empty() && frame.head.tag == b'P' {
                 return false;
             }
-            let names = |statement: &Arc<Statement>| statement.traits().names_statements();
-            // What it names, and whether the block is good, is known then.
-            let is_of_names = frame.head.tag == b'B'
-                && server.exchange.has_boundary()
-                && self.prepared.statement(name).is_some_and(names);
             let is_read_otherwise = frame.head.tag != b'P'
                 && frame.head.tag != b'C'
                 && self.prepared.is_read_otherwise(name, server, in_flight);
-            is_of_names
-                || is_read_otherwise
+            is_read_otherwise
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
                 || self.prepared.is_open_question(name, server)
         };
-        linked.awaits_answers = in_flight.may_copy || name_in(frame).is_some_and(depends);
+        // What it names, and whether the block is good, is known then.
+        let depends_on_named =
+            server.exchange.has_boundary() && names_statements(frame, &self.prepared);
+        linked.awaits_answers =
+            in_flight.may_copy || depends_on_named || name_in(frame).is_some_and(depends);
         linked.awaits_answers
+    }
+}
+
+/// The message is about a statement whose text names others, which are prepared in front of it.
+fn names_statements(frame: Frame<'_>, prepared: &Prepared) -> bool {
+    match frame.head.tag {
+        // Who never had one has none that could be named.
+        b'P' if prepared.len() == 0 && prepared.closed.is_none() => false,
+        b'P' => {
+            frontend::parse(frame.body).is_some_and(|parse| classify(parse.text).names_statements())
+        }
+        b'C' => false,
+        _ => name_in(frame)
+            .and_then(|name| prepared.statement(name))
+            .is_some_and(|statement| statement.traits().names_statements()),
     }
 }
 

@@ -196,6 +196,16 @@ fn names_in_pipelines_are_taken_and_given_in_order() {
     ]);
 }
 
+/// P64: whether there is what a text names is known before it is parsed.
+#[test]
+fn a_parse_that_names_a_statement_waits_for_the_one_of_that_statement() {
+    same(&[
+        [parse("e", "selec 1"), sync(), parse("", "execute e"), sync()].concat(),
+        [parse("e", "select 1"), sync(), parse("x", "execute e"), sync()].concat(),
+        [describe_statement("x"), run("x", &[]), sync()].concat(),
+    ]);
+}
+
 /// The client is told why what it executes cannot be prepared any more, and goes on.
 #[test]
 fn a_statement_whose_table_is_gone_says_so_when_it_is_executed() {
