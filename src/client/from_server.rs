@@ -173,7 +173,8 @@ impl Session {
         };
         let available = head.len.min(rest.len());
         let is_row = matches!(head.tag, b'D' | b'd');
-        if available < head.len && !is_row && head.len <= HOLD_LEN {
+        // The front of a long one is enough, for what is looked at stands there.
+        if available < head.len.min(HOLD_LEN) && !is_row {
             return Ok(false);
         }
         let verdict = if is_row {
@@ -260,7 +261,7 @@ impl Session {
                 self.on_complete(body, serial);
                 verdict
             }
-            b'E' => self.on_error(batch, body, serial, verdict),
+            b'E' => self.on_error(batch, body, is_whole, serial, verdict),
             b'Z' if self.record().replication.is_some() => {
                 self.on_replication_ready();
                 verdict

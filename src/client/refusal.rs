@@ -17,6 +17,7 @@ impl Session {
         &mut self,
         batch: &mut Batch<'_>,
         body: &[u8],
+        is_whole: bool,
         serial: u64,
         verdict: Verdict,
     ) -> Verdict {
@@ -55,8 +56,9 @@ impl Session {
                 batch.gather();
                 error_response::put_renamed(batch.out, body, &from, &to);
             }
-            // The server knows the statement by our name, and the client by its own.
-            None => match used {
+            // The server knows the statement by our name, and the client by its own. An error is long
+            // for what it quotes, and names no statement then.
+            None => match used.filter(|_| is_whole) {
                 Some(given) => {
                     let name = given.statement.name().as_bytes();
                     batch.gather();

@@ -584,6 +584,24 @@ fn messages_longer_than_every_buffer_go_through() {
     }
 }
 
+/// P53: what PostgreSQL quotes is as long as what the client sent.
+#[test]
+fn an_error_longer_than_every_buffer_reaches_the_client_whole() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    prepare(&mut client, "s", "select $1::int4");
+    for len in [16_384, 40_000, 65_536, 300_000] {
+        let padding = "x".repeat(len);
+
+        let error = client.exchange(&[run("s", &[&padding]), sync()].concat()).error();
+
+        let expected = format!("invalid input syntax for type integer: \"{padding}\"");
+        assert!(error.message() == expected, "{len}");
+        assert_eq!(error.code(), "22P02");
+    }
+}
+
 /// P53: whatever the pieces that a pipeline arrives in.
 #[test]
 fn a_pipeline_cut_at_any_byte_is_understood() {
