@@ -86,8 +86,15 @@ impl Session {
                 }
             }
             let rest = batch.data.get(batch.at..).unwrap_or_default();
-            let head = frame::head(rest, self.context.config.listen.max_message);
-            let Some(head) = head.map_err(|error| violation(&error))? else { return Ok(()) };
+            let head = match frontend::head(rest, self.context.config.listen.max_message) {
+                Ok(Some(head)) => head,
+                Ok(None) => return Ok(()),
+                // It is refused for its type, whatever it says of its length.
+                Err(error) if !is_known(error.tag()) && error.tag() != b'X' => {
+                    Head { tag: error.tag(), len: HEAD }
+                }
+                Err(error) => return self.leave(batch, violation(&error)),
+            };
             let available = head.len.min(rest.len());
             let body = rest.get(HEAD..available).unwrap_or_default();
             let frame = Frame { head, body, available };
@@ -146,7 +153,7 @@ impl Session {
     fn on_frame_linked(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
         let tag = frame.head.tag;
         if tag == b'X' {
-            return self.on_terminate(batch);
+            return self.leave(batch, End::ClientLeft).map(|()| Next::Hold);
         }
         if !may_begin(frame) {
             return Ok(Next::Hold);
@@ -311,19 +318,19 @@ impl Session {
         }
     }
 
-    /// The client says goodbye: what it sent before is done and answered first.
-    fn on_terminate(&mut self, batch: &mut Batch<'_>) -> Result<Next, End> {
-        let Link::Linked(linked) = &mut self.link else { return Err(End::ClientLeft) };
-        let Some(server) = linked.checkout.server() else { return Err(End::ClientLeft) };
+    /// Nothing comes behind this from the client: what it sent before is done and answered first.
+    fn leave(&mut self, batch: &mut Batch<'_>, end: End) -> Result<(), End> {
+        let Link::Linked(linked) = &mut self.link else { return Err(end) };
+        let Some(server) = linked.checkout.server() else { return Err(end) };
         if may_be_left(server) {
-            return Err(End::ClientLeft);
+            return Err(end);
         }
         if !linked.is_leaving {
             linked.is_leaving = true;
             batch.gather();
             frontend::put_flush(batch.out);
         }
-        Ok(Next::Hold)
+        Ok(())
     }
 
     /// Notes when a request begins.
@@ -400,9 +407,7 @@ pub(super) fn may_begin(frame: Frame<'_>) -> bool {
     match frame.head.tag {
         _ if frame.is_whole() => true,
         b'd' => true,
-        b'P' => false,
-        // Names that are longer than this break the protocol, which is told where they are read.
-        b'D' | b'C' => frame.head.len > HOLD_LEN,
+        b'P' | b'D' | b'C' => false,
         b'B' if frame.available >= HOLD_LEN => true,
         b'B' => frontend::bind(frame.body).is_some(),
         _ => frame.available >= HOLD_LEN,

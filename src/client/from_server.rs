@@ -70,6 +70,8 @@ impl Session {
             && linked.checkout.peek().is_none_or(may_be_left)
             && self.outbox.is_empty()
         {
+            // In the inbox is what says why.
+            self.take_inbox(cx)?;
             return Err(End::ClientLeft);
         }
         // The client's part is at most what one read brought: its server need not wait for it (P74).

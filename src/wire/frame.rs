@@ -23,6 +23,15 @@ pub enum FrameError {
     TooLong { tag: u8, len: usize },
 }
 
+impl FrameError {
+    /// The type of the message.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Self::Length { tag, .. } | Self::TooLong { tag, .. } => tag,
+        }
+    }
+}
+
 /// Reads the head of the frame that starts at `buf`; `None` if not all of it is there.
 ///
 /// `limit` bounds the length that the frame claims, in bytes.

@@ -1,6 +1,6 @@
 //! Messages from a client, read where they lie, and those that we send to a server as its client.
 
-use super::frame::{self, put, put_text, take_text};
+use super::frame::{self, FrameError, Head, put, put_text, take_text};
 use super::version::Version;
 
 /// Statement or portal: the kind byte of Describe and Close.
@@ -35,6 +35,26 @@ pub struct Bind<'a> {
 pub struct Named<'a> {
     pub target: Target,
     pub name: &'a [u8],
+}
+
+/// The longest length of a message that has a name or less in it. `PostgreSQL` leaves who claims a longer
+/// one without a word (`PQ_SMALL_MESSAGE_LIMIT`).
+const SHORT_MAX: usize = 10_000;
+
+/// Reads the head of the frame that starts at `buf`; `None` if not all of it is there.
+///
+/// `limit` bounds the length that the frame claims, in bytes.
+#[inline]
+pub fn head(buf: &[u8], limit: usize) -> Result<Option<Head>, FrameError> {
+    let head = frame::head(buf, limit)?;
+    if let Some(Head { tag, len }) = head
+        && len > SHORT_MAX + 1
+        && matches!(tag, b'D' | b'C' | b'E' | b'S' | b'H' | b'X' | b'c' | b'f')
+    {
+        let len = u32::try_from(len - 1).unwrap_or(u32::MAX);
+        return Err(FrameError::Length { tag, len });
+    }
+    Ok(head)
 }
 
 /// Reads the body of a Parse message; `None` if it breaks the protocol.
@@ -192,6 +212,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_always_short_may_not_be_long() {
+        let head_of = |tag, len: u32| head(&[&[tag][..], &len.to_be_bytes()].concat(), 1 << 30);
+        for tag in *b"DCESHXcf" {
+            assert!(head_of(tag, 10_000).is_ok());
+            assert_eq!(head_of(tag, 10_001), Err(FrameError::Length { tag, len: 10_001 }));
+        }
+        assert!(head_of(b'Q', 10_001).is_ok());
+    }
 
     #[test]
     fn parse_is_split_into_its_parts() {

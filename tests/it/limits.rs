@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use crate::support::fake_server::FakeServer;
-use crate::support::messages::{extended, flush, message, query, sync};
+use crate::support::messages::{close_statement, extended, flush, message, query, sync};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_until;
@@ -118,6 +118,56 @@ fn an_impossible_length_ends_the_session() {
         assert_eq!(client.read_fatal().code(), "08P01");
     }
     assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+/// As PostgreSQL does it, which reads one message after the other.
+#[test]
+fn what_came_before_an_impossible_length_is_answered() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for front in [query("select 'a'; select 'b'"), extended("select 'a'", &[])] {
+        let mut client = proxy.client();
+        client.send(&[front, query("select 'last'"), vec![b'Q', 0, 0, 0, 3]].concat());
+
+        let reply = client.read_to_end();
+
+        assert!(reply.values().ends_with(" last"), "{reply:?}");
+        assert_eq!(reply.code(), "08P01");
+    }
+    assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+/// PostgreSQL would leave for it, and the client is the one who has to go.
+#[test]
+fn a_long_message_of_a_type_that_is_always_short_is_not_the_servers_end() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let pid = proxy.client().pid();
+    for tag in *b"DECSHcf" {
+        let mut client = proxy.client();
+        client.send(&message(tag, &[0; 10_001]));
+
+        assert_eq!(client.read_fatal().code(), "08P01", "{}", char::from(tag));
+    }
+    let mut client = proxy.client();
+    let longest = close_statement(&"n".repeat(9990));
+    assert_eq!(client.exchange(&[longest, sync()].concat()).tags(), "3ZI");
+    assert_eq!(client.pid(), pid);
+}
+
+/// P56: PostgreSQL looks at the type first.
+#[test]
+fn a_message_that_does_not_exist_is_refused_for_its_type_whatever_its_length() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for front in [query("begin"), Vec::new()] {
+        let mut client = proxy.client();
+        client.send(&[front, vec![b'!', 0xff, 0xff, 0xff, 0xff]].concat());
+
+        let error = client.read_fatal();
+
+        assert_eq!(error.message(), "invalid frontend message type 33");
+    }
 }
 
 #[test]
