@@ -61,8 +61,8 @@ impl Session {
                 || self.prepared.is_open_question(name, server)
         };
         // What it names, and whether the block is good, is known then.
-        let depends_on_named =
-            server.exchange.has_boundary() && names_statements(frame, &self.prepared);
+        let depends_on_named = (in_flight.deallocates || server.exchange.has_boundary())
+            && names_statements(frame, &self.prepared);
         linked.awaits_answers =
             in_flight.may_copy || depends_on_named || name_in(frame).is_some_and(depends);
         linked.awaits_answers

@@ -196,6 +196,16 @@ fn names_in_pipelines_are_taken_and_given_in_order() {
     ]);
 }
 
+/// P51: in the same segment too.
+#[test]
+fn a_name_that_was_deallocated_with_all_others_is_not_found_behind_it() {
+    let gone = [parse("e", "select 1"), parse("", "deallocate all"), run("", &[])].concat();
+    same(
+        &["deallocate e", "execute e"]
+            .map(|text| [&gone[..], &parse("", text), &run("", &[]), &sync()].concat()),
+    );
+}
+
 /// P64: whether there is what a text names is known before it is parsed.
 #[test]
 fn a_parse_that_names_a_statement_waits_for_the_one_of_that_statement() {
