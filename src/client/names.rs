@@ -83,6 +83,16 @@ impl Prepared {
         self.named.as_ref()?.get(key(name)).map(|named| &named.given)
     }
 
+    /// The statement that a message uses by the name in it, which an error repeats: it may differ from
+    /// the one that was given where names are not told apart.
+    pub(super) fn used(&self, name: &[u8]) -> Option<Arc<Given>> {
+        let given = self.find(name)?;
+        if *given.name == *name {
+            return Some(Arc::clone(given));
+        }
+        Some(Arc::new(Given { name: name.into(), statement: Arc::clone(&given.statement) }))
+    }
+
     /// True if what `name` is depends on answers that `server` still owes.
     pub(super) fn is_open_question(&self, name: &[u8], server: &Server) -> bool {
         let (exchange, statements) = (&server.exchange, &server.statements);

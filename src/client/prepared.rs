@@ -131,7 +131,7 @@ impl Session {
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
         let affects = desk.note_bound(batch, bind.statement, bind.portal);
-        let undo = desk.prepared.find(bind.statement).map(|given| Undo::Uses(Arc::clone(given)));
+        let undo = desk.prepared.used(bind.statement).map(Undo::Uses);
         desk.server.exchange.on_request(Request::Bind, undo);
         let rest = frame.head.len - frame.available;
         match name {
@@ -160,8 +160,7 @@ impl Session {
         match (tag, named.target) {
             (b'D', Target::Statement) => {
                 let name = desk.provide(batch, named.name);
-                let undo =
-                    desk.prepared.find(named.name).map(|given| Undo::Uses(Arc::clone(given)));
+                let undo = desk.prepared.used(named.name).map(Undo::Uses);
                 desk.server.exchange.on_request(Request::Describe, undo);
                 match name {
                     Name::AsItIs => batch.pass(frame.available),

@@ -603,6 +603,21 @@ fn an_error_longer_than_every_buffer_reaches_the_client_whole() {
     }
 }
 
+/// P53: PostgreSQL tells names apart by 63 bytes, and repeats all that a message has.
+#[test]
+fn an_error_names_the_statement_as_its_message_did() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let name = "n".repeat(63);
+    let messages = [run(&format!("{name} used"), &["1"]), sync()].concat();
+    let said = [postgres.client(), proxy.client()].map(|mut client| {
+        prepare(&mut client, &format!("{name} given"), "select 1");
+        client.exchange(&messages).error().message().to_owned()
+    });
+
+    assert_eq!(said[0], said[1]);
+}
+
 /// P53: whatever the pieces that a pipeline arrives in.
 #[test]
 fn a_pipeline_cut_at_any_byte_is_understood() {
