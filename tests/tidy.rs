@@ -106,6 +106,7 @@ const PURE: &[&str] = &[
     "server/exchange.rs",
     "server/request.rs",
     "server/fate.rs",
+    "server/shape.rs",
     "server/statements.rs",
     "sql/",
     "state/",

@@ -20,7 +20,7 @@ use crate::net::stream::send;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::Unnamed;
+use crate::server::unnamed::Unnamed;
 use crate::sql::{Traits, classify};
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::frame::{self, HEAD, Head};
@@ -198,7 +198,7 @@ impl Session {
             b'E' => self.begin_execute(frame, shares),
             // A Flush with a body breaks the protocol: it is answered like any such message.
             b'H' if frame.head.len > HEAD && !in_copy => {
-                server.exchange.on_request(Request::Describe, None);
+                server.exchange.on_request(Request::Describe(Verdict::Forward), None);
             }
             b'H' | b'd' => {}
             b'c' | b'f' => server.exchange.on_request(Request::CopyEnd, None),
@@ -217,7 +217,7 @@ impl Session {
                 linked.portals.bind(b"", Effect::Anything);
                 server.exchange.on_request(Request::Bind, None);
             }
-            b'D' => server.exchange.on_request(Request::Describe, None),
+            b'D' => server.exchange.on_request(Request::Describe(Verdict::Forward), None),
             b'C' => server.exchange.on_request(Request::Close(Verdict::Forward), None),
             _ => return Err(unknown(tag)),
         }

@@ -13,7 +13,7 @@ use super::link::{Link, Linked, Rest};
 use super::serve::{End, Session};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
-use crate::net::buffer::{HOLD_LEN, with_scratch};
+use crate::net::buffer::{DESCRIPTION_LEN, HOLD_LEN, with_scratch};
 use crate::net::stream::flush;
 use crate::server::Server;
 use crate::server::exchange::{CopyEnd, Request, Verdict};
@@ -22,7 +22,7 @@ use crate::telemetry::counters::CloseReason;
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::ErrorFields;
-use crate::wire::frame::{self, FrameError, HEAD};
+use crate::wire::frame::{self, FrameError, HEAD, Head};
 use crate::wire::sqlstate;
 
 /// What a server's bytes led to besides bytes for the client.
@@ -85,16 +85,18 @@ impl Session {
 
     /// Goes on with what waited for the answers to what was in front of it.
     fn resume(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
-        if let Link::Linked(linked) = &mut self.link
-            && linked.awaits_answers
-            && linked.checkout.peek().is_some_and(|server| server.exchange.is_answered())
-        {
+        if let Link::Linked(linked) = &mut self.link {
+            let is_answered =
+                || linked.checkout.peek().is_some_and(|server| server.exchange.is_answered());
+            if !linked.awaits_answers || !is_answered() {
+                return Ok(());
+            }
             linked.awaits_answers = false;
             linked.in_flight.deallocates = false;
             linked.in_flight.may_copy = false;
-            return self.take_inbox(cx);
         }
-        Ok(())
+        // Without a server, too: what waited for one that was given up is answered in its place.
+        self.take_inbox(cx)
     }
 
     fn read_server(&mut self, cx: &mut TaskContext<'_>) -> Result<Read, End> {
@@ -176,7 +178,7 @@ impl Session {
         let available = head.len.min(rest.len());
         let is_row = matches!(head.tag, b'D' | b'd');
         // The front of a long one is enough, for what is looked at stands there.
-        if available < head.len.min(HOLD_LEN) && !is_row {
+        if available < head.len.min(linked.hold_len(head)) && !is_row {
             return Ok(false);
         }
         let verdict = if is_row {
@@ -279,6 +281,9 @@ impl Session {
             b'I' | b's' => {
                 self.pool.stats.queries.increment();
                 verdict
+            }
+            b't' | b'T' | b'n' if !self.on_description(batch, tag, body, is_whole) => {
+                return Ok(None);
             }
             _ => verdict,
         };
@@ -431,6 +436,20 @@ impl Linked {
     fn note_done(&mut self, body: &[u8]) {
         if let Some(affecting) = &mut self.affecting {
             affecting.done(backend::command_tag(body));
+        }
+    }
+
+    /// As much of a message as has to be there before it is dealt with.
+    fn hold_len(&self, head: Head) -> usize {
+        match self.checkout.peek() {
+            Some(server)
+                if matches!(head.tag, b't' | b'T')
+                    && head.len <= DESCRIPTION_LEN
+                    && server.exchange.awaits_description() =>
+            {
+                DESCRIPTION_LEN
+            }
+            _ => HOLD_LEN,
         }
     }
 

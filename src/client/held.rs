@@ -27,7 +27,7 @@ impl Session {
             match tag {
                 b'P' => Request::Parse(Verdict::Forward),
                 b'B' => Request::Bind,
-                b'D' => Request::Describe,
+                b'D' => Request::Describe(Verdict::Forward),
                 _ => Request::Close(Verdict::Forward),
             },
             None,

@@ -14,7 +14,8 @@ use crate::pool::checkout::Wait;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::Unnamed;
+use crate::server::statements::Statement;
+use crate::server::unnamed::Unnamed;
 use crate::sql::Traits;
 use crate::state::settings::Settings;
 use crate::wire::backend::TxStatus;
@@ -67,6 +68,9 @@ pub(super) struct Linked {
     pub(super) naming: Option<Box<Naming>>,
     /// What the statements of the transaction concern besides this session.
     pub(super) affecting: Option<Box<Affecting>>,
+    /// The statement of the message that waits takes or gives something else here than its client was
+    /// told; for others it may be what it was.
+    pub(super) differs: Option<Arc<Statement>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Vec<Replacement>,
     /// The server's FATAL, after which it closes.
@@ -173,6 +177,11 @@ pub(super) struct Replacement {
 /// What a client is told in the place of the server's error.
 pub(super) enum Words {
     Ours(ClientMessage),
+    /// The statement that it calls so is not what it was. The client goes on with another in its place.
+    Outdated {
+        name: Box<[u8]>,
+        statement: Arc<Statement>,
+    },
     /// The server's own words, with the name that the client knows in the place of `from`.
     Renamed {
         from: Box<[u8]>,
@@ -196,6 +205,7 @@ impl Linked {
             restores: Restores::default(),
             naming: None,
             affecting: None,
+            differs: None,
             replacements: Vec::new(),
             last_words: None,
             is_told: false,

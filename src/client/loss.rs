@@ -7,11 +7,13 @@ use super::batch::Batch;
 use super::from_client::{Frame, Next, may_begin};
 use super::link::{Link, Linked};
 use super::serve::{End, Session};
+use super::shapes::outdated;
 use super::stand_in::{Message, StandIn, Taken};
 use crate::error::{ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::exchange::{Segment, Verdict};
 use crate::server::fate::{Fate, Fates};
+use crate::server::shape::Describes;
 use crate::sql::{Traits, classify};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::backend::TxStatus;
@@ -126,6 +128,25 @@ impl Session {
         // Nothing of the server's is left to take.
         batch.at = batch.data.len();
         batch.pass_from = batch.at;
+    }
+
+    /// A statement was prepared anew and found to be another than its client was told, when it had been
+    /// sent already what runs it: its server is closed, which undoes what can be undone.
+    pub(super) fn cut_off(&mut self, batch: &mut Batch<'_>, described: &Describes) {
+        let Some(linked) = self.take_linked() else { return };
+        let Linked { mut checkout, .. } = *linked;
+        let Some(server) = checkout.server() else { return };
+        let under_way = UnderWay::of(server);
+        self.prepared.abandon(server);
+        checkout.close(CloseReason::Refused);
+        batch.gather();
+        self.put_loss(&under_way, outdated_message, batch.out);
+        // Nothing of the server's is left to take.
+        batch.at = batch.data.len();
+        batch.pass_from = batch.at;
+        if !under_way.fates.overall().may_commit {
+            self.renew(&described.name, &described.statement);
+        }
     }
 
     /// The client's settings could not be put on a server: its statement must not run under others.
@@ -283,6 +304,20 @@ fn lost_message(fate: Fate, words: Option<&ClientMessage>) -> ClientMessage {
             words.sqlstate.as_str()
         )),
         None => message,
+    }
+}
+
+/// What a client is told whose server was closed because it ran what the client would misread. A
+/// driver may do again what fails in PostgreSQL's words.
+fn outdated_message(fate: Fate) -> ClientMessage {
+    if fate.may_commit {
+        ClientMessage::new(
+            sqlstate::OUTCOME_UNKNOWN,
+            "what the statement takes or gives was changed past pgweir; whether it took effect is unknown",
+        )
+        .hint("Look before doing it again.")
+    } else {
+        outdated()
     }
 }
 

@@ -28,4 +28,5 @@ mod reread;
 mod resets;
 mod serve;
 pub mod session;
+mod shapes;
 mod stand_in;

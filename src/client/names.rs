@@ -6,7 +6,9 @@ use std::sync::Arc;
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::Undone;
-use crate::server::statements::{Given, Statement, Undo, Unnamed, UnnamedBefore, UnnamedParse};
+use crate::server::shape::{Describes, Why};
+use crate::server::statements::{Given, Statement, Undo};
+use crate::server::unnamed::{Unnamed, UnnamedBefore, UnnamedParse};
 
 /// The statements of a client.
 #[derive(Debug, Default)]
@@ -28,8 +30,6 @@ pub(super) struct Named {
     /// Where and when its Parse was sent: a DEALLOCATE ALL takes only what came before it.
     server: ServerId,
     serial: u64,
-    /// The statement's generation that the client knows.
-    generation: u64,
 }
 
 impl Named {
@@ -39,8 +39,7 @@ impl Named {
         server: ServerId,
         serial: u64,
     ) -> Self {
-        let generation = statement.generation();
-        Self { given: Arc::new(Given { name, statement }), server, serial, generation }
+        Self { given: Arc::new(Given { name, statement }), server, serial }
     }
 }
 
@@ -52,22 +51,12 @@ pub(super) fn key(name: &[u8]) -> &[u8] {
 }
 
 impl Prepared {
-    /// True if the client was told of other columns than the statement has by now. It is told so
-    /// once, as it would be by a server of its own, and may go on.
-    pub(super) fn take_outdated(&mut self, name: &[u8]) -> bool {
-        let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(key(name))) else {
-            return false;
-        };
-        let generation = named.given.statement.generation();
-        std::mem::replace(&mut named.generation, generation) != generation
-    }
-
-    /// The client has just been told that `statement` is outdated.
-    pub(super) fn knows(&mut self, statement: &Arc<Statement>) {
-        for named in self.named.iter_mut().flat_map(|named| named.values_mut()) {
-            if Arc::ptr_eq(&named.given.statement, statement) {
-                named.generation = statement.generation();
-            }
+    /// What the client calls `name` is another statement from now on, with the same text.
+    pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if name.is_empty() {
+            self.unnamed = Some(self.parse_unnamed(statement));
+        } else if let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(key(name))) {
+            named.given = Arc::new(Given { name: named.given.name.clone(), statement });
         }
     }
 
@@ -213,7 +202,25 @@ pub(super) fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Un
         }
         // A use changes nothing.
         Undo::Uses(_) => {}
+        Undo::Describes(described) => take_back_description(server, &described),
         Undo::Evict(evicted) => server.statements.restore(evicted),
+    }
+}
+
+/// Whether the server has prepared what it was to prepare is not known.
+fn take_back_description(server: &mut Server, described: &Describes) {
+    if described.why == Why::Asked {
+        return;
+    }
+    distrust(server, described);
+}
+
+/// What the server has prepared is to be prepared anew.
+pub(super) fn distrust(server: &mut Server, described: &Describes) {
+    let Describes { statement, serial, .. } = described;
+    server.statements.distrust(statement, *serial);
+    if server.statements.unnamed.is_of(statement) {
+        server.statements.unnamed = Unnamed::Passing;
     }
 }
 
@@ -240,6 +247,7 @@ fn take_back_unnamed(
         | Undo::Reparse { .. }
         | Undo::Close { .. }
         | Undo::Uses(_)
+        | Undo::Describes(_)
         | Undo::Evict(_) => None,
     });
     if let Some(later) = later {

@@ -10,14 +10,17 @@ use super::held::is_malformed;
 use super::link::{InFlight, Link, Portals, Replacement, Words};
 use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
 use super::naming::Naming;
-use super::provide::Name;
+use super::provide::{Name, scope_of};
 use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::error::ClientMessage;
+use crate::pool::Pool;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::{Presence, Statement, Store, Undo, Unnamed, UnnamedParse};
+use crate::server::shape::{Describes, Why};
+use crate::server::statements::{Presence, Statement, Store, Undo};
+use crate::server::unnamed::{Unnamed, UnnamedParse};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
 use crate::wire::frontend::{self, Target};
@@ -32,6 +35,11 @@ pub(super) struct Desk<'a> {
     pub(super) naming: &'a mut Option<Box<Naming>>,
     pub(super) replacements: &'a mut Vec<Replacement>,
     restores: &'a mut Restores,
+    pub(super) awaits_answers: &'a mut bool,
+    pub(super) differs: &'a mut Option<Arc<Statement>>,
+    pub(super) settings: &'a Arc<Settings>,
+    pub(super) store: &'a Store,
+    pub(super) pool: &'a Pool,
     pub(super) stats: &'a PoolStats,
     /// Statements that a server may have.
     pub(super) most: usize,
@@ -53,11 +61,11 @@ impl Session {
             frontend::put_flush(batch.out);
             return Ok(Next::Hold);
         }
-        match tag {
+        let next = match tag {
             b'P' => self.on_parse(batch, frame)?,
             b'B' => self.on_bind(batch, frame)?,
             _ => self.on_named(batch, frame)?,
-        }
+        };
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
         {
@@ -66,7 +74,7 @@ impl Session {
         self.alter();
         let count = self.prepared.len();
         self.record().prepared_statements.store(count, Relaxed);
-        Ok(Next::Go)
+        Ok(next)
     }
 
     fn desk(&mut self) -> Option<Desk<'_>> {
@@ -79,55 +87,54 @@ impl Session {
             naming: &mut linked.naming,
             replacements: &mut linked.replacements,
             restores: &mut linked.restores,
+            awaits_answers: &mut linked.awaits_answers,
+            differs: &mut linked.differs,
+            settings: &self.settings,
+            store: &self.context.store,
+            pool: &self.pool,
             stats: &self.pool.stats,
             most: self.rules.prepared_statements,
         })
     }
 
-    fn on_parse(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<(), End> {
+    fn on_parse(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
         let parse = frontend::parse(frame.body).ok_or_else(|| malformed(b'P'))?;
-        let settings = Arc::clone(&self.settings);
-        let context = Arc::clone(&self.context);
-        let database = Arc::clone(&self.pool.target.database);
-        let Some(mut desk) = self.desk() else { return Ok(()) };
+        let max = self.context.config.listen.max_statements_per_client;
+        let Some(mut desk) = self.desk() else { return Ok(Next::Go) };
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            desk.parse_unnamed(batch, &parse, settings, &context.store);
+            desk.parse_unnamed(batch, &parse);
             batch.pass(frame.available);
-            return Ok(());
+            return Ok(Next::Go);
         }
         batch.swallow(frame.available);
         if desk.prepared.find(parse.name).is_some() {
             desk.parse_again(batch, &parse);
-            return Ok(());
+            return Ok(Next::Go);
         }
-        let max = context.config.listen.max_statements_per_client;
         if desk.prepared.len() >= max {
             let text = format!(
                 "a client may have at most {max} prepared statements (max_statements_per_client)"
             );
-            desk.refuse(batch, ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text));
-            return Ok(());
+            let message = ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text);
+            desk.refuse(batch, Words::Ours(message));
+            return Ok(Next::Go);
         }
         let statement = if desk.in_flight.changes_meaning {
-            context.store.private(parse.rest, None)
+            desk.store.private(parse.rest, None)
         } else {
-            context.store.statement(&database, parse.rest, &settings)
+            desk.store.statement(scope_of(desk.pool), parse.rest, desk.settings)
         };
         desk.parse_named(batch, parse.name, &statement);
-        Ok(())
+        Ok(Next::Go)
     }
 
-    fn on_bind(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<(), End> {
+    fn on_bind(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
         let bind = frontend::bind(frame.body).ok_or_else(|| malformed(b'B'))?;
-        let Some(mut desk) = self.desk() else { return Ok(()) };
+        let Some(mut desk) = self.desk() else { return Ok(Next::Go) };
+        let Some(name) = desk.provide(batch, bind.statement) else { return Ok(Next::Hold) };
         desk.stats.binds.increment();
-        if desk.prepared.take_outdated(bind.statement) {
-            let message = ClientMessage::new(sqlstate::FEATURE_NOT_SUPPORTED, OUTDATED);
-            desk.refuse(batch, message.routine(OUTDATED_ROUTINE));
-        }
-        let name = desk.provide(batch, bind.statement);
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
         let affects = desk.note_bound(batch, bind.statement, bind.portal);
@@ -149,19 +156,19 @@ impl Session {
         if let Some(statement) = affects {
             self.note_affected(statement.text(), false);
         }
-        Ok(())
+        Ok(Next::Go)
     }
 
     /// A Describe or a Close.
-    fn on_named(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<(), End> {
+    fn on_named(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
         let tag = frame.head.tag;
         let named = frontend::named(frame.body).ok_or_else(|| malformed(tag))?;
-        let Some(mut desk) = self.desk() else { return Ok(()) };
+        let Some(mut desk) = self.desk() else { return Ok(Next::Go) };
         match (tag, named.target) {
             (b'D', Target::Statement) => {
-                let name = desk.provide(batch, named.name);
-                let undo = desk.prepared.used(named.name).map(Undo::Uses);
-                desk.server.exchange.on_request(Request::Describe, undo);
+                let Some(name) = desk.provide(batch, named.name) else { return Ok(Next::Hold) };
+                let undo = desk.on_describe(named.name);
+                desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
                 match name {
                     Name::AsItIs => batch.pass(frame.available),
                     Name::Is(name) => {
@@ -171,7 +178,7 @@ impl Session {
                 }
             }
             (b'D', Target::Portal) => {
-                desk.server.exchange.on_request(Request::Describe, None);
+                desk.server.exchange.on_request(Request::Describe(Verdict::Forward), None);
                 batch.pass(frame.available);
             }
             (_, Target::Statement) if !named.name.is_empty() => {
@@ -199,7 +206,7 @@ impl Session {
                 batch.pass(frame.available);
             }
         }
-        Ok(())
+        Ok(Next::Go)
     }
 
     /// Takes back what was noted of messages that came to nothing.
@@ -213,10 +220,6 @@ impl Session {
     }
 }
 
-/// As PostgreSQL words it, and where it raises it: drivers look for it there.
-pub(super) const OUTDATED_ROUTINE: &str = "RevalidateCachedQuery";
-const OUTDATED: &str = "cached plan must not change result type";
-
 /// A statement of a server's that stands for one whose name a client has given already.
 const TAKEN: &[u8] = b"pgweir_taken";
 
@@ -224,26 +227,22 @@ const TAKEN: &[u8] = b"pgweir_taken";
 const REFUSED: &[u8] = b"pgweir_refused";
 
 impl Desk<'_> {
-    fn parse_unnamed(
-        &mut self,
-        batch: &mut Batch<'_>,
-        parse: &frontend::Parse<'_>,
-        settings: Arc<Settings>,
-        store: &Store,
-    ) {
-        let under = (!self.in_flight.changes_meaning).then_some(settings);
+    fn parse_unnamed(&mut self, batch: &mut Batch<'_>, parse: &frontend::Parse<'_>) {
+        let is_known = !self.in_flight.changes_meaning;
+        let under = is_known.then_some(self.settings);
         let is_same = |old: &&UnnamedParse| {
-            let is_under = match (old.statement.under(), &under) {
+            let is_under = match (old.statement.under(), under) {
                 (Some(old), Some(under)) => Arc::ptr_eq(old, under),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            is_under && old.statement.rest() == parse.rest
+            is_under && old.statement.rest() == parse.rest && !old.statement.is_outdated()
         };
         // The same text once more costs no allocation.
         let same = self.prepared.unnamed.as_ref().filter(is_same);
         let same = same.map(|old| Arc::clone(&old.statement));
-        let statement = same.unwrap_or_else(|| store.private(parse.rest, under));
+        let statement =
+            same.unwrap_or_else(|| self.store.private(parse.rest, under.map(Arc::clone)));
         self.stats.server_parses.increment();
         self.put_executed(batch, &statement);
         let parse = self.prepared.parse_unnamed(statement);
@@ -278,9 +277,12 @@ impl Desk<'_> {
             }
         }
         self.make_room(batch);
-        self.put_parse(batch, statement, Request::Parse(Verdict::Forward), |serial| {
-            undo(Some(serial))
-        });
+        let epoch = self.epoch();
+        let request = Request::Parse(Verdict::Forward);
+        let serial = self.put_parse(batch, statement, request, |serial| undo(Some(serial)));
+        let statement = Arc::clone(statement);
+        let why = Why::Parsed;
+        self.put_describe(batch, Describes { statement, name: name.into(), why, serial, epoch });
     }
 
     /// A Parse under a name that is taken: the server is made to refuse it as it would have.
@@ -307,15 +309,27 @@ impl Desk<'_> {
 
     /// Fails the segment in words of ours: the server is made to fail, so that it skips to the Sync
     /// and a block has failed, and its words are replaced.
-    fn refuse(&mut self, batch: &mut Batch<'_>, message: ClientMessage) {
+    pub(super) fn refuse(&mut self, batch: &mut Batch<'_>, with: Words) {
         self.replacements.push(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::SYNTAX_ERROR,
-            with: Words::Ours(message),
+            with,
         });
         batch.gather();
         frontend::put_parse(batch.out, REFUSED, b"refused by pgweir\0\0\0");
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+    }
+
+    /// Notes a statement's Describe, which is about to be sent.
+    fn on_describe(&self, name: &[u8]) -> Option<Undo> {
+        if !name.is_empty() {
+            return self.prepared.used(name).map(Undo::Uses);
+        }
+        let statement = Arc::clone(self.prepared.statement(name)?);
+        let (name, why) = (Box::default(), Why::Asked);
+        let serial = self.server.exchange.next_serial();
+        let describes = Describes { statement, name, why, serial, epoch: self.epoch() };
+        Some(Undo::Describes(Box::new(describes)))
     }
 
     /// What the statement that the client calls `name` does. One of SQL's PREPARE is not known.

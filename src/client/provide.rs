@@ -1,4 +1,4 @@
-//! What a server lacks of a client's prepared statements is put on it, in front of what needs it.
+//! What a client's Bind or Describe needs on a server that may never have seen its statement.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -9,10 +9,17 @@ use super::link::{Replacement, Words};
 use super::names::{change_unnamed, drop_unnamed};
 use super::prepared::Desk;
 use super::reread::Reading;
-use crate::server::exchange::{Request, Verdict};
-use crate::server::statements::{Evicted, Presence, Statement, Undo, Unnamed, is_reserved};
+use super::shapes::outdated;
+use crate::pool::Pool;
+use crate::server::exchange::{Request, Segment, Verdict};
+use crate::server::fate::Effect;
+use crate::server::shape::{Describes, Why};
+use crate::server::statements::{Evicted, Given, Presence, Scope, Statement, Undo, is_reserved};
+use crate::server::unnamed::{Unnamed, UnnamedParse};
 use crate::telemetry::counters::StatementOutcome;
-use crate::wire::{frontend, sqlstate};
+use crate::wire::backend::TxStatus;
+use crate::wire::frontend;
+use crate::wire::sqlstate;
 
 /// What a statement is called on the server.
 pub(super) enum Name {
@@ -24,20 +31,31 @@ pub(super) enum Name {
 /// What no statement is called.
 const UNKNOWN: &str = "pgweir_unknown";
 
+/// Where the clients of a pool parse.
+pub(super) fn scope_of(pool: &Pool) -> Scope<'_> {
+    Scope { database: &pool.target.database, domain: &pool.domain, user: &pool.target.user }
+}
+
 impl Desk<'_> {
     /// Makes sure that the server has the statement that the client calls `name`, and says what it
-    /// is called there.
-    pub(super) fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Name {
+    /// is called there. `None`: what the server has made of it has to be known first.
+    pub(super) fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Option<Name> {
+        if self.tell_outdated(batch, name) {
+            // Skipped, by whatever name.
+            return Some(Name::AsItIs);
+        }
         if name.is_empty() {
-            self.provide_unnamed(batch);
-            return Name::AsItIs;
+            return self.provide_unnamed(batch).then_some(Name::AsItIs);
         }
         if let Some(given) = self.prepared.find(name) {
-            let statement = Arc::clone(&given.statement);
+            let given = Arc::clone(given);
+            let statement = &given.statement;
             self.server.note_text(statement.text());
-            self.ensure(batch, &statement);
+            if !self.ensure(batch, &given) {
+                return None;
+            }
             note_traits(self.in_flight, self.server, statement.traits());
-            return Name::Is(statement.name().into());
+            return Some(Name::Is(statement.name().into()));
         }
         if is_reserved(name) {
             // Another client's statement may be called so on the server.
@@ -46,85 +64,142 @@ impl Desk<'_> {
                 when: sqlstate::INVALID_STATEMENT_NAME,
                 with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },
             });
-            return Name::Is(UNKNOWN.into());
+            return Some(Name::Is(UNKNOWN.into()));
         }
-        Name::AsItIs
+        Some(Name::AsItIs)
     }
 
-    /// The server's unnamed statement may be another session's (pitfall P48).
-    fn provide_unnamed(&mut self, batch: &mut Batch<'_>) {
-        let Some(parse) = self.prepared.unnamed.clone() else {
-            if matches!(self.server.statements.unnamed, Unnamed::None) {
-                return;
-            }
-            let undo = drop_unnamed(self.prepared, self.server);
-            batch.gather();
-            frontend::put_close_statement(batch.out, b"");
-            self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
-            return;
-        };
-        let statement = Arc::clone(&parse.statement);
-        self.server.note_text(statement.text());
-        let in_flight = *self.in_flight;
-        note_traits(self.in_flight, self.server, statement.traits());
-        if self.server.statements.unnamed.is(&parse) {
-            return;
+    /// Tells the client that its statement takes or gives something else than it was told, as a server
+    /// of its own would.
+    fn tell_outdated(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> bool {
+        let Some(statement) = self.prepared.statement(name) else { return false };
+        let differs_here = self.differs.take_if(|differs| Arc::ptr_eq(differs, statement));
+        if !statement.is_outdated() && differs_here.is_none() {
+            return false;
         }
-        self.stats.server_parses.increment();
-        let reading = Reading::of(&statement, self.server, in_flight);
-        let known = if in_flight.changes_meaning {
-            Unnamed::Passing
+        let words = if !statement.is_outdated() && self.in_flight.changes_meaning {
+            // With the transaction it may be what it was.
+            Words::Ours(outdated())
         } else {
-            Unnamed::Known(parse.clone())
+            Words::Outdated { name: name.into(), statement: Arc::clone(statement) }
         };
-        if reading == Reading::Apart {
+        self.refuse(batch, words);
+        true
+    }
+
+    /// The server's unnamed statement may be another session's (pitfall P48). False if what it has
+    /// made of it has to be known first.
+    fn provide_unnamed(&mut self, batch: &mut Batch<'_>) -> bool {
+        let Some(parse) = self.prepared.unnamed.clone() else {
+            if !matches!(self.server.statements.unnamed, Unnamed::None) {
+                let undo = drop_unnamed(self.prepared, self.server);
+                batch.gather();
+                frontend::put_close_statement(batch.out, b"");
+                self.server.exchange.on_request(Request::Close(Verdict::Swallow), undo);
+            }
+            return true;
+        };
+        let traits = parse.statement.traits();
+        self.server.note_text(parse.statement.text());
+        let is_there = self.ensure_unnamed(batch, parse);
+        if is_there {
+            note_traits(self.in_flight, self.server, traits);
+        }
+        is_there
+    }
+
+    fn ensure_unnamed(&mut self, batch: &mut Batch<'_>, parse: UnnamedParse) -> bool {
+        let unnamed = &mut self.server.statements.unnamed;
+        if unnamed.is(&parse) {
+            if matches!(unnamed, Unnamed::Once(_)) {
+                *unnamed = Unnamed::Passing;
+            }
+            return true;
+        }
+        let statement = Arc::clone(&parse.statement);
+        let (why, epoch) = (self.why(), self.epoch());
+        let waits = self.must_wait(&statement, why, epoch);
+        let reading = Reading::of(&statement, self.server, *self.in_flight);
+        self.stats.server_parses.increment();
+        let known = match why {
+            Why::ProvidedAside if waits => Unnamed::Once(parse.clone()),
+            Why::ProvidedAside => Unnamed::Passing,
+            Why::Asked | Why::Parsed | Why::Provided => Unnamed::Known(parse.clone()),
+        };
+        let serial = if reading == Reading::Apart {
             // Should it fail, there must be none.
             let serial = self.put_apart(batch, &statement, b"", &[b""]);
             self.server.statements.unnamed = known;
             self.server.statements.unnamed_since = serial;
-            return;
+            serial
+        } else {
+            self.put_executed(batch, &statement);
+            if reading == Reading::Within {
+                self.enter_context(batch, &statement);
+            }
+            batch.gather();
+            frontend::put_parse(batch.out, b"", statement.rest());
+            let serial = self.server.exchange.next_serial();
+            let undo = change_unnamed(self.prepared, self.server, Some(parse), known);
+            self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
+            serial
+        };
+        if statement.shape().is_some() {
+            let name = Box::default();
+            self.put_describe(batch, Describes { statement, name, why, serial, epoch });
         }
-        self.put_executed(batch, &statement);
-        if reading == Reading::Within {
-            self.enter_context(batch, &statement);
-        }
-        batch.gather();
-        frontend::put_parse(batch.out, b"", statement.rest());
-        let undo = change_unnamed(self.prepared, self.server, Some(parse), known);
-        self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
         if reading == Reading::Within {
             self.leave_context(batch);
         }
+        self.wait_if(batch, waits)
     }
 
-    /// Prepares a statement on the server unless it is there.
-    fn ensure(&mut self, batch: &mut Batch<'_>, statement: &Arc<Statement>) {
+    /// Prepares a statement on the server unless it is there. False if what the server has made of it
+    /// has to be known first.
+    fn ensure(&mut self, batch: &mut Batch<'_>, given: &Given) -> bool {
+        let statement = &given.statement;
         let presence = self.server.statements.touch(statement);
         if presence == Presence::Ready {
             self.stats.statements.increment(StatementOutcome::Hit as usize);
-            return;
+            return true;
         }
+        let (why, epoch) = (self.why(), self.epoch());
+        let waits = self.must_wait(statement, why, epoch);
         let reading = Reading::of(statement, self.server, *self.in_flight);
-        if reading == Reading::Apart {
-            return self.ensure_apart(batch, statement);
+        let serial = if reading == Reading::Apart {
+            self.ensure_apart(batch, statement)
+        } else {
+            batch.gather();
+            if let Some(outdated) = self.server.statements.take(statement) {
+                self.close_on_server(batch, outdated);
+            }
+            self.make_room(batch);
+            if reading == Reading::Within {
+                self.enter_context(batch, statement);
+            }
+            let undo = |serial| Undo::Reparse { statement: Arc::clone(statement), serial };
+            self.put_parse(batch, statement, Request::Parse(Verdict::Swallow), undo)
+        };
+        if why == Why::ProvidedAside {
+            self.server.statements.insert_passing(Arc::clone(statement), serial);
+            if !waits {
+                // This is its use.
+                self.server.statements.touch(statement);
+            }
         }
-        batch.gather();
-        if let Some(outdated) = self.server.statements.take(statement) {
-            self.close_on_server(batch, outdated);
+        if why == Why::Provided || statement.shape().is_some() {
+            let (name, statement) = (given.name.clone(), Arc::clone(statement));
+            self.put_describe(batch, Describes { statement, name, why, serial, epoch });
         }
-        self.make_room(batch);
-        if reading == Reading::Within {
-            self.enter_context(batch, statement);
-        }
-        let undo = |serial| Undo::Reparse { statement: Arc::clone(statement), serial };
-        self.put_parse(batch, statement, Request::Parse(Verdict::Swallow), undo);
         if reading == Reading::Within {
             self.leave_context(batch);
         }
+        self.wait_if(batch, waits)
     }
 
-    /// The same in a transaction of its own.
-    fn ensure_apart(&mut self, batch: &mut Batch<'_>, statement: &Arc<Statement>) {
+    /// Has the server read a statement in a transaction of its own, as the request of which the serial
+    /// number is returned.
+    fn ensure_apart(&mut self, batch: &mut Batch<'_>, statement: &Arc<Statement>) -> u64 {
         let statements = &mut self.server.statements;
         let mut gone: Vec<_> = statements.take(statement).into_iter().collect();
         while let Some(old) = statements.evict(self.most.saturating_sub(1)) {
@@ -133,16 +208,51 @@ impl Desk<'_> {
         }
         let closed: Vec<_> = gone.iter().map(|gone| gone.statement().name().as_bytes()).collect();
         let serial = self.put_apart(batch, statement, statement.name().as_bytes(), &closed);
-        self.note_parsed(statement, serial, self.in_flight.changes_meaning);
+        self.note_parsed(statement, serial);
+        serial
     }
 
+    /// Why a statement is prepared for who has parsed it before: tables or settings may be others
+    /// inside a transaction.
+    const fn why(&self) -> Why {
+        if self.in_flight.changes_meaning { Why::ProvidedAside } else { Why::Provided }
+    }
+
+    /// How often tables were altered before what is sent now.
+    pub(super) fn epoch(&self) -> u64 {
+        self.store.epoch(&self.pool.target.database)
+    }
+
+    /// True if a statement must not be run before it is seen to be what its client was told: tables
+    /// have been altered since, or it could not be undone.
+    fn must_wait(&self, statement: &Statement, why: Why, epoch: u64) -> bool {
+        let exchange = &self.server.exchange;
+        let may_be_other = why == Why::ProvidedAside || statement.epoch() != epoch;
+        let may_last = exchange.tx() == TxStatus::Idle
+            && matches!(Effect::of(statement.traits()), Effect::Writes | Effect::Anything);
+        statement.shape().is_some()
+            // What is skipped is answered by nobody.
+            && exchange.segment() != Segment::Failed
+            && (may_be_other || may_last)
+    }
+
+    /// Has everything answered before the message that is being dealt with; false if so.
+    fn wait_if(&mut self, batch: &mut Batch<'_>, waits: bool) -> bool {
+        if waits {
+            frontend::put_flush(batch.out);
+            *self.awaits_answers = true;
+        }
+        !waits
+    }
+
+    /// Prepares a statement, as the request of which the serial number is returned.
     pub(super) fn put_parse(
         &mut self,
         batch: &mut Batch<'_>,
         statement: &Arc<Statement>,
         request: Request,
         undo: impl FnOnce(u64) -> Undo,
-    ) {
+    ) -> u64 {
         self.put_executed(batch, statement);
         if self.server.exchange.has_boundary() {
             // A Close of it that was sent before may be skipped.
@@ -150,23 +260,26 @@ impl Desk<'_> {
             self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
         }
         let serial = self.server.exchange.next_serial();
-        // A Parse of ours comes where the client's never was.
-        let is_ours = request == Request::Parse(Verdict::Swallow);
-        self.note_parsed(statement, serial, is_ours && self.in_flight.changes_meaning);
+        self.note_parsed(statement, serial);
         frontend::put_parse(batch.out, statement.name().as_bytes(), statement.rest());
         self.server.exchange.on_request(request, Some(undo(serial)));
+        serial
     }
 
-    fn note_parsed(&mut self, statement: &Arc<Statement>, serial: u64, is_passing: bool) {
+    fn note_parsed(&mut self, statement: &Arc<Statement>, serial: u64) {
         self.stats.statements.increment(StatementOutcome::Miss as usize);
         self.stats.server_parses.increment();
-        let statements = &mut self.server.statements;
-        if is_passing {
-            statements.insert_passing(Arc::clone(statement), serial);
-        } else {
-            statements.insert(Arc::clone(statement), serial);
-        }
-        self.server.record.prepared_statements.store(statements.len(), Relaxed);
+        self.server.statements.insert(Arc::clone(statement), serial);
+        let count = self.server.statements.len();
+        self.server.record.prepared_statements.store(count, Relaxed);
+    }
+
+    /// Asks behind a Parse what the server has made of it.
+    pub(super) fn put_describe(&mut self, batch: &mut Batch<'_>, describes: Describes) {
+        let name = if describes.name.is_empty() { "" } else { describes.statement.name() };
+        frontend::put_describe_statement(batch.out, name.as_bytes());
+        let undo = Undo::Describes(Box::new(describes));
+        self.server.exchange.on_request(Request::Describe(Verdict::Swallow), Some(undo));
     }
 
     /// Closes the least recently used statements until one more fits.

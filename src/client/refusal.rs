@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::link::{Link, Replacement, Words};
-use super::prepared::OUTDATED_ROUTINE;
 use super::serve::Session;
+use super::shapes::{OUTDATED_ROUTINE, outdated};
 use crate::server::exchange::Verdict;
 use crate::server::statements::{Given, Undo};
 use crate::wire::error_response::{self, ErrorFields, Severity};
@@ -28,7 +28,7 @@ impl Session {
                 Some(sqlstate::FEATURE_NOT_SUPPORTED)
                     if fields.routine == Some(OUTDATED_ROUTINE.as_bytes()) =>
                 {
-                    self.outdate(given);
+                    self.on_outdated(given);
                 }
                 Some(sqlstate::INVALID_STATEMENT_NAME) => self.lost_statement(given),
                 _ => {}
@@ -51,6 +51,11 @@ impl Session {
             Some(Replacement { with: Words::Ours(message), .. }) => {
                 batch.gather();
                 error_response::put(batch.out, Severity::Error, &message);
+            }
+            Some(Replacement { with: Words::Outdated { name, statement }, .. }) => {
+                batch.gather();
+                error_response::put(batch.out, Severity::Error, &outdated());
+                self.renew(&name, &statement);
             }
             Some(Replacement { with: Words::Renamed { from, to }, .. }) => {
                 batch.gather();
@@ -77,12 +82,6 @@ impl Session {
             Some(Undo::Uses(given)) => Some(Arc::clone(given)),
             _ => None,
         }
-    }
-
-    /// A statement gives other columns than its clients know.
-    fn outdate(&mut self, given: &Given) {
-        given.statement.outdate();
-        self.prepared.knows(&given.statement);
     }
 
     /// The server does not have a statement after all: something took it that no text shows.

@@ -7,8 +7,6 @@
 //! where what was in force is brought back behind it. What a statement means is not known while
 //! answers are owed (`Session::must_await_answers` holds it back until then).
 
-use std::sync::Arc;
-
 use super::batch::Batch;
 use super::link::InFlight;
 use super::names::Prepared;
@@ -34,10 +32,10 @@ pub(super) enum Reading {
 impl Reading {
     /// How `server` has to read a statement that it lacks.
     pub(super) fn of(statement: &Statement, server: &Server, in_flight: InFlight) -> Self {
-        let Some(under) = statement.under() else { return Self::AsItIs };
-        let applied = &server.applied;
-        let is_same = !in_flight.changes_meaning
-            && (Arc::ptr_eq(under, applied) || under.is_same_parse_context(applied));
+        if statement.under().is_none() {
+            return Self::AsItIs;
+        }
+        let is_same = !in_flight.changes_meaning && statement.is_of(&server.applied);
         if is_same || reads_alike(statement) {
             return Self::AsItIs;
         }

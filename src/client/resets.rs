@@ -17,7 +17,7 @@ use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::parameters::Parameters;
-use crate::server::statements::Unnamed;
+use crate::server::unnamed::Unnamed;
 use crate::sql::{Covers, Resets};
 use crate::state::settings::{Settings, is_fixed};
 use crate::wire::backend::{self, TxStatus};

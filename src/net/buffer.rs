@@ -12,6 +12,10 @@ pub const READ_LEN: usize = 64 * 1024;
 /// at as far as their front goes, and streamed.
 pub const HOLD_LEN: usize = 32 * 1024;
 
+/// The longest description of a statement that is held back likewise where it is to be read:
+/// PostgreSQL has at most 65535 parameters and 1664 columns.
+pub const DESCRIPTION_LEN: usize = 320 * 1024;
+
 /// The buffers of one worker.
 #[derive(Debug)]
 pub struct Scratch {

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-pub use super::request::{MadeUp, Request, Verdict};
+pub use super::request::{CopyEnd, MadeUp, Request, Verdict};
 
 use super::fate::{Course, Effect, Fates, Step};
 use crate::wire::backend::TxStatus;
@@ -41,18 +41,6 @@ pub enum Segment {
     None,
     Open,
     /// It has failed, and the client was told so.
-    Failed,
-}
-
-/// How a copy to the server came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyEnd {
-    /// The server took everything up to `CopyDone`.
-    Done,
-    /// The client's `CopyFail` ended it.
-    GivenUp,
-    /// Its data, or something else: it need not have got as far as the end of the data. A message
-    /// that has no place in a copy ends the connection as well.
     Failed,
 }
 
@@ -95,6 +83,8 @@ pub struct Exchange<U> {
     /// A copy failed, and nobody knows whether a Sync that was sent into it will be answered.
     doubtful: bool,
     undone: Vec<Undone<U>>,
+    /// What was noted of the Describe that was answered last, until it is taken.
+    described: Option<U>,
 }
 
 impl<U> Default for Exchange<U> {
@@ -111,6 +101,7 @@ impl<U> Default for Exchange<U> {
             course: Course::from(TxStatus::Idle),
             doubtful: false,
             undone: Vec::new(),
+            described: None,
         }
     }
 }
@@ -149,7 +140,7 @@ impl<U> Exchange<U> {
             Request::CopyEnd => {}
             Request::Parse(_)
             | Request::Bind
-            | Request::Describe
+            | Request::Describe(_)
             | Request::Execute
             | Request::Close(_)
             | Request::Own
@@ -211,9 +202,11 @@ impl<U> Exchange<U> {
                 self.pop();
                 verdict
             }
-            (b'2', Some(Request::Bind))
-            | (b'T' | b'n', Some(Request::Describe))
-            | (b'I' | b's', Some(Request::Execute)) => {
+            (b'T' | b'n', Some(Request::Describe(verdict))) => {
+                self.described = self.pop().and_then(|entry| entry.undo);
+                verdict
+            }
+            (b'2', Some(Request::Bind)) | (b'I' | b's', Some(Request::Execute)) => {
                 self.pop();
                 Verdict::Forward
             }
@@ -226,9 +219,8 @@ impl<U> Exchange<U> {
                 self.pop();
                 Verdict::Swallow
             }
-            (b't', Some(Request::Describe)) | (b'D' | b'd' | b'c', Some(Request::Execute)) => {
-                Verdict::Forward
-            }
+            (b't', Some(Request::Describe(verdict))) => verdict,
+            (b'D' | b'd' | b'c', Some(Request::Execute)) => Verdict::Forward,
             _ => return Err(violation),
         };
         self.drop_useless_copy_ends();
@@ -260,7 +252,7 @@ impl<U> Exchange<U> {
             Request::Sync => return Ok(Verdict::Forward),
             Request::Parse(_)
             | Request::Bind
-            | Request::Describe
+            | Request::Describe(_)
             | Request::Execute
             | Request::Close(_)
             | Request::Own
@@ -302,7 +294,7 @@ impl<U> Exchange<U> {
                 Request::Simple(_)
                 | Request::Parse(_)
                 | Request::Bind
-                | Request::Describe
+                | Request::Describe(_)
                 | Request::Execute
                 | Request::Close(_)
                 | Request::Own => break,
@@ -361,7 +353,7 @@ impl<U> Exchange<U> {
             | Request::Sync
             | Request::Parse(_)
             | Request::Bind
-            | Request::Describe
+            | Request::Describe(_)
             | Request::Execute
             | Request::Close(_)
             | Request::Own
@@ -377,6 +369,18 @@ impl<U> Exchange<U> {
     /// What was noted of the message that failed, until it is taken.
     pub fn failed(&self) -> Option<&U> {
         self.undone.iter().find(|undone| undone.failed).map(|undone| &undone.undo)
+    }
+
+    /// What was noted of the Describe that has just been answered.
+    pub fn take_described(&mut self) -> Option<U> {
+        self.described.take()
+    }
+
+    /// Something was noted of the Describe that is being answered.
+    pub fn awaits_description(&self) -> bool {
+        self.owed.front().is_some_and(|entry| {
+            matches!(entry.request, Request::Describe(_)) && entry.undo.is_some()
+        })
     }
 
     /// What was noted of the messages that are still owed an answer.

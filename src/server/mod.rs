@@ -13,6 +13,8 @@ mod request;
 pub mod reset;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod server;
+pub mod shape;
 pub mod statements;
+pub mod unnamed;
 
 pub use server::Server;

@@ -16,7 +16,7 @@ pub enum Request {
     Sync,
     Parse(Verdict),
     Bind,
-    Describe,
+    Describe(Verdict),
     Execute,
     Close(Verdict),
     /// A Bind or an Execute of ours, of a statement that gives no row.
@@ -32,4 +32,16 @@ pub enum Request {
 pub enum MadeUp {
     ParseComplete,
     CloseComplete,
+}
+
+/// How a copy to the server came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyEnd {
+    /// The server took everything up to `CopyDone`.
+    Done,
+    /// The client's `CopyFail` ended it.
+    GivenUp,
+    /// Its data, or something else: it need not have got as far as the end of the data. A message
+    /// that has no place in a copy ends the connection as well.
+    Failed,
 }

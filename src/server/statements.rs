@@ -1,15 +1,18 @@
 //! Prepared statements: their texts, kept once for the process, and which of them a server has.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use hashlink::LinkedHashMap;
 
+use super::shape::{self, Describes, Parameters, Shape};
+use super::unnamed::{Unnamed, UnnamedBefore};
 use crate::sql::{Traits, classify, literal_clock};
 use crate::state::settings::Settings;
 
-/// A statement as a client prepared it.
+/// A statement as a client prepared it. It takes and gives the same for as long as it lives: where a
+/// server has come to see it otherwise, its clients are told so, and get another in its place.
 #[derive(Debug)]
 pub struct Statement {
     id: u64,
@@ -23,22 +26,58 @@ pub struct Statement {
     traits: Traits,
     /// The settings of the client when it was parsed; `None` if others may have been in force.
     under: Option<Arc<Settings>>,
-    /// How often tables of its database had been altered when it was made.
-    epoch: u64,
-    /// Grows when a server says that its plan is no longer what clients were told it gives: what
-    /// was prepared before is then prepared anew wherever it is used next.
-    generation: AtomicU64,
+    /// Others that parse the same get the same.
+    is_shared: bool,
+    /// How often tables of its database had been altered when it was made, or was last seen to be what
+    /// it was.
+    epoch: AtomicU64,
+    /// What its clients were told that it takes and gives.
+    shape: shape::Known,
+    is_outdated: AtomicBool,
 }
 
 impl Statement {
-    /// How often it was outdated.
-    pub fn generation(&self) -> u64 {
-        self.generation.load(Relaxed)
+    /// True if a server no longer takes or gives what its clients were told.
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Relaxed)
     }
 
-    /// A server refused to go on with what it had prepared (pitfall P83).
+    /// A server refused to go on with what it had prepared (pitfall P83), or has prepared something
+    /// else.
     pub fn outdate(&self) {
-        self.generation.fetch_add(1, Relaxed);
+        self.is_outdated.store(true, Relaxed);
+    }
+
+    /// What it takes and gives, if a server has told.
+    pub fn shape(&self) -> Option<Shape> {
+        self.shape.get()
+    }
+
+    /// Notes what it takes and gives.
+    pub fn learn(&self, shape: Shape) {
+        self.shape.set(shape);
+    }
+
+    /// How often tables of its database had been altered when it was last seen to be what it was.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Relaxed)
+    }
+
+    /// It was seen to be what it was by a server that was asked when tables had been altered that often.
+    pub fn confirm(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Relaxed);
+    }
+
+    /// True if others that parse the same get the same.
+    pub const fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// True if its client's settings are still those that it was parsed under.
+    pub fn is_of(&self, settings: &Arc<Settings>) -> bool {
+        self.under.as_ref().is_some_and(|under| {
+            Arc::ptr_eq(under, settings) || under.is_same_parse_context(settings)
+        })
     }
 
     /// What it is called on servers. No client can reach this name: see [`is_reserved`].
@@ -73,6 +112,16 @@ pub fn is_reserved(name: &[u8]) -> bool {
 
 const PREFIX: &str = "pgweir_";
 
+/// Who asks, and where: the same names may be of other tables elsewhere, and the same types have other
+/// numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    pub database: &'a str,
+    pub domain: &'a str,
+    /// The user that servers are opened for.
+    pub user: &'a str,
+}
+
 /// The statements of a process. Sessions hold them; one that nobody holds is forgotten.
 #[derive(Debug)]
 pub struct Store {
@@ -104,40 +153,42 @@ impl Store {
         Self { statements: Mutex::new(known), next: AtomicU64::new(1) }
     }
 
-    /// The statement of `rest` (text, terminator, types) in a database under the client's settings.
+    /// The statement of `rest` (text, terminator, types) in a scope under the client's settings.
     /// The same statement for all who ask with what comes to the same until tables are altered, but
     /// for texts that mean something else each time (pitfall P68).
     pub fn statement(
         &self,
-        database: &str,
+        scope: Scope<'_>,
         rest: &[u8],
         settings: &Arc<Settings>,
     ) -> Arc<Statement> {
         let mut identity = Vec::with_capacity(rest.len() + 128);
-        identity.extend_from_slice(database.as_bytes());
-        identity.push(0);
+        for part in [scope.database, scope.domain, scope.user] {
+            identity.extend_from_slice(part.as_bytes());
+            identity.push(0);
+        }
         settings.put_parse_context(&mut identity);
         let rest_at = identity.len();
         identity.extend_from_slice(rest);
-        let make = |identity, epoch| {
-            let mut statement = self.new_statement(identity, rest_at, Some(Arc::clone(settings)));
-            statement.epoch = epoch;
-            statement
-        };
+        let under = Some(Arc::clone(settings));
         if literal_clock(text_of(rest)) {
-            return Arc::new(make(identity, 0));
+            return Arc::new(self.new_statement(identity, rest_at, under));
         }
         // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
         let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = known.epochs.get(database).copied().unwrap_or_default();
+        let epoch = known.epochs.get(scope.database).copied().unwrap_or_default();
         if let Some(statement) = known.by_identity.get(identity.as_slice()).and_then(Weak::upgrade)
-            && statement.epoch == epoch
+            && statement.epoch() == epoch
+            && !statement.is_outdated()
         {
             return statement;
         }
-        let statement = Arc::new(make(identity, epoch));
-        if statement.traits.names_statements() {
-            // What it names is its client's.
+        let mut statement = self.new_statement(identity, rest_at, under);
+        statement.epoch = AtomicU64::new(epoch);
+        // What it names is its client's.
+        statement.is_shared = !statement.traits.names_statements();
+        let statement = Arc::new(statement);
+        if !statement.is_shared {
             return statement;
         }
         known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
@@ -148,6 +199,26 @@ impl Store {
     /// force than the settings that follow a session (`under` is `None` then).
     pub fn private(&self, rest: &[u8], under: Option<Arc<Settings>>) -> Arc<Statement> {
         Arc::new(self.new_statement(rest.to_vec(), 0, under))
+    }
+
+    /// What is prepared anew, under `settings`, in the place of one that is outdated.
+    pub fn renew(
+        &self,
+        old: &Statement,
+        scope: Scope<'_>,
+        settings: &Arc<Settings>,
+    ) -> Arc<Statement> {
+        if old.is_shared {
+            self.statement(scope, old.rest(), settings)
+        } else {
+            self.private(old.rest(), Some(Arc::clone(settings)))
+        }
+    }
+
+    /// How often tables of a database were altered, as far as was seen.
+    pub fn epoch(&self, database: &str) -> u64 {
+        let known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        known.epochs.get(database).copied().unwrap_or_default()
     }
 
     /// Tables of a database are altered: who parses a text from now on has not seen what was parsed
@@ -178,8 +249,10 @@ impl Store {
             rest_at,
             traits,
             under,
-            epoch: 0,
-            generation: AtomicU64::new(0),
+            is_shared: false,
+            epoch: AtomicU64::new(0),
+            shape: shape::Known::default(),
+            is_outdated: AtomicBool::new(false),
         }
     }
 
@@ -211,6 +284,8 @@ pub struct Statements {
     /// Names of its client's own that were put on it for SQL to find, and the serial numbers of the
     /// requests that did it.
     own_names: Vec<(Box<[u8]>, u64)>,
+    /// The parameters of the statement that is being described.
+    pub parameters: Parameters,
 }
 
 #[derive(Debug)]
@@ -218,7 +293,17 @@ struct Prepared {
     statement: Arc<Statement>,
     /// Serial number of its Parse in the exchange.
     serial: u64,
-    generation: u64,
+    serves: Serves,
+}
+
+/// What a statement is good for that was prepared on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serves {
+    Everyone,
+    /// The next use only: it was prepared under settings that are not those of the statement.
+    OneUse,
+    /// It has to be prepared anew.
+    Nobody,
 }
 
 /// A statement that a server is told to close.
@@ -240,49 +325,26 @@ pub enum Presence {
     Absent,
 }
 
-/// The unnamed statement of a client, from one Parse of it to the next.
-#[derive(Debug, Clone)]
-pub struct UnnamedParse {
-    pub statement: Arc<Statement>,
-    /// Which of the client's it is: what the same text means may have changed from one to the next.
-    pub number: u64,
-}
-
-/// What a server's unnamed statement is.
-#[derive(Debug, Clone, Default)]
-pub enum Unnamed {
-    #[default]
-    None,
-    Known(UnnamedParse),
-    /// One that was parsed under settings that may not be its own: it serves one use.
-    Passing,
-}
-
-impl Unnamed {
-    pub fn is(&self, parse: &UnnamedParse) -> bool {
-        match self {
-            Self::None | Self::Passing => false,
-            Self::Known(known) => {
-                known.number == parse.number && Arc::ptr_eq(&known.statement, &parse.statement)
-            }
-        }
-    }
-}
-
 impl Statements {
     /// Looks whether the server has it; it is then the most recently used.
     pub fn touch(&mut self, statement: &Statement) -> Presence {
         match self.named.to_back(&statement.id) {
             None => Presence::Absent,
-            Some(prepared) if prepared.generation == statement.generation() => Presence::Ready,
-            Some(_) => Presence::Outdated,
+            Some(prepared) => match prepared.serves {
+                Serves::Everyone => Presence::Ready,
+                Serves::OneUse => {
+                    prepared.serves = Serves::Nobody;
+                    Presence::Ready
+                }
+                Serves::Nobody => Presence::Outdated,
+            },
         }
     }
 
     /// True if the server has it, and need not prepare it anew.
     pub fn is_ready(&self, statement: &Statement) -> bool {
         let prepared = self.named.get(&statement.id);
-        prepared.is_some_and(|prepared| prepared.generation == statement.generation())
+        prepared.is_some_and(|prepared| prepared.serves != Serves::Nobody)
     }
 
     /// Serial number of the Parse of a statement that it has.
@@ -292,15 +354,24 @@ impl Statements {
 
     /// Notes a Parse that is being sent.
     pub fn insert(&mut self, statement: Arc<Statement>, serial: u64) {
-        let generation = statement.generation();
-        self.named.insert(statement.id, Prepared { statement, serial, generation });
+        let serves = Serves::Everyone;
+        self.named.insert(statement.id, Prepared { statement, serial, serves });
     }
 
     /// Notes a Parse that is being sent where the settings are not those of the statement: it serves
     /// one use, and is then prepared anew.
     pub fn insert_passing(&mut self, statement: Arc<Statement>, serial: u64) {
-        let generation = u64::MAX;
-        self.named.insert(statement.id, Prepared { statement, serial, generation });
+        let serves = Serves::OneUse;
+        self.named.insert(statement.id, Prepared { statement, serial, serves });
+    }
+
+    /// What was prepared by the request `serial` is not the statement, or nobody knows whether it is.
+    pub fn distrust(&mut self, statement: &Statement, serial: u64) {
+        if let Some(prepared) = self.named.get_mut(&statement.id)
+            && prepared.serial == serial
+        {
+            prepared.serves = Serves::Nobody;
+        }
     }
 
     pub fn remove(&mut self, statement: &Statement) {
@@ -378,16 +449,6 @@ pub struct Given {
     pub statement: Arc<Statement>,
 }
 
-/// What the unnamed statement of the client and that of the server were, and since when.
-#[derive(Debug)]
-pub struct UnnamedBefore {
-    pub client: Option<UnnamedParse>,
-    pub server: Unnamed,
-    pub since: u64,
-    /// Serial number of the request that was to change it.
-    pub serial: u64,
-}
-
 /// How to take back what was noted when a message was sent, if it comes to nothing.
 #[derive(Debug)]
 pub enum Undo {
@@ -402,6 +463,8 @@ pub enum Undo {
     Close { name: Box<[u8]>, statement: Arc<Statement> },
     /// A Bind or a Describe: the statement that it is of.
     Uses(Arc<Given>),
+    /// A Describe that tells what a statement takes and gives.
+    Describes(Box<Describes>),
     /// A Close of ours: to make room, or to prepare it anew.
     Evict(Evicted),
 }
@@ -410,8 +473,11 @@ pub enum Undo {
 mod tests {
     use super::*;
 
+    const SCOPE: Scope<'_> = Scope { database: "db", domain: "main", user: "app" };
+    const ELSEWHERE: Scope<'_> = Scope { database: "else", ..SCOPE };
+
     fn statement(store: &Store, text: &str) -> Arc<Statement> {
-        store.statement("db", format!("{text}\0\0\0").as_bytes(), &Arc::default())
+        store.statement(SCOPE, format!("{text}\0\0\0").as_bytes(), &Arc::default())
     }
 
     #[test]
@@ -420,7 +486,7 @@ mod tests {
         let one = statement(&store, "select 1");
         assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
         let settings = Arc::new(Settings::new([("TimeZone", "UTC")]));
-        let other = store.statement("db", b"select 1\0\0\0", &settings);
+        let other = store.statement(SCOPE, b"select 1\0\0\0", &settings);
         assert!(!Arc::ptr_eq(&one, &other));
         assert_eq!(other.rest(), b"select 1\0\0\0");
         assert_eq!(other.text(), b"select 1");
@@ -430,8 +496,8 @@ mod tests {
     #[test]
     fn types_are_part_of_the_identity() {
         let store = Store::new();
-        let one = store.statement("db", b"select $1\0\0\x01\0\0\0\x17", &Arc::default());
-        let other = store.statement("db", b"select $1\0\0\x01\0\0\0\x19", &Arc::default());
+        let one = store.statement(SCOPE, b"select $1\0\0\x01\0\0\0\x17", &Arc::default());
+        let other = store.statement(SCOPE, b"select $1\0\0\x01\0\0\0\x19", &Arc::default());
         assert_ne!(one.name(), other.name());
     }
 
@@ -463,31 +529,61 @@ mod tests {
         let store = Store::new();
         let (old, elsewhere) = (
             statement(&store, "select 1"),
-            store.statement("else", b"select 1\0\0\0", &Arc::default()),
+            store.statement(ELSEWHERE, b"select 1\0\0\0", &Arc::default()),
         );
         store.alter("db");
 
         let fresh = statement(&store, "select 1");
         assert_ne!(fresh.name(), old.name());
         assert!(Arc::ptr_eq(&fresh, &statement(&store, "select 1")));
-        let again = store.statement("else", b"select 1\0\0\0", &Arc::default());
+        let again = store.statement(ELSEWHERE, b"select 1\0\0\0", &Arc::default());
         assert!(Arc::ptr_eq(&elsewhere, &again));
     }
 
     /// P83
     #[test]
-    fn an_outdated_statement_is_not_ready_on_any_server() {
+    fn an_outdated_statement_is_not_given_out_again() {
         let store = Store::new();
-        let (mut one, mut other) = (Statements::default(), Statements::default());
+        let old = statement(&store, "select 1");
+        let private = store.private(b"select 1\0\0\0", |_| {});
+
+        old.outdate();
+
+        let fresh = statement(&store, "select 1");
+        assert!(!Arc::ptr_eq(&old, &fresh));
+        assert!(Arc::ptr_eq(&fresh, &store.renew(&old, "db", |_| {})));
+        let renewed = store.renew(&private, "db", |_| {});
+        assert_eq!(renewed.text(), private.text());
+        assert_ne!(renewed.name(), private.name());
+    }
+
+    /// P55: one that was seen to be what it was is good for those who parse it behind an ALTER.
+    #[test]
+    fn a_statement_that_an_alter_left_as_it_was_is_given_out_again() {
+        let store = Store::new();
+        let one = statement(&store, "select 1");
+        store.alter("db");
+        one.confirm(store.epoch("db"));
+        assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
+        store.alter("db");
+        assert!(!Arc::ptr_eq(&one, &statement(&store, "select 1")));
+    }
+
+    /// P68
+    #[test]
+    fn what_is_prepared_in_passing_serves_one_use() {
+        let store = Store::new();
+        let mut statements = Statements::default();
         let a = statement(&store, "select 1");
-        one.insert(Arc::clone(&a), 0);
-        other.insert(Arc::clone(&a), 0);
+        statements.insert_passing(Arc::clone(&a), 0);
+        assert_eq!(statements.touch(&a), Presence::Ready);
+        assert_eq!(statements.touch(&a), Presence::Outdated);
 
-        a.outdate();
-        one.insert(Arc::clone(&a), 1);
-
-        assert_eq!(one.touch(&a), Presence::Ready);
-        assert_eq!(other.touch(&a), Presence::Outdated);
+        statements.insert(Arc::clone(&a), 1);
+        statements.distrust(&a, 0);
+        assert_eq!(statements.touch(&a), Presence::Ready);
+        statements.distrust(&a, 1);
+        assert_eq!(statements.touch(&a), Presence::Outdated);
     }
 
     /// P51: what was prepared behind a DEALLOCATE ALL in the same pipeline stays.

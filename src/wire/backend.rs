@@ -67,6 +67,28 @@ pub fn negotiated(body: &[u8]) -> Option<Negotiated> {
     (usize::try_from(count) == Ok(unknown)).then_some(Negotiated { version, unknown })
 }
 
+/// A column of a `RowDescription`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Column<'a> {
+    pub name: &'a [u8],
+    pub type_oid: [u8; 4],
+    pub type_modifier: [u8; 4],
+}
+
+/// Reads the body of a `RowDescription`, as far as it keeps to the protocol.
+pub fn columns(body: &[u8]) -> impl Iterator<Item = Column<'_>> {
+    // How many there are is told by their end as well.
+    let mut left = body.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let name = take_text(&mut left)?;
+        // Table (4), attribute (2), type (4), length of the type (2), modifier (4), format (2).
+        let (fields, rest) = left.split_first_chunk::<18>()?;
+        left = rest;
+        let [_, _, _, _, _, _, t0, t1, t2, t3, _, _, m0, m1, m2, m3, _, _] = *fields;
+        Some(Column { name, type_oid: [t0, t1, t2, t3], type_modifier: [m0, m1, m2, m3] })
+    })
+}
+
 /// The tag of a `CommandComplete`, without its terminator.
 pub fn command_tag(body: &[u8]) -> &[u8] {
     body.strip_suffix(b"\0").unwrap_or(body)

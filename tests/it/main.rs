@@ -19,6 +19,7 @@ mod asynchronous;
 mod auth;
 mod bytes;
 mod cancel;
+mod columns;
 mod copy;
 mod deallocate;
 mod differential;

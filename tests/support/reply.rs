@@ -93,6 +93,11 @@ impl Fields {
     pub fn hint(&self) -> &str {
         self.text('H')
     }
+
+    /// Where PostgreSQL raised it.
+    pub fn routine(&self) -> &str {
+        self.text('R')
+    }
 }
 
 /// Messages up to a `ReadyForQuery`, or as far as they were asked for.

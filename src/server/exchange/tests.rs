@@ -46,7 +46,7 @@ fn every_ready_of_a_pipeline_is_waited_for() {
 /// P28, P67: a Flush leaves the segment open.
 #[test]
 fn an_answered_segment_without_sync_is_not_settled() {
-    let mut exchange = sent(&[PARSE, Request::Describe]);
+    let mut exchange = sent(&[PARSE, Request::Describe(Verdict::Forward)]);
     answer(&mut exchange, b"1tT");
     assert!(exchange.is_held_open());
     assert!(!exchange.may_checkin());
@@ -54,6 +54,23 @@ fn an_answered_segment_without_sync_is_not_settled() {
     exchange.on_request(Request::Sync, None);
     answer(&mut exchange, b"Z");
     assert!(exchange.may_checkin());
+}
+
+/// What is asked behind a Parse on our own account never reaches the client.
+#[test]
+fn a_describe_of_ours_is_swallowed_and_found_again() {
+    let mut exchange = sent(&[PARSE]);
+    exchange.on_request(Request::Describe(Verdict::Swallow), Some(7));
+    exchange.on_request(Request::Describe(Verdict::Forward), None);
+    assert_eq!(exchange.on_answer(b'1', None), Ok(Verdict::Forward));
+    assert!(exchange.awaits_description());
+    assert_eq!(exchange.on_answer(b't', None), Ok(Verdict::Swallow));
+    assert_eq!(exchange.on_answer(b'T', None), Ok(Verdict::Swallow));
+    assert_eq!(exchange.take_described(), Some(7));
+    assert!(!exchange.awaits_description());
+    assert_eq!(exchange.on_answer(b't', None), Ok(Verdict::Forward));
+    assert_eq!(exchange.on_answer(b'n', None), Ok(Verdict::Forward));
+    assert_eq!(exchange.take_described(), None);
 }
 
 /// P56: an error skips everything to the Sync, whether it was sent before or after.
@@ -409,7 +426,7 @@ impl NaiveServer {
             }
             Request::Parse(_) => b"1",
             Request::Bind | Request::Own => b"2",
-            Request::Describe => b"n",
+            Request::Describe(_) => b"n",
             Request::Execute => b"DC",
             Request::Close(_) => b"3",
         }
@@ -423,7 +440,7 @@ fn acts() -> impl Strategy<Value = Act> {
         Just(PARSE),
         Just(Request::Parse(Verdict::Swallow)),
         Just(Request::Bind),
-        Just(Request::Describe),
+        Just(Request::Describe(Verdict::Forward)),
         Just(Request::Execute),
         Just(Request::Close(Verdict::Forward)),
         Just(Request::Own),
