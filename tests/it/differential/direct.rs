@@ -4,9 +4,9 @@
 
 use std::fmt;
 
-use super::generate::BINARY_COPY;
 use super::link::{Answer, Connection};
 use super::sequence::Frame;
+use super::texts::{BINARY_COPY, CSV_COPY};
 use crate::support::messages::flush;
 use crate::support::reply::Message;
 
@@ -18,10 +18,20 @@ enum Mode {
     Skipping,
     CopyIn {
         simple: bool,
-        binary: bool,
+        format: Format,
         fed: bool,
     },
-    Closed,
+    Closed {
+        /// PostgreSQL left because of a length that nobody may claim.
+        by_length: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Text,
+    Csv,
+    Binary,
 }
 
 #[derive(Debug)]
@@ -68,13 +78,17 @@ impl Direct {
     pub fn is_free(&self) -> bool {
         match self.mode {
             Mode::Ready => self.status == b'I' && !self.is_open,
-            Mode::Closed => true,
+            Mode::Closed { .. } => true,
             Mode::Skipping | Mode::CopyIn { .. } => false,
         }
     }
 
     pub fn is_closed(&self) -> bool {
-        self.mode == Mode::Closed
+        matches!(self.mode, Mode::Closed { .. })
+    }
+
+    pub fn is_ended_by_length(&self) -> bool {
+        self.mode == Mode::Closed { by_length: true }
     }
 
     pub fn is_idle(&self) -> bool {
@@ -87,13 +101,20 @@ impl Direct {
         self.has_debris && frame.executes_unnamed()
     }
 
+    /// `said` describes a statement that returns nothing, in a block that has failed. Rule 3: pgweir can
+    /// only refuse that where the server lacks the statement.
+    pub fn is_described_in_failed_block(&self, said: &[Message]) -> bool {
+        self.status == b'E' && matches!(said, [t, n] if t.tag == b't' && n.tag == b'n')
+    }
+
     /// Sends a message; all that answers it.
     pub fn send(&mut self, frame: &Frame) -> Result<Vec<Message>, Unexpected> {
         let mut said = Vec::new();
         let tag = frame.tag();
         self.connection.send(&frame.0);
-        if tag == b'X' || !b"QPBDECSHFdcf".contains(&tag) {
+        if tag == b'X' || !b"QPBDECSHFdcf".contains(&tag) || frame.has_impossible_length() {
             self.read_end(&mut said);
+            self.mode = Mode::Closed { by_length: frame.has_impossible_length() };
             return Ok(said);
         }
         if let Some(last) = self.last_answer(frame) {
@@ -106,12 +127,12 @@ impl Direct {
     /// would keep the answer for itself until a Flush, it is sent one.
     fn last_answer(&mut self, frame: &Frame) -> Option<&'static [u8]> {
         match (self.mode, frame.tag()) {
-            (Mode::CopyIn { simple, binary, fed }, b'd') => {
-                self.mode = Mode::CopyIn { simple, binary, fed: true };
+            (Mode::CopyIn { simple, format, fed }, b'd') => {
+                self.mode = Mode::CopyIn { simple, format, fed: true };
                 let last: &[u8] = if simple { b"Z" } else { b"E" };
-                is_refused(frame.body(), binary, fed).then_some(last)
+                is_refused(frame.body(), format, fed).then_some(last)
             }
-            (Mode::Closed, _) | (Mode::CopyIn { .. }, b'S' | b'H') => None,
+            (Mode::Closed { .. }, _) | (Mode::CopyIn { .. }, b'S' | b'H') => None,
             (Mode::CopyIn { simple: true, .. }, b'c' | b'f') => Some(b"ZG"),
             (Mode::CopyIn { simple: false, .. }, b'c' | b'f') => {
                 self.connection.send(&flush());
@@ -152,7 +173,7 @@ impl Direct {
             let message = match self.connection.read() {
                 Answer::Message(message) => message,
                 Answer::End if ends_with_fatal(said) => {
-                    self.mode = Mode::Closed;
+                    self.mode = Mode::Closed { by_length: false };
                     return Ok(());
                 }
                 last => {
@@ -167,13 +188,14 @@ impl Direct {
                 if tag == b'E' && ends_with_fatal(said) {
                     continue;
                 }
-                self.note(frame.tag(), tag, &body);
+                self.note(frame, tag, &body);
                 return Ok(());
             }
         }
     }
 
-    fn note(&mut self, asked: u8, tag: u8, body: &[u8]) {
+    fn note(&mut self, frame: &Frame, tag: u8, body: &[u8]) {
+        let asked = frame.tag();
         let simple = matches!(self.mode, Mode::CopyIn { simple: true, .. }) || asked == b'Q';
         // A Bind that worked has put another in the place of the unnamed portal.
         self.has_debris &= tag != b'2';
@@ -185,7 +207,15 @@ impl Direct {
                 self.has_bound = false;
                 Mode::Ready
             }
-            b'G' => Mode::CopyIn { simple, binary: body[0] == 1, fed: false },
+            b'G' => {
+                let is_csv = frame.body().ends_with(b"(format csv)\0");
+                let format = match body[0] {
+                    1 => Format::Binary,
+                    _ if is_csv => Format::Csv,
+                    _ => Format::Text,
+                };
+                Mode::CopyIn { simple, format, fed: false }
+            }
             b'E' => Mode::Skipping,
             _ => Mode::Ready,
         };
@@ -195,7 +225,6 @@ impl Direct {
         while let Answer::Message(message) = self.connection.read() {
             said.push(message);
         }
-        self.mode = Mode::Closed;
     }
 }
 
@@ -204,10 +233,12 @@ fn ends_with_fatal(said: &[Message]) -> bool {
 }
 
 /// Whether PostgreSQL refuses a piece of data as soon as it has it.
-fn is_refused(data: &[u8], binary: bool, fed: bool) -> bool {
-    if binary {
-        fed || data != BINARY_COPY
-    } else {
-        data.starts_with(b"bad") || data == BINARY_COPY
-    }
+fn is_refused(data: &[u8], format: Format, fed: bool) -> bool {
+    let is_good = match format {
+        _ if data.is_empty() => true,
+        Format::Binary => data == BINARY_COPY && !fed,
+        Format::Csv => data == CSV_COPY,
+        Format::Text => data != BINARY_COPY && data != CSV_COPY && !data.starts_with(b"bad"),
+    };
+    !is_good
 }

@@ -2,6 +2,10 @@
 
 use super::random::Random;
 use super::sequence::{Frame, Sequence, Step};
+use super::texts::{
+    BINARY_COPY, CSV_COPY, LONG, ODD, OTHER_ENCODING, PORTALS, PREPARED, Parameter, QUERIES,
+    STATEMENTS, Text,
+};
 use crate::support::messages::{
     copy_data, copy_done, copy_fail, describe_portal, describe_statement, execute_portal, flush,
     message, parse_typed, query, sync, terminate,
@@ -15,31 +19,6 @@ pub struct Shape {
     /// `prepared_statements`.
     pub statements: usize,
 }
-
-/// What every sequence begins with. Table `t0` is client 0's to write to where several servers are
-/// at work, for no two clients may wait for each other's locks.
-pub const TABLES: &str = "\
-    set client_min_messages = error; \
-    drop table if exists t0, t1, t2, t3, c0, c1, c2, c3, fixed, n0, n1, n2, n3; \
-    create table t0 (a int primary key, b text); create table t1 (like t0 including all); \
-    create table t2 (like t0 including all); create table t3 (like t0 including all); \
-    create table c0 (a int, b text); create table c1 (like c0); \
-    create table c2 (like c0); create table c3 (like c0); \
-    create table fixed as select n as a, 'text ' || n as b from generate_series(1, 5) n; \
-    set client_min_messages = notice";
-
-pub const ROWS: &str = "\
-    delete from t0; delete from t1; delete from t2; delete from t3; \
-    delete from c0; delete from c1; delete from c2; delete from c3";
-
-/// What is looked at behind every sequence.
-pub const LOOK: &str = "\
-    table t0 order by a; table t1 order by a; table t2 order by a; table t3 order by a; \
-    table c0 order by 1, 2; table c1 order by 1, 2; table c2 order by 1, 2; table c3 order by 1, 2";
-
-/// A copy in binary format, whole: the row (7, 'x').
-pub const BINARY_COPY: &[u8] =
-    b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0\0\x02\0\0\0\x04\0\0\0\x07\0\0\0\x01x\xff\xff";
 
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
@@ -59,175 +38,18 @@ pub fn generate(shape: &Shape, seed: u64) -> Sequence {
 
 /// What a client probably has, so that more than mistakes are made.
 #[derive(Debug, Clone, Default)]
-struct Known {
+pub(super) struct Known {
     statements: Vec<(String, Text)>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Text {
-    text: &'static str,
-    /// The types of its parameters, as values are given for them.
-    parameters: &'static [Parameter],
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Parameter {
-    Number,
-    Text,
-}
-
-struct Generator {
-    random: Random,
-    shape: Shape,
+pub(super) struct Generator {
+    pub(super) random: Random,
+    pub(super) shape: Shape,
     changes_encoding: bool,
     changes_tables: bool,
     clients: Vec<Known>,
-    client: usize,
+    pub(super) client: usize,
 }
-
-const NUMBER: &[Parameter] = &[Parameter::Number];
-const BOTH: &[Parameter] = &[Parameter::Number, Parameter::Text];
-
-/// `T` and `C` stand for a table that the client may write to.
-const PREPARED: &[(&str, &[Parameter])] = &[
-    ("select 1 as one", &[]),
-    ("select $1::int4 + 1", NUMBER),
-    ("select $1::text || ' and ' || $1", &[Parameter::Text]),
-    ("select $1, $2", BOTH),
-    ("select * from fixed where a > $1", NUMBER),
-    ("select * from fixed order by a", &[]),
-    ("select * from T order by a", &[]),
-    ("select b from T where a = $1", NUMBER),
-    ("insert into T values ($1, $2)", BOTH),
-    ("insert into T values ($1, $2) returning *", BOTH),
-    ("update T set b = $2 where a = $1", BOTH),
-    ("delete from T where a = $1", NUMBER),
-    ("select generate_series(1, 7)", &[]),
-    ("select date '01/02/2020', timestamptz '2020-06-01 12:00:00+00'", &[]),
-    ("select '03/04/2021'::date::text, '1 day 2 hours'::interval::text", &[]),
-    ("select 'back\\slash'", &[]),
-    ("select 'Größe', length('Größe')", &[]),
-    ("select 1/$1::int4", NUMBER),
-    ("select 1/0", &[]),
-    ("select * from nowhere", &[]),
-    ("selec 1", &[]),
-    ("", &[]),
-    (" ; ", &[]),
-    ("select 1; select 2", &[]),
-    ("show datestyle", &[]),
-    ("show timezone", &[]),
-    ("begin", &[]),
-    ("commit", &[]),
-    ("rollback", &[]),
-    ("savepoint s", &[]),
-    ("rollback to s", &[]),
-    ("deallocate all", &[]),
-    ("discard all", &[]),
-    ("set timezone to 'Europe/Berlin'", &[]),
-    ("copy C from stdin", &[]),
-    ("copy fixed to stdout", &[]),
-    ("declare cur cursor for select * from fixed", &[]),
-    ("fetch 2 from cur", &[]),
-    ("lock table T", &[]),
-    ("explain (costs off) select * from fixed", &[]),
-];
-
-const QUERIES: &[&str] = &[
-    "select 1",
-    "select 1; select 2; select 3",
-    "",
-    ";",
-    "-- nothing",
-    "selec",
-    "select 1/0",
-    "select 1; select 1/0; select 2",
-    "insert into T values (1, 'one')",
-    "insert into T values (2, 'two'); select 1/0",
-    "insert into T values (3, 'three'); insert into T values (3, 'again')",
-    "update T set b = b || '!'",
-    "delete from T",
-    "select * from T order by a",
-    "select count(*) from T",
-    "begin",
-    "begin; insert into T values (4, 'four'); commit",
-    "begin; insert into T values (5, 'five'); rollback",
-    "start transaction isolation level serializable",
-    "commit",
-    "commit and chain",
-    "rollback",
-    "rollback; begin",
-    "end",
-    "savepoint s",
-    "rollback to s",
-    "release s",
-    "set local datestyle to 'German'; show datestyle",
-    "set local work_mem to '1MB'; show work_mem",
-    "set datestyle to 'German'",
-    "set datestyle to 'nonsense'",
-    "set time zone 'Asia/Tokyo'",
-    "set intervalstyle to 'iso_8601'",
-    "set application_name to 'it''s me'",
-    "set standard_conforming_strings to off",
-    OTHER_ENCODING,
-    "set names 'UTF8'",
-    "reset datestyle",
-    "reset timezone",
-    "reset all",
-    "begin; set timezone to 'Asia/Tokyo'; rollback",
-    "begin; set timezone to 'Asia/Tokyo'; commit",
-    "show datestyle",
-    "show timezone",
-    "show application_name",
-    "show client_encoding",
-    "select date '01/02/2020', timestamptz '2020-06-01 12:00:00+00', interval '1 day 2 hours'",
-    "select 'back\\slash'",
-    "declare cur cursor for select * from fixed; fetch 1 from cur",
-    "declare cur scroll cursor for select * from fixed",
-    "fetch 2 from cur",
-    "move 1 in cur",
-    "close cur",
-    "close all",
-    "copy C from stdin",
-    "copy C from stdin; select 1",
-    "select 1; copy C from stdin; select 1/0",
-    "copy C from stdin; copy C from stdin",
-    "copy C from stdin (format binary)",
-    "copy fixed to stdout",
-    "copy fixed to stdout; select 1",
-    "copy nowhere from stdin",
-    "copy (select 1/(3-a) from fixed) to stdout",
-    "deallocate all",
-    "deallocate prepare all",
-    "discard all",
-    "discard plans",
-    "deallocate all; select 1",
-    "select 1; deallocate all; select 1/0",
-    "deallocate all; copy C from stdin",
-    "prepare q1 as select 5; execute q1; deallocate q1",
-    "begin; prepare q2 as select 6; execute q2; deallocate q2; commit",
-    "notify nobody, 'hears it'",
-    "begin; notify nobody; rollback",
-    "deallocate nobody",
-    "execute nobody",
-    "do $$ begin raise notice 'psst'; end $$",
-    "do $$ begin raise exception 'no' using errcode = '22000'; end $$",
-    "create table if not exists fixed (a int)",
-    "drop table if exists nowhere",
-    "create table nowhere_either (a nosuchtype)",
-    "begin; create table N (a int); insert into N values (1); table N; rollback",
-    "select pg_advisory_xact_lock(1)",
-    "begin; select lo_create(4711); select lo_unlink(4711); commit",
-    "vacuum fixed",
-    "begin; vacuum fixed",
-    "explain (costs off) select * from fixed",
-];
-
-const STATEMENTS: &[&str] = &["", "a", "b", "c", "d", "A b", "Größe"];
-/// PostgreSQL knows a name by its characters, pgweir by its bytes, which are the same name in one
-/// encoding only: a sequence has either this or names that are not ASCII.
-const OTHER_ENCODING: &str = "set client_encoding to 'LATIN1'";
-const PORTALS: &[&str] = &["", "", "", "p", "q", "P 1"];
-const LONG: &str = "a name that is longer than the sixty-three bytes that an identifier may have";
 
 impl Generator {
     fn sequence(&mut self) -> Sequence {
@@ -242,6 +64,10 @@ impl Generator {
         for _ in 0..=self.random.below(3) {
             self.part(&mut frames);
         }
+        if self.random.chance(2) {
+            let at = self.random.below(frames.len() + 1);
+            frames.insert(at, Frame(terminate()));
+        }
         let mut cuts = Vec::new();
         if self.random.chance(30) {
             let len = frames.iter().map(|frame| frame.0.len()).sum();
@@ -253,14 +79,14 @@ impl Generator {
 
     /// A few messages that belong together, or do not.
     fn part(&mut self, frames: &mut Vec<Frame>) {
-        match self.random.below(100) {
+        match self.random.below(120) {
             0..20 => self.query(frames),
             20..25 => self.named_in_sql(frames),
             25..55 => self.segment(frames),
             55..63 => self.whole(frames),
-            63..70 => self.portal(frames),
-            70..78 => self.copy(frames),
-            78..92 => {
+            63..68 => self.portal(frames),
+            68..76 => self.copy(frames),
+            76..90 => {
                 for _ in 0..=self.random.below(4) {
                     let frame = self.any();
                     frames.push(frame);
@@ -269,15 +95,24 @@ impl Generator {
                     frames.push(Frame(sync()));
                 }
             }
-            92..96 => self.function_call(frames),
-            96..99 => self.malformed(frames),
+            90..94 => self.function_call(frames),
+            94..98 => self.malformed(frames),
+            98..100 => frames.push(self.impossible_length()),
+            100..105 => self.block(frames),
+            105..108 => self.two_portals(frames),
+            108..110 => self.many(frames),
+            110..114 => self.bulky(frames),
+            114..117 => self.two_phase(frames),
+            117..119 => self.syncs(frames),
             _ => frames.push(Frame(terminate())),
         }
     }
 
     /// SQL that names a statement which the client probably has, in quotes or folded.
     fn naming(&mut self) -> String {
-        let name = self.known_name();
+        // Those that are called like pgweir's own are not known to SQL.
+        let name = Some(self.known_name()).filter(|name| !name.starts_with("pgweir_"));
+        let name = name.unwrap_or_default().replace('"', "\"\"");
         let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
         let name = match self.random.below(3) {
             0 if is_plain => name,
@@ -313,7 +148,7 @@ impl Generator {
         self.end(frames);
     }
 
-    fn query(&mut self, frames: &mut Vec<Frame>) {
+    pub(super) fn query(&mut self, frames: &mut Vec<Frame>) {
         let mut text = *self.random.one(QUERIES);
         if text == OTHER_ENCODING && !self.changes_encoding {
             text = "show client_encoding";
@@ -323,10 +158,11 @@ impl Generator {
     }
 
     /// The text with the tables that the client may write to.
-    fn at_home(&mut self, text: &str) -> String {
+    pub(super) fn at_home(&mut self, text: &str) -> String {
         let number = if self.shape.servers > 1 { self.client } else { self.random.below(2) };
         let word = |word: &str| match word {
             "T" | "C" | "N" => format!("{}{number}", word.to_lowercase()),
+            "G" => format!("'{}'", gid(self.client)),
             word => word.to_owned(),
         };
         text.split(' ')
@@ -338,15 +174,18 @@ impl Generator {
             .join(" ")
     }
 
-    fn statement_name(&mut self) -> String {
-        if self.random.chance(2) {
-            return LONG.to_owned();
+    pub(super) fn statement_name(&mut self) -> String {
+        match self.random.below(100) {
+            0..2 => return LONG.to_owned(),
+            2..5 => return (*self.random.one(ODD)).to_owned(),
+            5 => return "long".repeat(2000),
+            _ => {}
         }
         let name = *self.random.one(STATEMENTS);
         if self.changes_encoding && !name.is_ascii() { "e" } else { name }.to_owned()
     }
 
-    fn portal_name(&mut self) -> &'static str {
+    pub(super) fn portal_name(&mut self) -> &'static str {
         PORTALS[self.random.below(PORTALS.len())]
     }
 
@@ -355,8 +194,15 @@ impl Generator {
         Text { text, parameters }
     }
 
-    fn parse(&mut self, name: &str) -> Frame {
-        let text = self.text();
+    pub(super) fn parse(&mut self, name: &str) -> Frame {
+        let mut text = self.text();
+        let is_savepoint = |text: &str| {
+            ["savepoint", "rollback to", "release"].iter().any(|word| text.starts_with(word))
+        };
+        while !name.is_empty() && is_savepoint(text.text) {
+            // Where SQL executes it outside a block, PostgreSQL fails (XX000) and closes.
+            text = self.text();
+        }
         let types: Vec<u32> = match self.random.below(10) {
             0..7 => Vec::new(),
             7..9 => text
@@ -379,7 +225,7 @@ impl Generator {
     }
 
     /// A Bind, mostly with the parameters that the statement has.
-    fn bind(&mut self, portal: &str, name: &str) -> Frame {
+    pub(super) fn bind(&mut self, portal: &str, name: &str) -> Frame {
         let known = self.clients[self.client].statements.iter().find(|(other, _)| other == name);
         let mut parameters = known.map_or(&[][..], |(_, text)| text.parameters).to_vec();
         if self.random.chance(4) {
@@ -426,18 +272,18 @@ impl Generator {
         Frame(message(b'B', &body))
     }
 
-    fn execute(&mut self, portal: &str) -> Frame {
+    pub(super) fn execute(&mut self, portal: &str) -> Frame {
         let most = if self.random.chance(25) { 1 + self.random.below(3) } else { 0 };
         Frame(execute_portal(portal, u32::try_from(most).unwrap()))
     }
 
-    fn close_statement(&mut self, name: &str) -> Frame {
+    pub(super) fn close_statement(&mut self, name: &str) -> Frame {
         self.clients[self.client].statements.retain(|(other, _)| other != name);
         Frame(message(b'C', &[b"S", name.as_bytes(), b"\0"].concat()))
     }
 
     /// A name that the client probably knows.
-    fn known_name(&mut self) -> String {
+    pub(super) fn known_name(&mut self) -> String {
         let known = &self.clients[self.client].statements;
         if known.is_empty() || self.random.chance(10) {
             return self.statement_name();
@@ -471,7 +317,7 @@ impl Generator {
         self.end(frames);
     }
 
-    fn run(&mut self, name: &str, frames: &mut Vec<Frame>) {
+    pub(super) fn run(&mut self, name: &str, frames: &mut Vec<Frame>) {
         let portal = self.portal_name();
         frames.push(self.bind(portal, name));
         if self.random.chance(50) {
@@ -483,7 +329,7 @@ impl Generator {
         }
     }
 
-    fn end(&mut self, frames: &mut Vec<Frame>) {
+    pub(super) fn end(&mut self, frames: &mut Vec<Frame>) {
         if self.random.chance(15) {
             frames.push(Frame(flush()));
         }
@@ -527,7 +373,9 @@ impl Generator {
     /// A copy, in the simple or the extended protocol, with data that is good or not.
     fn copy(&mut self, frames: &mut Vec<Frame>) {
         let is_simple = self.random.chance(60);
-        let text = self.at_home("copy C from stdin");
+        let is_csv = is_simple && self.random.chance(15);
+        let text = if is_csv { "copy C from stdin (format csv)" } else { "copy C from stdin" };
+        let text = self.at_home(text);
         if is_simple {
             frames.push(Frame(query(&text)));
         } else {
@@ -539,7 +387,8 @@ impl Generator {
             }
         }
         for _ in 0..self.random.below(4) {
-            frames.push(self.copy_data());
+            let is_csv = is_csv && self.random.chance(80);
+            frames.push(if is_csv { Frame(copy_data(CSV_COPY)) } else { self.copy_data() });
         }
         if self.random.chance(90) {
             let is_good = self.random.chance(80);
@@ -554,17 +403,24 @@ impl Generator {
         }
     }
 
-    fn copy_data(&mut self) -> Frame {
-        let data: &[u8] = match self.random.below(12) {
-            0..9 => b"1\tsome text\n2\tmore\n",
-            9..11 => b"bad data in a row\n",
+    pub(super) fn copy_data(&mut self) -> Frame {
+        let many;
+        let data: &[u8] = match self.random.below(26) {
+            0..18 => b"1\tsome text\n2\tmore\n",
+            18..22 => b"bad data in a row\n",
+            22 => b"",
+            23 => CSV_COPY,
+            24 => {
+                many = b"3\ta row of many in one piece of data\n".repeat(2000);
+                &many
+            }
             _ => BINARY_COPY,
         };
         Frame(copy_data(data))
     }
 
     /// Any message, wherever it makes sense or not.
-    fn any(&mut self) -> Frame {
+    pub(super) fn any(&mut self) -> Frame {
         let name = self.statement_name();
         let portal = self.portal_name();
         match self.random.below(14) {
@@ -591,12 +447,19 @@ impl Generator {
 
     fn function_call(&mut self, frames: &mut Vec<Frame>) {
         // int4pl, div by zero in int4div, a function that is not there, one too few arguments.
+        if self.random.chance(15) {
+            frames.push(Frame(query("begin")));
+            frames.push(Frame(query("select 1/0")));
+        }
         match self.random.below(6) {
             0 | 1 => frames.push(call(177, &["1", "2"])),
             2 => frames.push(call(154, &["1", "0"])),
             3 => frames.push(call(99_999, &[])),
             4 => frames.push(call(177, &["1"])),
             _ => self.large_object(frames),
+        }
+        if self.random.chance(30) {
+            frames.push(Frame(query("rollback")));
         }
     }
 
@@ -621,52 +484,20 @@ impl Generator {
         }
         frames.push(Frame(query("rollback")));
     }
-
-    /// Messages whose bodies break the protocol, and types that do not exist.
-    fn malformed(&mut self, frames: &mut Vec<Frame>) {
-        let bodies: &[(u8, &[u8])] = &[
-            (b'P', b"a\0select 1"),
-            (b'P', b"a\0select 1\0\0\x02\0\0\0\x17"),
-            (b'P', b"a\0select 1\0\0\0more"),
-            (b'P', b""),
-            (b'B', b"p"),
-            (b'B', b"p\0a"),
-            (b'B', b"\0\0\0\0\0\x01\0\0\0\x09x"),
-            (b'B', b"\0\0\0\0\0\0\0\0more"),
-            (b'D', b""),
-            (b'D', b"Xa\0"),
-            (b'D', b"Sa\0more"),
-            (b'D', b"Sa"),
-            (b'C', b"Xa\0"),
-            (b'C', b"Sa\0more"),
-            (b'C', b"Pa"),
-            (b'E', b"p"),
-            (b'E', b"\0\0\0\0\0more"),
-            (b'S', b"more"),
-            (b'H', b"more"),
-            (b'Q', b"select 1"),
-            (b'Q', b"select 1\0more"),
-            (b'F', b"\0\0"),
-            (b'!', b""),
-            (b'p', b"password\0"),
-            (b'R', b"\0\0\0\0"),
-            (b'\0', b""),
-        ];
-        let (tag, body) = *self.random.one(bodies);
-        frames.push(Frame(message(tag, body)));
-        if self.random.chance(80) {
-            frames.push(Frame(sync()));
-        }
-    }
 }
 
-fn put_formats(body: &mut Vec<u8>, formats: &[u16]) {
+pub(super) fn put_formats(body: &mut Vec<u8>, formats: &[u16]) {
     body.extend_from_slice(&u16::try_from(formats.len()).unwrap().to_be_bytes());
     body.extend(formats.iter().flat_map(|format| format.to_be_bytes()));
 }
 
+/// What the prepared transaction of a client is called.
+pub(super) fn gid(client: usize) -> String {
+    format!("g{client}")
+}
+
 /// A `FunctionCall` with its arguments and its result as text.
-fn call(oid: u32, values: &[&str]) -> Frame {
+pub(super) fn call(oid: u32, values: &[&str]) -> Frame {
     let count = u16::try_from(values.len()).unwrap().to_be_bytes();
     let mut body = [&oid.to_be_bytes()[..], &[0, 0], &count].concat();
     for value in values {

@@ -9,14 +9,17 @@
 //! the few of every day; `DIFFERENTIAL_SEED=n` begins elsewhere, and `DIFFERENTIAL_MOST=n` goes on
 //! until that many differences are found.
 
+mod bulk;
 mod direct;
 mod generate;
 mod link;
+mod odd;
 mod random;
 mod rules;
 mod run;
 mod sequence;
 mod shrink;
+mod texts;
 
 use std::env;
 

@@ -5,9 +5,10 @@
 pub struct Random(u64);
 
 impl Random {
-    /// The numbers of `seed`.
+    /// The numbers of `seed`. Where they begin is a random number itself: what lies between two states
+    /// is a stride of this generator, and neighbours would have each other's numbers.
     pub const fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(Self(seed).number())
     }
 
     pub const fn number(&mut self) -> u64 {

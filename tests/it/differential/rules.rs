@@ -40,3 +40,12 @@ fn refuse_in_failed_block(direct: &[u8], through: &[u8]) -> bool {
 const fn keys_agree(direct: &[u8], through: &[u8]) -> bool {
     direct.len() == through.len()
 }
+
+/// Rule 5: who claims a length that no message may have is told so. PostgreSQL writes it into its log
+/// and leaves; in the middle of a copy it says that it was left.
+pub fn tells_of_length(last: &Message) -> bool {
+    let fields = last.fields();
+    last.tag == b'E'
+        && fields.severity() == "FATAL"
+        && (fields.code() == "08P01" || fields.code() == "54000")
+}

@@ -15,6 +15,14 @@ impl Frame {
         &self.0[5..]
     }
 
+    /// Its length is one that PostgreSQL takes from nobody, or not for such a message.
+    pub fn has_impossible_length(&self) -> bool {
+        let claimed = u32::from_be_bytes(self.0[1..5].try_into().unwrap());
+        let most = if b"DECSHXcf".contains(&self.tag()) { 10_000 } else { 0x3fff_fffe };
+        // What does not exist is refused for its type.
+        b"QPBDECSHFdcfX".contains(&self.tag()) && !(4..=most).contains(&claimed)
+    }
+
     pub fn executes_unnamed(&self) -> bool {
         self.tag() == b'E' && self.body().first() == Some(&0)
     }
@@ -38,8 +46,29 @@ impl fmt::Debug for Frame {
             b'X' => "Terminate",
             _ => "?",
         };
-        write!(f, "{name}[{}]", self.body().escape_ascii())
+        let body = self.body();
+        let shown = body.get(..300).unwrap_or(body);
+        write!(f, "{name}[{}]", shown.escape_ascii())?;
+        if shown.len() < body.len() {
+            write!(f, " of {} bytes", body.len())?;
+        }
+        if self.has_impossible_length() {
+            write!(f, " with the length {}", self.0[1..5].escape_ascii())?;
+        }
+        Ok(())
     }
+}
+
+/// The messages that `bytes` hold.
+pub fn split(mut bytes: &[u8]) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    while !bytes.is_empty() {
+        let len = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize + 1;
+        let (frame, rest) = bytes.split_at(len);
+        frames.push(Frame(frame.to_vec()));
+        bytes = rest;
+    }
+    frames
 }
 
 /// Messages that one client sends without waiting for their answers.
@@ -89,6 +118,14 @@ pub struct Sequence {
     pub steps: Vec<Step>,
     /// It changes tables: they are made anew behind it.
     pub changes_tables: bool,
+}
+
+impl Sequence {
+    pub fn prepares_transactions(&self) -> bool {
+        let prepare = b"prepare transaction";
+        let mut frames = self.steps.iter().flat_map(|step| &step.frames);
+        frames.any(|frame| frame.0.windows(prepare.len()).any(|words| words == prepare))
+    }
 }
 
 impl fmt::Display for Sequence {
