@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::from_client::Next;
+use super::from_client::{Next, note_traits};
 use super::link::{Link, Linked, Replacement, Words};
 use super::names::Prepared;
 use super::prepared::Desk;
@@ -128,6 +128,10 @@ impl Session {
         if wanted.is_empty() {
             return Next::Go;
         }
+        for executed in wanted.iter().filter_map(|one| one.statement.as_deref()) {
+            note_traits(&mut linked.in_flight, server, executed.traits());
+            linked.in_flight.may_copy |= executed.traits().may_copy();
+        }
         batch.gather();
         let naming = linked.naming.get_or_insert_default();
         // A Sync would commit what the client has sent without one; nothing here can fail.
@@ -176,6 +180,11 @@ impl Desk<'_> {
         }
         let Some(statement) = statement else { return };
         let mentions = Mention::all(statement.text(), reading(self.server));
+        for one in mentions.iter().filter(|one| one.deed == Deed::Executes) {
+            if let Some(executed) = self.prepared.find(&one.name) {
+                note_traits(self.in_flight, self.server, executed.statement.traits());
+            }
+        }
         self.put_wanted(batch, &mentions);
         let deallocated = mentions.into_iter().find(|one| one.deed == Deed::Deallocates);
         if let Some(one) = deallocated {

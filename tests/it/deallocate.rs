@@ -216,6 +216,27 @@ fn a_parse_that_names_a_statement_waits_for_the_one_of_that_statement() {
     ]);
 }
 
+/// P31: what comes behind goes into it.
+#[test]
+fn a_copy_that_a_name_executes_is_a_copy() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    postgres.client().value("create table t (a int); grant all on t to app");
+    let messages = [query("execute e"), parse("c", "select 1"), sync()].concat();
+    let said = [
+        Client::log_in(&postgres.address(), &[("user", "app"), ("database", "app_db")]),
+        proxy.client(),
+    ]
+    .map(|mut client| {
+        client.exchange(&prepared("e", "copy t from stdin"));
+        client.send(&messages);
+        let reply = client.read_to_end();
+        reply.errors().iter().map(|error| error.message().to_owned()).collect::<Vec<_>>()
+    });
+
+    assert_eq!(said[0], said[1]);
+}
+
 /// The client is told why what it executes cannot be prepared any more, and goes on.
 #[test]
 fn a_statement_whose_table_is_gone_says_so_when_it_is_executed() {
