@@ -190,6 +190,8 @@ impl<U> Exchange<U> {
                 Verdict::Forward
             }
             (b'N' | b'S', Some(Request::Simple(verdict))) => verdict,
+            // What is said of a text that is prepared once more was said when the client prepared it.
+            (b'N', Some(Request::Parse(verdict))) => verdict,
             // A notification comes when it comes, behind a command of ours as well.
             (b'N' | b'S' | b'A', _) => Verdict::Forward,
             (_, Some(Request::Simple(verdict))) => {

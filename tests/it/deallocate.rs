@@ -216,6 +216,21 @@ fn a_parse_that_names_a_statement_waits_for_the_one_of_that_statement() {
     ]);
 }
 
+/// P66: a notice of a Parse that the client did not send is not for it.
+#[test]
+fn what_is_said_of_a_text_is_said_once() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let text = format!("select 1 as {}", "n".repeat(70));
+    assert_eq!(client.exchange(&[parse("", &text), sync()].concat()).notices().len(), 1);
+    other.exchange(&said("select 2"));
+
+    let reply = client.exchange(&[run("", &[]), sync()].concat());
+
+    assert_eq!(reply.tags(), "2DCZI");
+}
+
 /// P31: what comes behind goes into it.
 #[test]
 fn a_copy_that_a_name_executes_is_a_copy() {

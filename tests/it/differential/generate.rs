@@ -110,8 +110,10 @@ impl Generator {
 
     /// SQL that names a statement which the client probably has, in quotes or folded.
     fn naming(&mut self) -> String {
-        // Those that are called like pgweir's own are not known to SQL.
-        let name = Some(self.known_name()).filter(|name| !name.starts_with("pgweir_"));
+        // Those that are called like pgweir's own are not known to SQL. What is said of those that are cut
+        // is not said again to the next who parses the same text.
+        let name =
+            Some(self.known_name()).filter(|name| !name.starts_with("pgweir_") && name.len() < 64);
         let name = name.unwrap_or_default().replace('"', "\"\"");
         let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
         let name = match self.random.below(3) {
