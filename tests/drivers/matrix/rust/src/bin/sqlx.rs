@@ -1,5 +1,4 @@
 //! sqlx, which prepares and caches every query. Where to connect is in PGHOST, PGPORT and so on.
-//! With the argument `describe`: what its macros ask when they are compiled, and that alone.
 
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -19,10 +18,6 @@ use uuid::Uuid;
 #[tokio::main]
 async fn main() -> ExitCode {
     let mut checks = Checks::default();
-    if std::env::args().any(|arg| arg == "describe") {
-        checks.check("describe tells columns, parameters and what may be null", describe()).await;
-        return checks.end();
-    }
     checks.check("commits and rolls back as asked", commits_and_rolls_back()).await;
     checks.check("a nested transaction undoes its own part", savepoints()).await;
     checks.check("a transaction that is dropped is rolled back", dropped_transaction()).await;
@@ -30,6 +25,7 @@ async fn main() -> ExitCode {
     checks.check("cached statements work in and across transactions", cached(100)).await;
     checks.check("more statements than the cache holds are prepared again", cached(7)).await;
     checks.check("queries that are not kept work too", not_kept()).await;
+    checks.check("describe tells columns, parameters and what may be null", describe()).await;
     checks.check("two connections with the same statement names stay apart", same_names()).await;
     checks.check("several statements in one string run in order", several()).await;
     checks.check("COPY carries 20000 rows in and out", copy()).await;
