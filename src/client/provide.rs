@@ -144,12 +144,12 @@ impl Desk<'_> {
             self.server.exchange.on_request(Request::Parse(Verdict::Swallow), Some(undo));
             serial
         };
+        if reading == Reading::Within {
+            self.leave_context(batch);
+        }
         if statement.shape().is_some() {
             let name = Box::default();
             self.put_describe(batch, Describes { statement, name, why, serial, epoch });
-        }
-        if reading == Reading::Within {
-            self.leave_context(batch);
         }
         self.wait_if(batch, waits)
     }
@@ -187,12 +187,12 @@ impl Desk<'_> {
                 self.server.statements.touch(statement);
             }
         }
+        if reading == Reading::Within {
+            self.leave_context(batch);
+        }
         if why == Why::Provided || statement.shape().is_some() {
             let (name, statement) = (given.name.clone(), Arc::clone(statement));
             self.put_describe(batch, Describes { statement, name, why, serial, epoch });
-        }
-        if reading == Reading::Within {
-            self.leave_context(batch);
         }
         self.wait_if(batch, waits)
     }
@@ -274,7 +274,8 @@ impl Desk<'_> {
         self.server.record.prepared_statements.store(count, Relaxed);
     }
 
-    /// Asks behind a Parse what the server has made of it.
+    /// Asks behind a Parse what the server has made of it, as the last of what is put in front of the
+    /// client's message: whoever waits for it waits for nothing more.
     pub(super) fn put_describe(&mut self, batch: &mut Batch<'_>, describes: Describes) {
         let name = if describes.name.is_empty() { "" } else { describes.statement.name() };
         frontend::put_describe_statement(batch.out, name.as_bytes());

@@ -545,14 +545,14 @@ mod tests {
     fn an_outdated_statement_is_not_given_out_again() {
         let store = Store::new();
         let old = statement(&store, "select 1");
-        let private = store.private(b"select 1\0\0\0", |_| {});
+        let private = store.private(b"select 1\0\0\0", None);
 
         old.outdate();
 
         let fresh = statement(&store, "select 1");
         assert!(!Arc::ptr_eq(&old, &fresh));
-        assert!(Arc::ptr_eq(&fresh, &store.renew(&old, "db", |_| {})));
-        let renewed = store.renew(&private, "db", |_| {});
+        assert!(Arc::ptr_eq(&fresh, &store.renew(&old, SCOPE, &Arc::default())));
+        let renewed = store.renew(&private, SCOPE, &Arc::default());
         assert_eq!(renewed.text(), private.text());
         assert_ne!(renewed.name(), private.name());
     }

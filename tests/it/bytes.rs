@@ -177,21 +177,30 @@ fn messages_of_a_server_of_every_length_go_through() {
     assert_eq!(proxy.pool().servers.total(), 1);
 }
 
-/// P53: a name of 16 kB, which PostgreSQL takes.
+/// P53: a name of 16 kB, which PostgreSQL takes in a Parse and a Bind. A Describe or a Close of more than
+/// 10,000 bytes ends the connection.
 #[test]
 fn a_statement_name_of_16_kilobytes_is_a_name() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, "pool.size = 2");
     let (mut client, mut other) = (proxy.client(), proxy.client());
-    let name = "n".repeat(16 * 1024);
-    client.exchange(&[parse(&name, "select 'long'"), sync()].concat());
+    let (long, name) = ("n".repeat(16 * 1024), "m".repeat(9_990));
+    let parsed = [parse(&long, "select 'longer'"), parse(&name, "select 'long'"), sync()];
+    client.exchange(&parsed.concat());
     // On another server as well.
     other.ask("begin");
 
     for _ in 0..2 {
+        let reply = client.exchange(&[run(&long, &[]), sync()].concat());
+        assert_eq!((reply.tags().as_str(), reply.values().as_str()), ("2DCZI", "longer"));
         let reply = client.exchange(&[describe_statement(&name), run(&name, &[]), sync()].concat());
         assert_eq!((reply.tags().as_str(), reply.values().as_str()), ("tT2DCZI", "long"));
     }
     let closed = client.exchange(&[close_statement(&name), run(&name, &[]), sync()].concat());
     assert_eq!((closed.tags().as_str(), closed.code().as_str()), ("3EZI", "26000"));
+    let mut direct = postgres.client();
+    direct.send(&describe_statement(&long));
+    client.send(&describe_statement(&long));
+    assert!(direct.try_read().is_none());
+    assert_eq!(client.read_fatal().code(), "08P01");
 }
