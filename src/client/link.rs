@@ -52,7 +52,7 @@ pub(super) struct Linked {
     pub(super) since: Instant,
     /// When the request under way began; `None` while nothing is owed.
     pub(super) request_since: Option<Instant>,
-    /// When the exchange was last settled in the middle of a block, or held open by a Flush.
+    /// When the exchange was last settled, or held open by a Flush.
     pub(super) quiet_since: Instant,
     /// What is still to come of a server's frame whose front was taken.
     pub(super) server_rest: Rest,

@@ -10,6 +10,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::batch::Batch;
 use super::link::{Link, Linked, carry_over};
 use super::serve::Session;
@@ -364,6 +366,7 @@ impl Session {
         }
         if server.exchange.may_checkin() {
             linked.is_done = !is_session_mode;
+            linked.quiet_since = Instant::now();
             linked.request_since = None;
         }
     }

@@ -324,13 +324,11 @@ impl Session {
     /// Gives the server back after the exchange.
     pub(super) fn unlink(&mut self) {
         let Some(linked) = self.take_linked() else { return };
-        let now = Instant::now();
-        self.idle_since = now;
         if self.client_rest > 0 {
             // It waits for the rest of a message: of a COPY that has failed meanwhile (P31).
             return linked.checkout.close(CloseReason::ClientLeft);
         }
-        linked.checkout.checkin(now);
+        linked.checkout.checkin(self.idle_since);
     }
 
     /// Reads what the client sends.
@@ -440,14 +438,13 @@ impl Session {
 
     /// Ends the link, if there is one, and leaves everything else as it is.
     pub(super) fn take_linked(&mut self) -> Option<Box<Linked>> {
-        if !matches!(self.link, Link::Linked(_)) {
-            return None;
-        }
+        let Link::Linked(linked) = &self.link else { return None };
+        // Whatever is done was seen to be a moment ago: a clock read less.
+        self.idle_since = if linked.is_done { linked.quiet_since } else { Instant::now() };
         // What it was about to alter may be done all the same.
         self.alter();
         self.record().set_link(None);
         self.record().set_state(ClientState::Idle);
-        self.idle_since = Instant::now();
         match std::mem::replace(&mut self.link, Link::Free) {
             Link::Linked(linked) => Some(linked),
             Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => None,
