@@ -169,9 +169,13 @@ impl Server {
     }
 
     /// Statement text that puts `wanted` on the server; `None` if it is there already.
-    pub fn change_to(&self, wanted: &Settings) -> Option<String> {
+    pub fn change_to(&self, wanted: &Arc<Settings>) -> Option<String> {
         if self.applied_is_unknown {
             return self.applied.change_all_to(wanted);
+        }
+        // As a rule it is lent to the client that had it last: nothing to compare.
+        if Arc::ptr_eq(&self.applied, wanted) {
+            return None;
         }
         self.applied.change_to(wanted)
     }
