@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
+use x509_cert::certificate::Version;
 use x509_cert::der::{Decode as _, Encode as _};
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 
 /// A certificate whose structure is known to be good.
 pub(super) struct Certificate(x509_cert::Certificate);
@@ -20,6 +21,26 @@ impl Certificate {
     pub(super) fn validity(&self) -> (SystemTime, SystemTime) {
         let validity = self.0.tbs_certificate().validity();
         (validity.not_before.to_system_time(), validity.not_after.to_system_time())
+    }
+
+    /// True if it may sign others: it is an authority's, or so old that it cannot say whose it is. As
+    /// OpenSSL has it.
+    pub(super) fn may_sign(&self) -> bool {
+        let certificate = self.0.tbs_certificate();
+        let usage = certificate.get_extension::<KeyUsage>();
+        let Ok(usage) = usage.map(|found| found.map(|(_, usage)| usage.key_cert_sign())) else {
+            return false;
+        };
+        match certificate.get_extension::<BasicConstraints>() {
+            Ok(Some((_, basic))) => basic.ca && usage != Some(false),
+            Ok(None) => usage.unwrap_or(certificate.version() == Version::V1),
+            Err(_) => false,
+        }
+    }
+
+    /// Its subject's name, as it stands in it.
+    pub(super) fn subject(&self) -> Option<Vec<u8>> {
+        self.0.tbs_certificate().subject().to_der().ok()
     }
 
     /// Its public key as a `SubjectPublicKeyInfo`.

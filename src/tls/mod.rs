@@ -2,6 +2,7 @@
 //!
 //! `net/tls.rs` moves the bytes.
 
+mod callers;
 mod certificate;
 mod identity;
 mod ladder;

@@ -4,8 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::NoServerSessionStorage;
 
+use super::callers::ClientVerifier;
 use super::{Identity, Mode, PROTOCOL, Roots, provider};
 
 /// TLS towards clients.
@@ -29,14 +30,9 @@ impl Offer {
         let builder = match roots {
             None => builder.with_no_client_auth(),
             Some(roots) => {
-                let verifier = WebPkiClientVerifier::builder_with_provider(roots.store(), provider);
-                let verifier = if mode >= Mode::VerifyCa {
-                    verifier
-                } else {
-                    verifier.allow_unauthenticated()
-                };
-                let verifier = verifier.build().map_err(|error| failed(&error))?;
-                builder.with_client_cert_verifier(verifier)
+                let is_demanded = mode >= Mode::VerifyCa;
+                let verifier = ClientVerifier::new(roots.clone(), is_demanded, &provider)?;
+                builder.with_client_cert_verifier(Arc::new(verifier))
             }
         };
         let mut config = builder.with_cert_resolver(identity.resolver());

@@ -17,11 +17,12 @@ use thiserror::Error;
 
 use super::certificate::{self, Certificate};
 
-/// Certificates of authorities that are believed.
+/// Certificates that are believed.
 #[derive(Debug, Clone)]
 pub struct Roots {
+    /// Those whose signatures are believed.
     store: Arc<RootCertStore>,
-    /// As they were given: a server may show one of them itself.
+    /// All as they were given: the other side may show one of them itself.
     given: Arc<[CertificateDer<'static>]>,
 }
 
@@ -42,7 +43,11 @@ impl Roots {
         let given = certificate::read_all(pem).ok_or(RootsError::NoCertificate)?;
         let mut store = RootCertStore::empty();
         for certificate in &given {
-            store.add(certificate.clone()).map_err(|_error| RootsError::BadCertificate)?;
+            let read = Certificate::parse(certificate).ok_or(RootsError::BadCertificate)?;
+            // Who has the key of another server must not be believed about this one.
+            if read.may_sign() {
+                store.add(certificate.clone()).map_err(|_error| RootsError::BadCertificate)?;
+            }
         }
         Ok(Self { store: Arc::new(store), given: given.into() })
     }
@@ -60,6 +65,22 @@ impl Roots {
 
     pub(super) fn store(&self) -> Arc<RootCertStore> {
         Arc::clone(&self.store)
+    }
+
+    /// The names of those that were given.
+    pub(super) fn subjects(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.given.iter().filter_map(|given| Certificate::parse(given)?.subject())
+    }
+
+    /// Checks a certificate that was given itself; `None` if it was not. Who shows it proves to have
+    /// its key.
+    pub(super) fn check_given(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Option<Result<(), TlsError>> {
+        let is_given = self.given.iter().any(|given| given == end_entity);
+        is_given.then(|| check_dates(end_entity, now))
     }
 
     /// How many of those that were given are not valid at `now`, and how many there are.
@@ -81,9 +102,9 @@ impl Roots {
         algorithms: &WebPkiSupportedAlgorithms,
     ) -> Result<(), TlsError> {
         // A self-signed certificate is its own authority, and often says that it is one: OpenSSL
-        // takes it where it was given, and so do we. Who shows it proves to have its key.
-        if self.given.iter().any(|given| given == end_entity) {
-            return check_dates(end_entity, now);
+        // takes it where it was given, and so do we.
+        if let Some(checked) = self.check_given(end_entity, now) {
+            return checked;
         }
         let parsed = ParsedCertificate::try_from(end_entity)?;
         verify_server_cert_signed_by_trust_anchor(

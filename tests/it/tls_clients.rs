@@ -222,6 +222,19 @@ fn verify_modes_let_in_who_has_a_certificate_of_the_ca_and_nobody_else() {
     assert!(is_let_in(&proxy, &authority, Some(&bad)), "nobody asked for it");
 }
 
+/// As towards servers: what is no authority's is good itself, and what it has signed is not.
+#[test]
+fn a_client_may_show_the_very_certificate_that_was_given_and_none_that_it_has_signed() {
+    let (postgres, authority) = (Postgres::start(), Authority::new());
+    let (own, forged) = authority.self_signed_leaf("app", "app");
+    let given = format!(", ca = '{}'", own.cert.display());
+    let proxy = Proxy::start(&postgres, &offer(&authority, "verify-ca", &given));
+
+    assert!(is_let_in(&proxy, &authority, Some(&own)));
+    assert!(!is_let_in(&proxy, &authority, Some(&forged)));
+    assert!(!is_let_in(&proxy, &authority, Some(&authority.issue("stranger", &[]))));
+}
+
 #[test]
 fn a_unix_socket_does_without() {
     let (postgres, authority) = (Postgres::start(), Authority::new());

@@ -170,6 +170,23 @@ fn a_self_signed_certificate_is_believed_where_it_was_given() {
     assert_eq!(outcome(&proxy).unwrap_err().code(), "08001");
 }
 
+/// Who has the key of a server whose certificate was given must not speak for another.
+#[test]
+fn a_certificate_that_is_no_authoritys_is_believed_itself_and_nothing_that_it_has_signed() {
+    let authority = Authority::new();
+    let name = loopback().to_string();
+    let (own, forged) = authority.self_signed_leaf("other.example.com", &name);
+    let mode = format!("mode = 'verify-full', {}", ca(&own.cert));
+    let postgres = Postgres::start_with_tls(&forged, &authority.ca(), ANY);
+    assert_refused(&proxy(&postgres, &mode), "UnknownIssuer");
+    drop(postgres);
+
+    let (own, _forged) = authority.self_signed_leaf(&name, "another");
+    let postgres = Postgres::start_with_tls(&own, &authority.ca(), ANY);
+    let mode = format!("mode = 'verify-full', {}", ca(&own.cert));
+    assert_eq!(outcome(&proxy(&postgres, &mode)), Ok(true));
+}
+
 /// What `openssl req -x509 -CA` makes: an authority of its own, though another one has signed it.
 #[test]
 fn a_server_that_shows_an_authority_is_believed_only_where_that_one_was_given() {

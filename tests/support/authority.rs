@@ -97,6 +97,20 @@ impl Authority {
         self.write(name, &certificate.pem(), &key)
     }
 
+    /// A certificate that says of itself that it is no authority, and one for `forged` that its key has
+    /// signed all the same.
+    pub fn self_signed_leaf(&self, name: &str, forged: &str) -> (Issued, Issued) {
+        let mut leaf = params(name, &[name]);
+        leaf.is_ca = IsCa::ExplicitNoCa;
+        let key = KeyPair::generate().unwrap();
+        let certificate = leaf.self_signed(&key).unwrap();
+        let issued = self.write(name, &certificate.pem(), &key);
+        let issuer = Issuer::new(leaf, key);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params("forged", &[forged]).signed_by(&key, &issuer).unwrap();
+        (issued, self.write("forged", &certificate.pem(), &key))
+    }
+
     fn write(&self, name: &str, certificate: &str, key: &KeyPair) -> Issued {
         let path = |extension| self.folder.path().join(format!("{name}.{extension}"));
         let issued = Issued { cert: path("crt"), key: path("key") };
