@@ -1,9 +1,11 @@
 //! Prepared statements: their texts, kept once for the process, and which of them a server has.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 
 use super::shape::{self, Describes, Parameters, Shape};
@@ -126,15 +128,30 @@ pub struct Scope<'a> {
 #[derive(Debug)]
 pub struct Store {
     statements: Mutex<Known>,
+    hasher: RandomState,
     next: AtomicU64,
 }
 
 #[derive(Debug)]
 struct Known {
-    by_identity: hashlink::LruCache<Box<[u8]>, Weak<Statement>>,
+    /// By the hash of the identity: a text is kept by those who hold its statement, and by nobody else.
+    by_hash: hashlink::LruCache<u64, Weak<Statement>>,
     /// How often tables were altered, by database: what was parsed before is not what a client gets that
     /// parses the same text now.
     epochs: HashMap<Box<str>, u64>,
+}
+
+impl Known {
+    /// How often tables of `database` were altered.
+    fn epoch(&self, database: &str) -> u64 {
+        self.epochs.get(database).copied().unwrap_or_default()
+    }
+
+    fn find(&mut self, hash: u64, identity: &[u8], epoch: u64) -> Option<Arc<Statement>> {
+        let found = self.by_hash.get(&hash).and_then(Weak::upgrade)?;
+        let is_as_then = found.epoch() == epoch && !found.is_outdated();
+        (is_as_then && *found.identity == *identity).then_some(found)
+    }
 }
 
 /// Texts that can be recognised at once. One that is pushed out is only prepared once more.
@@ -148,9 +165,13 @@ impl Default for Store {
 
 impl Store {
     pub fn new() -> Self {
-        let by_identity = hashlink::LruCache::new(MOST_KNOWN);
-        let known = Known { by_identity, epochs: HashMap::new() };
-        Self { statements: Mutex::new(known), next: AtomicU64::new(1) }
+        let by_hash = hashlink::LruCache::new(MOST_KNOWN);
+        let known = Known { by_hash, epochs: HashMap::new() };
+        Self {
+            statements: Mutex::new(known),
+            hasher: RandomState::default(),
+            next: AtomicU64::new(1),
+        }
     }
 
     /// The statement of `rest` (text, terminator, types) in a scope under the client's settings.
@@ -174,15 +195,14 @@ impl Store {
         if literal_clock(text_of(rest)) {
             return Arc::new(self.new_statement(identity, rest_at, under));
         }
-        // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
-        let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = known.epochs.get(scope.database).copied().unwrap_or_default();
-        if let Some(statement) = known.by_identity.get(identity.as_slice()).and_then(Weak::upgrade)
-            && statement.epoch() == epoch
-            && !statement.is_outdated()
-        {
+        let hash = self.hasher.hash_one(&identity);
+        let mut known = self.known();
+        let epoch = known.epoch(scope.database);
+        if let Some(statement) = known.find(hash, &identity, epoch) {
             return statement;
         }
+        // A long text takes long to read, and others want to go on.
+        drop(known);
         let mut statement = self.new_statement(identity, rest_at, under);
         statement.epoch = AtomicU64::new(epoch);
         // What it names is its client's.
@@ -191,8 +211,17 @@ impl Store {
         if !statement.is_shared {
             return statement;
         }
-        known.by_identity.insert(statement.identity.clone(), Arc::downgrade(&statement));
+        let mut known = self.known();
+        if let Some(first) = known.find(hash, &statement.identity, epoch) {
+            return first;
+        }
+        known.by_hash.insert(hash, Arc::downgrade(&statement));
         statement
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Plain data, touched for a few lines: a panic elsewhere leaves nothing half done.
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A statement that is nobody else's: the unnamed one, and one that was parsed where more may be in
@@ -224,7 +253,7 @@ impl Store {
     /// Tables of a database are altered: who parses a text from now on has not seen what was parsed
     /// before, and who has keeps it (pitfall P55).
     pub fn alter(&self, database: &str) {
-        let mut known = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         match known.epochs.get_mut(database) {
             Some(epoch) => *epoch += 1,
             None => {
@@ -258,7 +287,7 @@ impl Store {
 
     /// Statements that somebody holds or held lately.
     pub fn len(&self) -> usize {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner).by_identity.len()
+        self.known().by_hash.len()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -276,7 +305,7 @@ fn text_of(rest: &[u8]) -> &[u8] {
 #[derive(Debug, Default)]
 pub struct Statements {
     /// The least recently used first.
-    named: LinkedHashMap<u64, Prepared, foldhash::fast::RandomState>,
+    named: LinkedHashMap<u64, Prepared, RandomState>,
     /// The unnamed statement, if it is known whose it is.
     pub unnamed: Unnamed,
     /// Serial number of the last request that was to change it.
@@ -490,6 +519,23 @@ mod tests {
         assert!(!Arc::ptr_eq(&one, &other));
         assert_eq!(other.rest(), b"select 1\0\0\0");
         assert_eq!(other.text(), b"select 1");
+    }
+
+    /// One that nobody holds leaves nothing behind that is as long as its text.
+    #[test]
+    fn a_text_is_kept_by_who_holds_its_statement_and_by_nobody_else() {
+        let store = Store::new();
+        let one = statement(&store, "select 1");
+        let identity = std::ptr::from_ref(&*one.identity);
+        let known = store.known();
+        let held: Vec<_> = known.by_hash.iter().filter_map(|(_, weak)| weak.upgrade()).collect();
+        assert!(held.iter().any(|held| std::ptr::eq(&*held.identity, identity)));
+        drop((held, known));
+
+        drop(one);
+
+        let known = store.known();
+        assert_eq!((known.by_hash.iter().filter(|(_, weak)| weak.upgrade().is_some())).count(), 0);
     }
 
     /// P49: the same text with other parameter types is another statement.
