@@ -206,14 +206,14 @@ impl Session {
         if tag == b'X' {
             return Err(End::ClientLeft);
         }
-        if !matches!(tag, b'Q') && !may_begin(frame) {
+        if !may_begin(frame) {
             return Ok(Next::Hold);
         }
         let message = match tag {
             b'Q' => Message::Query(classify(frontend::query_text(frame.body))),
             b'F' => Message::FunctionCall,
             b'S' => Message::Sync,
-            b'P' => Message::Parse(self.traits_of_parse(frame.body)),
+            b'P' => Message::Parse(self.take_parse(frame.body)),
             b'B' => Message::Bind(self.traits_of(frontend::bind(frame.body).map(|b| b.statement))),
             b'D' => match frontend::named(frame.body) {
                 Some(Named { target: Target::Statement, name }) => {
@@ -270,11 +270,22 @@ impl Session {
         }
     }
 
-    /// What the statement of a Parse does; `None` if there can be none of that name.
-    fn traits_of_parse(&self, body: &[u8]) -> Option<Traits> {
+    /// What the statement of a Parse does; `None` if there can be none of that name, or no more.
+    fn take_parse(&mut self, body: &[u8]) -> Option<Traits> {
         let parse = frontend::parse(body)?;
-        let is_free = parse.name.is_empty() || self.prepared.find(parse.name).is_none();
-        is_free.then(|| classify(parse.text))
+        if !parse.name.is_empty() {
+            if self.prepared.find(parse.name).is_some() {
+                return None;
+            }
+            let max = self.context.config.listen.max_statements_per_client;
+            if let (Err(message), Link::StandIn(stand_in)) =
+                (self.prepared.check_room(max), &mut self.link)
+            {
+                stand_in.refuse_next(message);
+                return None;
+            }
+        }
+        Some(classify(parse.text))
     }
 
     /// What the client's statement of that name does; `None` if it has none.

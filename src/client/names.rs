@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::error::ClientMessage;
 use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::Undone;
 use crate::server::shape::{Describes, Why};
 use crate::server::statements::{Given, Statement, Undo};
 use crate::server::unnamed::{Unnamed, UnnamedBefore, UnnamedParse};
+use crate::wire::sqlstate;
 
 /// The statements of a client.
 #[derive(Debug, Default)]
@@ -102,6 +104,17 @@ impl Prepared {
 
     pub(super) fn len(&self) -> usize {
         self.named.as_ref().map_or(0, |named| named.len())
+    }
+
+    /// Refuses one more if there are as many as `max`.
+    pub(super) fn check_room(&self, max: usize) -> Result<(), ClientMessage> {
+        if self.len() < max {
+            return Ok(());
+        }
+        let text = format!(
+            "a client may have at most {max} prepared statements (max_statements_per_client)"
+        );
+        Err(ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text))
     }
 
     pub(super) fn insert(&mut self, named: Named) {

@@ -113,11 +113,7 @@ impl Session {
             desk.parse_again(batch, &parse);
             return Ok(Next::Go);
         }
-        if desk.prepared.len() >= max {
-            let text = format!(
-                "a client may have at most {max} prepared statements (max_statements_per_client)"
-            );
-            let message = ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text);
+        if let Err(message) = desk.prepared.check_room(max) {
             desk.refuse(batch, Words::Ours(message));
             return Ok(Next::Go);
         }

@@ -68,6 +68,13 @@ impl StandIn {
         Self { in_block: false, skipping: true, pending: None, ends_bound: false }
     }
 
+    /// The next request is refused for this, unless there is more to be said.
+    pub(super) fn refuse_next(&mut self, message: ClientMessage) {
+        if !self.skipping {
+            self.pending.get_or_insert(message);
+        }
+    }
+
     /// Nothing is left to answer for: a server may be asked for again.
     pub(super) const fn is_over(&self) -> bool {
         !self.in_block && !self.skipping && self.pending.is_none()

@@ -75,6 +75,45 @@ fn a_commit_after_the_loss_of_a_block_is_an_error_and_the_end_of_it() {
     assert_eq!(client.value("select count(*) from kept"), "0");
 }
 
+/// A query is read when it is there whole, however it comes.
+#[test]
+fn what_ends_a_lost_block_may_come_in_two_reads() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for (text, at, tags) in [("rollback", 4, "CZI"), ("rollback to savepoint a", 9, "EZE")] {
+        let mut client = bereaved(&postgres, &proxy);
+        assert_eq!(client.read().tag, b'N');
+        let mut front = query(text);
+        let rest = front.split_off(5 + at);
+        let received = || proxy.pool().stats.bytes_received.value();
+        let before = received();
+
+        client.send(&front);
+        wait_until("the front is read", || received() > before);
+        client.send(&rest);
+
+        assert_eq!(client.read_ready(1).tags(), tags, "{text}");
+    }
+}
+
+#[test]
+fn statements_prepared_in_a_lost_block_count_for_max_statements_per_client() {
+    let postgres = Postgres::start();
+    let config = format!("{ONE}listen.max_statements_per_client = 2");
+    let proxy = Proxy::start(&postgres, &config);
+    let mut client = bereaved(&postgres, &proxy);
+    assert_eq!(client.read().tag, b'N');
+    assert_eq!(client.ask("select 1").code(), "08006");
+    for name in ["a", "b"] {
+        assert_eq!(client.exchange(&[parse(name, "rollback"), sync()].concat()).tags(), "1ZE");
+    }
+
+    let refused = client.exchange(&[parse("c", "rollback"), sync()].concat());
+
+    assert_eq!((refused.tags().as_str(), refused.code().as_str()), ("EZE", "53400"));
+    assert_eq!(client.exchange(&[run("a", &[]), sync()].concat()).tags(), "2CZI");
+}
+
 /// A rollback gets what it wants.
 #[test]
 fn a_rollback_after_the_loss_of_a_block_is_one() {
