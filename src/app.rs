@@ -190,7 +190,7 @@ struct Acceptor {
 
 impl Acceptor {
     async fn run(self, bound: Bound) {
-        let listener = match Listener::new(bound) {
+        let mut listener = match Listener::new(bound) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "cannot accept clients");

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
+use tokio::time::Instant;
 
 use super::stream::Stream;
 use crate::config::ListenAddr;
@@ -93,34 +94,43 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
 
 /// A bound socket on the runtime that accepts from it.
 #[derive(Debug)]
-pub enum Listener {
+pub struct Listener {
+    socket: Accepting,
+    /// Removed when it is over.
+    _file: Option<SocketFile>,
+    complaint: Complaint,
+}
+
+#[derive(Debug)]
+enum Accepting {
     Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener, SocketFile),
+    Unix(tokio::net::UnixListener),
 }
 
 impl Listener {
     /// Registers with the runtime that calls.
     pub fn new(bound: Bound) -> io::Result<Self> {
-        match bound {
-            Bound::Tcp(listener, _) => tokio::net::TcpListener::from_std(listener).map(Self::Tcp),
-            Bound::Unix(listener, file) => {
-                let listener = tokio::net::UnixListener::from_std(listener)?;
-                Ok(Self::Unix(listener, file))
+        let (socket, file) = match bound {
+            Bound::Tcp(listener, _) => {
+                (Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?), None)
             }
-        }
+            Bound::Unix(listener, file) => {
+                (Accepting::Unix(tokio::net::UnixListener::from_std(listener)?), Some(file))
+            }
+        };
+        Ok(Self { socket, _file: file, complaint: Complaint::default() })
     }
 
     /// Accepts a client whose socket belongs to no runtime yet. Cancel-safe.
     ///
     /// With every file descriptor in use it waits and tries again, and says so rarely (P76).
-    pub async fn accept(&self) -> Raw {
-        let mut told = false;
+    pub async fn accept(&mut self) -> Raw {
         loop {
-            let accepted = match self {
-                Self::Tcp(listener) => {
+            let accepted = match &self.socket {
+                Accepting::Tcp(listener) => {
                     listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Tcp)
                 }
-                Self::Unix(listener, _) => {
+                Accepting::Unix(listener) => {
                     listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Unix)
                 }
             };
@@ -128,7 +138,7 @@ impl Listener {
                 Ok(raw) => return raw,
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {
-                    if !std::mem::replace(&mut told, true) {
+                    if self.complaint.is_due(Instant::now()) {
                         tracing::error!(%error, "cannot accept clients; trying again");
                     }
                     tokio::time::sleep(AGAIN_AFTER).await;
@@ -139,6 +149,25 @@ impl Listener {
 }
 
 const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
+/// What is said of a trouble that comes again and again, with whatever works in between.
+#[derive(Debug, Default)]
+struct Complaint {
+    told: Option<Instant>,
+}
+
+impl Complaint {
+    const EVERY: Duration = Duration::from_secs(60);
+
+    /// True if it was not said lately. It is said now.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| now >= told + Self::EVERY);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
+    }
+}
 
 /// The client was gone before it was accepted.
 fn is_of_one_client(error: &io::Error) -> bool {
@@ -164,5 +193,20 @@ impl Raw {
             Self::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
             Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// P76: each client that is accepted in between is no reason to say it again.
+    #[test]
+    fn one_trouble_is_told_once_a_minute_however_often_it_comes() {
+        let mut complaint = Complaint::default();
+        let start = Instant::now();
+        let told = (0..150).filter(|n| complaint.is_due(start + Duration::from_secs(*n))).count();
+
+        assert_eq!(told, 3);
     }
 }

@@ -3,8 +3,10 @@
 use std::io::Read;
 
 use crate::support::fake_server::FakeServer;
-use crate::support::messages::{close_statement, extended, flush, message, query, sync};
-use crate::support::postgres::Postgres;
+use crate::support::messages::{
+    close_statement, extended, flush, message, query, startup, sync,
+};
+use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_until;
 
@@ -51,6 +53,43 @@ fn one_client_more_than_a_users_max_clients_is_refused() {
     assert!(proxy.try_client_with(&[("user", "app_two")]).is_ok());
     drop(client);
     wait_until("there is room again", || proxy.try_client_with(&[]).is_ok());
+}
+
+/// P75: however many wait, and however slowly the host answers.
+#[test]
+fn no_more_than_connects_per_host_are_being_opened_at_once() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::{Arc, Mutex, mpsc};
+    let (opening, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (let_in, permits) = mpsc::channel::<()>();
+    let permits = Mutex::new(permits);
+    let (counted, highest) = (Arc::clone(&opening), Arc::clone(&most));
+    let server = FakeServer::start(move |peer| {
+        highest.fetch_max(counted.fetch_add(1, SeqCst) + 1, SeqCst);
+        if permits.lock().unwrap().recv().is_err() {
+            return;
+        }
+        counted.fetch_sub(1, SeqCst);
+        peer.welcome();
+        while peer.read().is_some() {}
+    });
+    let changes = "pool = { size = 10, pool_mode = 'session', connects_per_host = 3 }";
+    let proxy = Proxy::before(&server.host(), changes);
+    let mut waiters: Vec<_> = (0..10).map(|_| proxy.connect()).collect();
+    for waiter in &mut waiters {
+        waiter.send(&startup(&[("user", USER), ("database", "main")]));
+    }
+
+    for done in 0..10 {
+        let begun = (done + 3).min(10);
+        wait_until("as many as may be are being opened", || server.connections() >= begun);
+        let_in.send(()).unwrap();
+    }
+
+    for waiter in &mut waiters {
+        waiter.finish_login().unwrap();
+    }
+    assert_eq!(most.load(SeqCst), 3);
 }
 
 /// Clients that do not log in cannot take all the places, and do not keep theirs.
