@@ -116,12 +116,16 @@ impl Domain {
         });
     }
 
-    /// Why its servers cannot be had; `None` if nothing is known to be wrong.
+    /// Why its servers cannot be had; `None` if nothing is known to be wrong, or clients have them all
+    /// the same.
     pub fn trouble(&self) -> Option<String> {
+        let pools = self.list();
+        if pools.iter().any(|pool| pool.is_at_work()) {
+            return None;
+        }
         if let Some(trouble) = self.host.last_trouble() {
             return Some(format!("host {}: {}", self.host.addr, trouble.error));
         }
-        let pools = self.list();
         let error = pools.iter().find_map(|pool| pool.last_trouble())?;
         Some(format!("host {}: {error}", self.host.addr))
     }

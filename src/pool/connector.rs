@@ -48,6 +48,10 @@ async fn open(
         if !pool.core().is_opening_wanted(opening) {
             return None;
         }
+        if let Err(at) = pool.admit(Instant::now()) {
+            sleep_until(at).await;
+            continue;
+        }
         let gate = pool.host.gate(opening.map(|opening| &**opening)).acquire().await.ok()?;
         if let Err(at) = pool.host.admit(Instant::now()) {
             drop(gate);
@@ -141,7 +145,12 @@ fn on_failure(
         pool.on_refused(&error, now);
         return Next::GiveUp;
     }
-    pool.host.on_failure(error.to_string(), now);
+    if error.is_for_lack_of_room() {
+        pool.host.on_success();
+        pool.on_lack_of_room(now);
+    } else {
+        pool.host.on_failure(error.to_string(), now);
+    }
     pool.note_trouble(&error);
     if pool.settings.connect_attempts.is_some_and(|most| attempts >= most) {
         pool.fail_waiters(&error);

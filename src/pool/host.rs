@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::HostAddr;
-use crate::runtime::backoff::{Backoff, random};
+use crate::runtime::backoff::Pace;
 use crate::server::dialect::Dialect;
 use crate::server::opening::Opening;
 
@@ -29,8 +29,7 @@ pub struct Host {
 /// What went wrong since something last worked.
 #[derive(Debug, Default)]
 struct Trouble {
-    backoff: Backoff,
-    next_attempt: Option<Instant>,
+    pace: Pace,
     last: Option<(String, SystemTime)>,
     since: Option<SystemTime>,
 }
@@ -66,16 +65,10 @@ impl Host {
     /// Asks to try a connection. While the host is in trouble, one attempt at a time is let through
     /// and the others are told when to ask again.
     pub fn admit(&self, now: Instant) -> Result<(), Instant> {
-        let mut trouble = self.trouble();
-        let Some(next) = trouble.next_attempt else { return Ok(()) };
-        if now < next {
-            return Err(next);
-        }
-        trouble.next_attempt = Some(now + trouble.backoff.bound());
-        Ok(())
+        self.trouble().pace.admit(now)
     }
 
-    /// A connection was opened.
+    /// A connection was opened, or would have been if there were room for one more.
     pub fn on_success(&self) {
         *self.trouble() = Trouble::default();
     }
@@ -83,8 +76,7 @@ impl Host {
     /// A connection could not be opened, at `now`.
     pub fn on_failure(&self, error: String, now: Instant) {
         let mut trouble = self.trouble();
-        let wait = trouble.backoff.next(random());
-        trouble.next_attempt = Some(now + wait);
+        trouble.pace.on_failure(now);
         let at = SystemTime::now();
         trouble.since.get_or_insert(at);
         trouble.last = Some((error, at));

@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod pool;
 mod queue;
 mod retire;
+mod trouble;
 pub mod waiter;
 
 pub use checkout::{Checkout, CheckoutError};

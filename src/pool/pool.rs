@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -16,9 +15,10 @@ use super::connector;
 use super::core::{self, Core, Given, Kind, Label, Limits, Place, ServerId};
 use super::host::Host;
 use super::ledger::CapId;
+use super::trouble::{Trouble, tell};
 use super::waiter::{Outcome, Waiter};
 use crate::config::PoolSettings;
-use crate::runtime::backoff::{Backoff, random};
+use crate::runtime::backoff::random;
 use crate::runtime::drain::Drain;
 use crate::server::Server;
 use crate::server::connect::{ConnectError, Target};
@@ -65,15 +65,7 @@ struct Known {
     _places: Option<Places>,
 }
 
-/// Why connecting is pointless for a while.
-#[derive(Debug)]
-struct Refusal {
-    error: Arc<ConnectError>,
-    until: Instant,
-    backoff: Backoff,
-}
-
-type PoolCore = Core<Box<Server>, Arc<Waiter>, Arc<Opening>>;
+pub(super) type PoolCore = Core<Box<Server>, Arc<Waiter>, Arc<Opening>>;
 /// The right to open one server.
 pub(super) type Right = core::Right<Arc<Opening>>;
 
@@ -110,9 +102,7 @@ pub struct Pool {
     servers: Mutex<HashMap<ServerId, Known>>,
     /// What its servers report, for the greeting of clients.
     welcome: ArcSwapOption<Parameters>,
-    refusal: Mutex<Option<Refusal>>,
-    /// The last error of a connection attempt, until one succeeds.
-    trouble: Mutex<Option<Arc<ConnectError>>>,
+    pub(super) trouble: Mutex<Trouble>,
     pub cancels_active: AtomicUsize,
     /// Startup settings that a server has taken, and how it spells them.
     checked: Mutex<LruCache<Settings, Arc<Settings>>>,
@@ -156,7 +146,6 @@ impl Pool {
             min_held_until: Mutex::default(),
             servers: Mutex::default(),
             welcome: ArcSwapOption::empty(),
-            refusal: Mutex::default(),
             trouble: Mutex::default(),
             cancels_active: AtomicUsize::new(0),
             checked: Mutex::new(LruCache::new(CHECKED_MOST)),
@@ -248,8 +237,7 @@ impl Pool {
             now + age.mul_f64(1.0 - 0.1 * f64::from(random()) / f64::from(u32::MAX))
         });
         self.share_base(&mut server);
-        *self.trouble() = None;
-        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.end_trouble();
         let (id, label) = (server.id(), label(&server));
         let known = Known { record: Arc::clone(&server.record), _places: places };
         self.servers().insert(id, known);
@@ -378,51 +366,6 @@ impl Pool {
         core.total() > self.settings.min && ours.saturating_duration_since(since) >= YIELD_AFTER
     }
 
-    /// A connection attempt failed for good: everybody who waits is told.
-    pub(super) fn on_refused(&self, error: &Arc<ConnectError>, now: Instant) {
-        self.note_trouble(error);
-        {
-            let mut refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut backoff = refusal.take().map_or_else(Backoff::new, |old| old.backoff);
-            let until = now + backoff.next(random());
-            *refusal = Some(Refusal { error: Arc::clone(error), until, backoff });
-        }
-        self.fail_waiters(error);
-    }
-
-    /// Tells everybody who waits that there will be no server.
-    pub(super) fn fail_waiters(&self, error: &Arc<ConnectError>) {
-        let mut core = self.core();
-        let waiters = core.take_waiters();
-        tell(waiters, error, core);
-    }
-
-    /// Tells those who wait for a server with parameters of their own that there will be none.
-    pub(super) fn fail_waiters_of(&self, opening: &Arc<Opening>, error: &Arc<ConnectError>) {
-        let mut core = self.core();
-        let waiters = core.take_waiters_of(opening);
-        tell(waiters, error, core);
-    }
-
-    pub(super) fn note_trouble(&self, error: &Arc<ConnectError>) {
-        *self.trouble() = Some(Arc::clone(error));
-    }
-
-    /// The last error of a connection attempt, with none having succeeded since.
-    pub fn last_trouble(&self) -> Option<Arc<ConnectError>> {
-        self.trouble().clone()
-    }
-
-    /// Why a server cannot be had, as long as it is pointless to ask again.
-    pub(super) fn refusal(&self, now: Instant) -> Option<Arc<ConnectError>> {
-        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner);
-        refusal.as_ref().filter(|r| now < r.until).map(|r| Arc::clone(&r.error))
-    }
-
-    fn trouble(&self) -> MutexGuard<'_, Option<Arc<ConnectError>>> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn servers(&self) -> MutexGuard<'_, HashMap<ServerId, Known>> {
         self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -478,12 +421,4 @@ impl Pool {
         let oldest = core.waiting_since().map(|since| since.elapsed()).unwrap_or_default();
         (by_state, counts.waiting, oldest)
     }
-}
-
-/// Tells `waiters`, which have left the queue, that there will be no server.
-fn tell(waiters: Vec<Arc<Waiter>>, error: &Arc<ConnectError>, core: MutexGuard<'_, PoolCore>) {
-    let told = waiters.into_iter().map(|waiter| waiter.put(Err(Arc::clone(error))));
-    let wakers: Vec<_> = told.collect();
-    drop(core);
-    wakers.into_iter().flatten().for_each(Waker::wake);
 }

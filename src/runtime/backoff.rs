@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Waits between attempts: a random part of a bound that doubles.
 #[derive(Debug, Clone, Copy)]
 pub struct Backoff {
@@ -36,6 +38,32 @@ impl Backoff {
 impl Default for Backoff {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// How often something may be tried that did not work: once in each interval, whoever tries.
+#[derive(Debug, Default)]
+pub struct Pace {
+    backoff: Backoff,
+    /// `None`: it worked the last time.
+    next_attempt: Option<Instant>,
+}
+
+impl Pace {
+    /// Asks to try. After a failure one attempt at a time is let through, and the others are told when
+    /// to ask again.
+    pub fn admit(&mut self, now: Instant) -> Result<(), Instant> {
+        let Some(next) = self.next_attempt else { return Ok(()) };
+        if now < next {
+            return Err(next);
+        }
+        self.next_attempt = Some(now + self.backoff.bound());
+        Ok(())
+    }
+
+    /// An attempt came to nothing, at `now`.
+    pub fn on_failure(&mut self, now: Instant) {
+        self.next_attempt = Some(now + self.backoff.next(random()));
     }
 }
 

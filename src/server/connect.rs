@@ -101,6 +101,12 @@ impl ConnectError {
         }
     }
 
+    /// True if the host works and has no more room for this login: what a role or a database has reached
+    /// is no matter of others.
+    pub fn is_for_lack_of_room(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.sqlstate.class() == "53")
+    }
+
     /// True if it concerns nobody but the client whose parameters the server was to be opened with:
     /// what a server says to a user or a database that it does not let in concerns all.
     pub fn is_for(&self, opening: &Opening) -> bool {

@@ -108,6 +108,56 @@ fn a_wait_that_is_too_long_is_an_error_with_its_reason() {
     assert_eq!(waiter.value("select 1"), "1");
 }
 
+/// What one role has reached is no trouble of the host: others log in there at once.
+#[test]
+fn a_role_at_its_connection_limit_holds_up_nobody_else_on_its_host() {
+    let postgres = Postgres::start();
+    postgres.client().ask("alter role app connection limit 0");
+    let host = postgres.host();
+    let changes = format!(
+        "pool = {{ size = 10, timeout = '60s', connects_per_host = 1 }}\n\
+         [domains.second]\ndatabase = 'other_db'\nhosts = ['{host}']\nuser = 'app_two'"
+    );
+    let proxy = Proxy::start(&postgres, &changes);
+    let mut waiters: Vec<_> = (0..10).map(|_| proxy.connect()).collect();
+    for waiter in &mut waiters {
+        waiter.send(&startup(&[("user", "app"), ("database", "main")]));
+    }
+    wait_until("they are refused again and again", || {
+        proxy.observe().pools().iter().any(|pool| pool.stats.connects_failed.value() >= 4)
+    });
+
+    let domains = proxy.observe().domains();
+
+    let usable = |name: &str| {
+        domains.iter().find(|domain| &*domain.config.name == name).unwrap().usable.clone()
+    };
+    assert!(usable("main").unwrap_err().contains("too many connections for role"), "{domains:?}");
+    assert_eq!(usable("second"), Ok(()));
+    assert_eq!(proxy.client_with(&[("database", "second")]).value("select 1"), "1");
+    let pools = proxy.observe().pools();
+    let second = pools.iter().find(|pool| &*pool.domain == "second").unwrap();
+    assert_eq!((second.stats.connects_failed.value(), second.stats.retries.value()), (0, 0));
+}
+
+/// A refusal is over when clients have their servers, be it those that were there before.
+#[test]
+fn a_domain_whose_servers_are_lent_is_usable_though_one_more_was_refused() {
+    let postgres = Postgres::start();
+    postgres.client().ask("alter role app connection limit 1");
+    let proxy = Proxy::start(&postgres, "pool = { size = 2, timeout = '300ms' }");
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.ask("begin");
+
+    assert_eq!(two.ask("select 1").code(), "53300");
+
+    assert!(proxy.observe().domains()[0].usable.is_err());
+    one.ask("commit");
+    assert_eq!(proxy.observe().domains()[0].usable, Ok(()));
+    two.ask("begin");
+    assert_eq!(proxy.observe().domains()[0].usable, Ok(()));
+}
+
 /// P85: no server because the host is not there is another error than a full pool.
 #[test]
 fn a_host_that_cannot_be_reached_is_not_reported_as_a_full_pool() {
