@@ -53,11 +53,12 @@ impl Seat {
     }
 }
 
-/// Serves the console until its client leaves, breaks the protocol, or pgweir stops.
-pub async fn run(mut stream: Stream, mut seat: Seat) {
+/// Serves the console until its client leaves, breaks the protocol, or pgweir stops. `inbox`: what the
+/// client has sent already.
+pub async fn run(mut stream: Stream, mut seat: Seat, inbox: Vec<u8>) {
     let stop = seat.stop.clone();
     let last = tokio::select! {
-        last = serve(&mut stream, &mut seat.console) => last,
+        last = serve(&mut stream, &mut seat.console, inbox) => last,
         () = stop.cancelled() => {
             Some(ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down"))
         }
@@ -70,13 +71,14 @@ pub async fn run(mut stream: Stream, mut seat: Seat) {
 }
 
 /// Moves messages; what the client is to be told at the end, if anything.
-async fn serve(stream: &mut Stream, console: &mut Console) -> Option<ClientMessage> {
-    let mut inbox = Vec::new();
+async fn serve(
+    stream: &mut Stream,
+    console: &mut Console,
+    mut inbox: Vec<u8>,
+) -> Option<ClientMessage> {
     let mut chunk = vec![0; 4096];
     let mut out = BytesMut::new();
     loop {
-        let n = stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
-        inbox.extend_from_slice(chunk.get(..n).unwrap_or_default());
         loop {
             let head = match frame::head(&inbox, Console::MAX_MESSAGE + HEAD) {
                 Ok(Some(head)) if inbox.len() >= head.len => head,
@@ -95,5 +97,7 @@ async fn serve(stream: &mut Stream, console: &mut Console) -> Option<ClientMessa
                 return None;
             }
         }
+        let n = stream.read(&mut chunk).await.ok().filter(|n| *n > 0)?;
+        inbox.extend_from_slice(chunk.get(..n).unwrap_or_default());
     }
 }

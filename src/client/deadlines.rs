@@ -164,12 +164,7 @@ impl Session {
         let Link::Waiting(waiting) = &mut self.link else { return };
         waiting.was_told = true;
         let waited = now.saturating_duration_since(waiting.since);
-        let message = ClientMessage::new(
-            SqlState(*b"00000"),
-            "No server connection available in postgres backend, client being queued",
-        )
-        .detail(format!("waiting for {}", humantime::format_duration(waited)));
-        error_response::put(&mut self.outbox, Severity::Notice, &message);
+        error_response::put(&mut self.outbox, Severity::Notice, &is_waiting(waited));
     }
 
     /// `query_timeout`: the server is asked to stop, and its error is put into words of ours.
@@ -200,6 +195,15 @@ impl Session {
         server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
         frontend::put_sync(&mut server.outbox);
     }
+}
+
+/// What a client is told that has waited for a server for this long.
+pub(super) fn is_waiting(waited: Duration) -> ClientMessage {
+    ClientMessage::new(
+        SqlState(*b"00000"),
+        "No server connection available in postgres backend, client being queued",
+    )
+    .detail(format!("waiting for {}", humantime::format_duration(waited)))
 }
 
 fn held_too_long(code: SqlState, setting: &str) -> ClientMessage {

@@ -8,9 +8,11 @@ use tokio::time::Instant;
 
 use super::console::Seat;
 use super::context::Context;
-use super::placement::{Placement, place};
+use super::deadlines::is_waiting;
+use super::greet::read_some;
+use super::placement::{Destination, Placement, place};
 use super::record::{ClientKey, ClientRecord, Identity};
-use super::registry::{ClientLimits, Full, Registered, Registry};
+use super::registry::{ClientLimits, Full, Registered, Registry, Room};
 use crate::auth::{Entropy, Login, LoginRefusal, Step};
 use crate::domain::{Route, Router};
 use crate::error::{ClientFacing, ClientMessage, Fault};
@@ -19,7 +21,7 @@ use crate::pool::{Checkout, CheckoutError};
 use crate::server::server::CommandError;
 use crate::state::settings::is_reported;
 use crate::wire::backend::{self, TxStatus};
-use crate::wire::error_response::ErrorFields;
+use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::startup::{LoginRequest, Replication, StartupError};
 use crate::wire::{frame, sqlstate};
 
@@ -27,7 +29,8 @@ use crate::wire::{frame, sqlstate};
 #[derive(Debug)]
 pub(super) enum LoggedIn {
     Session(Box<SessionStart>),
-    Console(Seat),
+    /// With what the client has sent already.
+    Console(Seat, Vec<u8>),
 }
 
 /// Everything that a session begins with.
@@ -37,6 +40,19 @@ pub(super) struct SessionStart {
     pub idle_timeout: Option<Duration>,
     pub placement: Placement,
     pub begun: Instant,
+    /// What the client has sent already.
+    pub inbox: Vec<u8>,
+}
+
+/// A client that has proved who it is, and has not been told so.
+#[derive(Debug)]
+pub(super) struct Known {
+    request: LoginRequest,
+    begun: Instant,
+    /// What it is to be told first.
+    out: Vec<u8>,
+    /// What it has sent without waiting for that.
+    inbox: Vec<u8>,
 }
 
 /// Why a client is not let in.
@@ -152,47 +168,111 @@ const DOMAIN_SETTING: &str = "pgweir.domain";
 /// The longest password message in bytes (pitfall P9).
 const PASSWORD_MAX: usize = 64 * 1024;
 
-/// Logs a client in that has sent its startup packet.
+/// Asks a client that has sent its startup packet, and `inbox` behind it, to prove who it is.
 ///
-/// Cancel-safe: a server that was lent for it goes back.
-pub(super) async fn log_in(
+/// Cancel-safe in that nothing but the connection is lost.
+pub(super) async fn identify(
     stream: &mut Stream,
     request: LoginRequest,
-    context: &Arc<Context>,
-    deadline: Instant,
-) -> Result<LoggedIn, LoginError> {
+    mut inbox: Vec<u8>,
+    context: &Context,
+) -> Result<Known, LoginError> {
     let begun = Instant::now();
     if context.commons.drain.soft().is_cancelled() {
         return Err(LoginError::ShuttingDown);
     }
-    let is_console = request.replication.is_none() && CONSOLE.contains(&request.database.as_str());
-    check_room(context, is_console)?;
+    let max = context.config.listen.max_clients;
+    // Administrators come in whatever the limit says.
+    if !is_for_console(&request) && context.registry.len() >= max {
+        return Err(LoginError::TooManyClients { max });
+    }
     let mut out = Vec::with_capacity(512);
     if request.must_negotiate() {
         let version = request.version.agreed();
         backend::put_negotiate(&mut out, version, &request.protocol_options);
     }
-    authenticate(stream, &request, context, &mut out).await?;
-    if is_console {
+    authenticate(stream, &request, context, &mut out, &mut inbox).await?;
+    Ok(Known { request, begun, out, inbox })
+}
+
+fn is_for_console(request: &LoginRequest) -> bool {
+    request.replication.is_none() && CONSOLE.contains(&request.database.as_str())
+}
+
+/// Lets a client in that is known: to the console, or to a session, for which it waits in the queue of
+/// its pool if it needs a server now.
+///
+/// Cancel-safe: a server that was lent for it goes back.
+pub(super) async fn let_in(
+    stream: &mut Stream,
+    known: Known,
+    context: &Arc<Context>,
+) -> Result<LoggedIn, LoginError> {
+    let Known { request, begun, mut out, inbox } = known;
+    if is_for_console(&request) {
         let seat = Seat::take(context, &request.user);
         let seat = seat.ok_or(LoginError::NoConsole { user: request.user })?;
         seat.greet(&mut out);
         stream.write_all(&out).await?;
-        return Ok(LoggedIn::Console(seat));
+        return Ok(LoggedIn::Console(seat, inbox));
     }
     let route = route(&request, &context.router)?;
-    let mut start = tokio::select! {
-        start = prepare(&route, &request, stream, context, deadline) => start?,
-        // Whom nobody waits for leaves the queue, and has no server opened.
-        () = stream.closed() => {
-            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-        }
+    let id = context.registry.next_id();
+    let room = make_room(context, id, &request.user)?;
+    let to = Destination::of(&route, &request, context);
+    let placement = wait_for_place(stream, &to, &request, id, &mut out).await?;
+    let record = record_of(id, &route, &request, stream, &placement)?;
+    let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
+    let idle_timeout = own.unwrap_or(context.config.listen.client_idle_timeout);
+    let start = SessionStart {
+        registered: room.take(record),
+        idle_timeout: idle_timeout.filter(|_| request.replication.is_none()),
+        placement,
+        begun,
+        inbox,
     };
-    start.begun = begun;
     put_greeting(&mut out, &start);
     stream.write_all(&out).await?;
     start.placement.pool.stats.logins.increment();
     Ok(LoggedIn::Session(Box::new(start)))
+}
+
+/// Finds its place for the session with the number `id`. `out`, what its client is still to be told,
+/// goes to it ahead of the notice if that has to wait for long.
+async fn wait_for_place(
+    stream: &mut Stream,
+    to: &Destination,
+    request: &LoginRequest,
+    id: u64,
+    out: &mut Vec<u8>,
+) -> Result<Placement, LoginError> {
+    let mut placed = std::pin::pin!(place(to, request, id));
+    let mut notice = to.rules.wait_notice;
+    loop {
+        let told = tokio::select! {
+            placed = &mut placed => return placed,
+            // Whom nobody waits for leaves the queue, and has no server opened.
+            () = stream.closed() => {
+                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+            }
+            told = elapsed(notice) => told,
+        };
+        notice = None;
+        error_response::put(out, Severity::Notice, &is_waiting(told));
+        stream.write_all(out).await?;
+        out.clear();
+    }
+}
+
+/// Waits for `after`, and for ever if there is none.
+async fn elapsed(after: Option<Duration>) -> Duration {
+    match after {
+        Some(after) => {
+            tokio::time::sleep(after).await;
+            after
+        }
+        None => std::future::pending().await,
+    }
 }
 
 /// Finds the domain that the client means. A physical replication connection belongs to no database:
@@ -216,21 +296,14 @@ fn route(request: &LoginRequest, router: &Router) -> Result<Route, LoginError> {
     }
 }
 
-/// Checks the limits on clients. Administrators come in whatever the limit says.
-fn check_room(context: &Context, is_console: bool) -> Result<(), LoginError> {
-    let max = context.config.listen.max_clients;
-    if !is_console && context.registry.len() >= max {
-        return Err(LoginError::TooManyClients { max });
-    }
-    Ok(())
-}
-
-/// Asks the client to prove who it is. `out` holds what goes in front of the first question.
+/// Asks the client to prove who it is. `out` holds what goes in front of the first question, `inbox`
+/// what the client has sent already.
 async fn authenticate(
     stream: &mut Stream,
     request: &LoginRequest,
     context: &Context,
     out: &mut Vec<u8>,
+    inbox: &mut Vec<u8>,
 ) -> Result<(), LoginError> {
     let mut random = [0; Entropy::LEN];
     getrandom::fill(&mut random).map_err(|_error| LoginError::Random)?;
@@ -243,7 +316,7 @@ async fn authenticate(
                 out.extend_from_slice(&frame);
                 stream.write_all(out).await?;
                 out.clear();
-                let body = read_password(stream).await?;
+                let body = read_password(stream, inbox).await?;
                 step = next.on_password_message(&body);
             }
             Step::Done { last } => {
@@ -256,60 +329,33 @@ async fn authenticate(
     }
 }
 
-/// Reads one password message; nothing may come behind it before our answer.
-async fn read_password(stream: &mut Stream) -> Result<Vec<u8>, LoginError> {
-    let mut message = Vec::new();
-    let mut chunk = [0; 1024];
+/// Takes one password message from `inbox`, and reads until it is there.
+async fn read_password(stream: &mut Stream, inbox: &mut Vec<u8>) -> Result<Vec<u8>, LoginError> {
     loop {
-        let n = stream.read(&mut chunk).await?;
-        if n == 0 {
-            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-        }
-        message.extend_from_slice(chunk.get(..n).unwrap_or_default());
-        if let Some(tag) = message.first().filter(|tag| **tag != b'p') {
+        if let Some(tag) = inbox.first().filter(|tag| **tag != b'p') {
             return Err(LoginError::NotAPassword { tag: *tag });
         }
-        let too_long = LoginError::PasswordTooLong { len: message.len() };
-        let head = frame::head(&message, PASSWORD_MAX).map_err(|_error| too_long)?;
-        if let Some(head) = head.filter(|head| message.len() >= head.len) {
-            if message.len() > head.len {
-                return Err(LoginError::NotAPassword { tag: b'?' });
-            }
+        let too_long = LoginError::PasswordTooLong { len: inbox.len() };
+        let head = frame::head(inbox, PASSWORD_MAX).map_err(|_error| too_long)?;
+        if let Some(head) = head.filter(|head| inbox.len() >= head.len) {
+            let rest = inbox.split_off(head.len);
+            let mut message = std::mem::replace(inbox, rest);
             message.drain(..frame::HEAD);
             return Ok(message);
+        }
+        if !read_some(stream, inbox).await? {
+            return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
         }
     }
 }
 
-/// Finds its place for the session, and enters it among the others.
-async fn prepare(
-    route: &Route,
-    request: &LoginRequest,
-    stream: &Stream,
-    context: &Arc<Context>,
-    deadline: Instant,
-) -> Result<SessionStart, LoginError> {
-    let id = context.registry.next_id();
-    let placement = place(route, request, context, id, deadline).await?;
-    let record = record_of(id, route, request, stream, &placement)?;
-    let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
-    let idle_timeout = own.unwrap_or(context.config.listen.client_idle_timeout);
-    Ok(SessionStart {
-        registered: register(context, record)?,
-        idle_timeout: idle_timeout.filter(|_| request.replication.is_none()),
-        placement,
-        begun: Instant::now(),
-    })
-}
-
-/// Adds the session, if the limits on clients still let it in: others may have come meanwhile.
-fn register(context: &Context, record: ClientRecord) -> Result<Registered, LoginError> {
-    let of_user = context.config.users.get(&*record.user).and_then(|rules| rules.max_clients);
+/// Keeps room for the session, if the limits on clients let it in: others may have come meanwhile.
+fn make_room(context: &Context, id: u64, user: &str) -> Result<Room, LoginError> {
+    let of_user = context.config.users.get(user).and_then(|rules| rules.max_clients);
     let limits = ClientLimits { all: context.config.listen.max_clients, of_user };
-    let user = Arc::clone(&record.user);
-    context.registry.add(record, limits).map_err(|full| match full {
+    context.registry.make_room(id, user, limits).map_err(|full| match full {
         Full::All { max } => LoginError::TooManyClients { max },
-        Full::User { max } => LoginError::TooManyOfUser { user: user.to_string(), max },
+        Full::User { max } => LoginError::TooManyOfUser { user: user.to_owned(), max },
     })
 }
 

@@ -1,6 +1,7 @@
 //! Where a login leads: its pool, its settings, and a server where it needs one now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -16,7 +17,7 @@ use crate::runtime::worker::current_home;
 use crate::server::connect::ConnectError;
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
-use crate::server::reset::discard_all;
+use crate::server::reset::renew;
 use crate::state::settings::{Settings, is_fixed};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::startup::LoginRequest;
@@ -36,42 +37,25 @@ pub(super) struct Placement {
     pub checkout: Option<Checkout>,
 }
 
-/// Finds the pool of a session with the number `id`, and a server where one is needed now.
-///
-/// Cancel-safe: a server that was lent for it goes back.
-pub(super) async fn place(
-    route: &Route,
-    request: &LoginRequest,
-    context: &Context,
-    id: u64,
-    deadline: Instant,
-) -> Result<Placement, LoginError> {
-    let (pool, mut rules) = pool_of(route, request, context);
-    if request.replication.is_some() {
-        // The stream may last for years, and it is PostgreSQL that watches over it.
-        rules.pool_mode = PoolMode::Session;
-        rules.query_timeout = None;
-        rules.transaction_timeout = None;
-        rules.idle_in_transaction_timeout = None;
+/// The pool that a session is to have, and the rules for it there.
+#[derive(Debug)]
+pub(super) struct Destination {
+    pool: Arc<Pool>,
+    pub rules: PoolSettings,
+}
+
+impl Destination {
+    pub(super) fn of(route: &Route, request: &LoginRequest, context: &Context) -> Self {
+        let (pool, mut rules) = pool_of(route, request, context);
+        if request.replication.is_some() {
+            // The stream may last for years, and it is PostgreSQL that watches over it.
+            rules.pool_mode = PoolMode::Session;
+            rules.query_timeout = None;
+            rules.transaction_timeout = None;
+            rules.idle_in_transaction_timeout = None;
+        }
+        Self { pool, rules }
     }
-    if rules.pool_mode == PoolMode::Session {
-        let checkout = own_server(&pool, request, id, deadline).await?;
-        let reported = checkout.peek().map(|server| Arc::new(server.parameters.clone()));
-        return Ok(Placement {
-            pool,
-            rules,
-            settings: Arc::default(),
-            reported: reported.unwrap_or_default(),
-            wish: None,
-            checkout: Some(checkout),
-        });
-    }
-    let mut settings = request.settings()?;
-    let wish = Opening::take_from(&mut settings);
-    let wish = Some(Arc::new(wish)).filter(|wish| !wish.is_plain());
-    let settings = Settings::new(settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
-    let (settings, reported) = shared(&pool, settings, wish.as_ref(), deadline).await?;
-    Ok(Placement { pool, rules, settings, reported, wish, checkout: None })
 }
 
 /// The pool of the domain's user, or of the client's own where the domain has none.
@@ -95,12 +79,49 @@ fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Poo
     (pool, rules)
 }
 
+/// Finds the place of the session with the number `id`, with a server where one is needed now.
+///
+/// Cancel-safe: a server that was lent for it goes back.
+pub(super) async fn place(
+    to: &Destination,
+    request: &LoginRequest,
+    id: u64,
+) -> Result<Placement, LoginError> {
+    let (pool, rules) = (Arc::clone(&to.pool), to.rules.clone());
+    let patience = Patience { after: rules.timeout, until: Instant::now() + rules.timeout };
+    if rules.pool_mode == PoolMode::Session {
+        let checkout = own_server(&pool, request, id, patience).await?;
+        let reported = checkout.peek().map(|server| Arc::new(server.parameters.clone()));
+        return Ok(Placement {
+            pool,
+            rules,
+            settings: Arc::default(),
+            reported: reported.unwrap_or_default(),
+            wish: None,
+            checkout: Some(checkout),
+        });
+    }
+    let mut settings = request.settings()?;
+    let wish = Opening::take_from(&mut settings);
+    let wish = Some(Arc::new(wish)).filter(|wish| !wish.is_plain());
+    let settings = Settings::new(settings.iter().map(|(n, v)| (n.as_str(), v.as_str())));
+    let (settings, reported) = shared(&pool, settings, wish.as_ref(), patience).await?;
+    Ok(Placement { pool, rules, settings, reported, wish, checkout: None })
+}
+
+/// How long a login waits for a server, and until when that is.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    after: Duration,
+    until: Instant,
+}
+
 /// A server for the session alone, opened with what its client asks for.
 async fn own_server(
     pool: &Arc<Pool>,
     request: &LoginRequest,
     id: u64,
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<Checkout, LoginError> {
     let opening = Opening {
         options: request.options.clone(),
@@ -109,10 +130,11 @@ async fn own_server(
     };
     let opening = Some(Arc::new(opening)).filter(|opening| !opening.is_plain());
     loop {
-        let lent = check_out(pool, opening.as_ref(), deadline).await;
+        let lent = check_out(pool, opening.as_ref(), patience).await;
         let mut lent = lent.map_err(|source| refusal(source, opening.as_deref()))?;
         let Some(server) = lent.server() else { continue };
-        if !server.is_shared || discard_all(server, pool.settings.connect_timeout).await.is_ok() {
+        let after = pool.settings.connect_timeout;
+        if !server.is_shared || renew(server, after).await.is_ok_and(|is_new| is_new) {
             return Ok(lent);
         }
         lent.close(CloseReason::ResetFailed);
@@ -142,50 +164,53 @@ fn refusal(source: CheckoutError, opening: Option<&Opening>) -> LoginError {
 /// what a server reports without them.
 async fn shared(
     pool: &Arc<Pool>,
-    settings: Settings,
+    mut settings: Settings,
     wish: Option<&Arc<Opening>>,
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<(Arc<Settings>, Arc<Parameters>), LoginError> {
-    let known = pool.checked_settings(&settings);
-    let must_check = wish.is_some() || (known.is_none() && !only_application_name(&settings));
-    let settings = known.unwrap_or_else(|| Arc::new(settings));
-    if !must_check && let Some(welcome) = pool.welcome() {
-        return Ok((settings, welcome));
+    // It is not worth a server: each program has a name of its own.
+    let name = plain_application_name(&settings).map(str::to_owned);
+    if name.is_some() {
+        settings.remove(APPLICATION_NAME);
     }
-    match (check_out(pool, wish, deadline).await, pool.welcome()) {
-        (Ok(mut lent), _) => {
-            let reported = lent.peek().map(|server| Arc::clone(&server.base)).unwrap_or_default();
-            Ok((apply(&mut lent, pool, settings).await?, reported))
-        }
-        // The last known parameters answer in the place of a server that cannot be had.
-        (Err(_), Some(welcome)) if wish.is_none() => Ok((settings, welcome)),
-        (Err(source), _) => Err(refusal(source, wish.map(|wish| &**wish))),
+    let known = if settings.is_empty() { Some(Arc::default()) } else { pool.checked(&settings) };
+    if let (Some(known), Some(welcome), None) = (&known, pool.welcome(), wish) {
+        return Ok((with_name(Arc::clone(known), name.as_deref()), welcome));
     }
+    let lent = check_out(pool, wish, patience).await;
+    let mut lent = lent.map_err(|source| refusal(source, wish.map(|wish| &**wish)))?;
+    let reported = lent.peek().map(|server| Arc::clone(&server.base)).unwrap_or_default();
+    Ok((apply(&mut lent, pool, settings, name.as_deref()).await?, reported))
 }
 
-/// True if only an application name is asked for, and one that every server takes as it is.
-fn only_application_name(settings: &Settings) -> bool {
+/// The application name that is asked for, if it is one that every server takes as it is.
+fn plain_application_name(settings: &Settings) -> Option<&str> {
     let is_plain =
-        |value: &str| value.len() < NAME_MAX && value.bytes().all(|b| matches!(b, b' '..=b'~'));
-    settings.iter().all(|(name, value)| name == "application_name" && is_plain(value))
+        |value: &&str| value.len() < NAME_MAX && value.bytes().all(|b| matches!(b, b' '..=b'~'));
+    settings.value(APPLICATION_NAME).filter(is_plain)
 }
+
+fn with_name(settings: Arc<Settings>, name: Option<&str>) -> Arc<Settings> {
+    let Some(name) = name else { return settings };
+    let mut settings = Arc::unwrap_or_clone(settings);
+    settings.set(APPLICATION_NAME, name);
+    Arc::new(settings)
+}
+
+const APPLICATION_NAME: &str = "application_name";
 
 /// `PostgreSQL` cuts an application name before it has this many bytes.
 const NAME_MAX: usize = 64;
 
-/// Lends a server during a login, which ends at `deadline` at the latest.
+/// Lends a server during a login.
 async fn check_out(
     pool: &Arc<Pool>,
     wish: Option<&Arc<Opening>>,
-    deadline: Instant,
+    patience: Patience,
 ) -> Result<Checkout, CheckoutError> {
-    let begun = Instant::now();
-    // A little before the login's own deadline, so that the client hears why.
-    let most = deadline.saturating_duration_since(begun).mul_f64(0.95);
-    let after = pool.settings.timeout.min(most);
-    match timeout_at(begun + after, lend(pool, wish)).await {
+    match timeout_at(patience.until, lend(pool, wish)).await {
         Ok(result) => result,
-        Err(_elapsed) => Err(pool.login_timeout_error(after)),
+        Err(_elapsed) => Err(pool.login_timeout_error(patience.after)),
     }
 }
 
@@ -206,12 +231,15 @@ async fn lend(pool: &Arc<Pool>, wish: Option<&Arc<Opening>>) -> Result<Checkout,
     }
 }
 
-/// Puts the client's settings on a server, and returns them as the server spells them.
+/// Puts the client's settings on a server, its application name beside them, and returns all as the
+/// server spells them.
 async fn apply(
     checkout: &mut Checkout,
     pool: &Arc<Pool>,
-    settings: Arc<Settings>,
+    asked: Settings,
+    name: Option<&str>,
 ) -> Result<Arc<Settings>, LoginError> {
+    let settings = with_name(Arc::new(asked.clone()), name);
     let Some(server) = checkout.server() else { return Ok(settings) };
     server.is_shared = true;
     if let Some(change) = server.change_to(&settings) {
@@ -222,14 +250,15 @@ async fn apply(
             return Err(LoginError::Settings { source });
         }
     }
-    let mut spelled = (*settings).clone();
-    for (name, _) in settings.iter().filter(|(name, _)| !is_fixed(name)) {
+    let mut spelled = asked.clone();
+    for (name, _) in asked.iter().filter(|(name, _)| !is_fixed(name)) {
         if let Some(value) = server.parameters.value(name) {
             spelled.set(name, value);
         }
     }
     let spelled = Arc::new(spelled);
+    pool.note_checked(&asked, &spelled);
+    let spelled = with_name(spelled, name);
     server.applied = Arc::clone(&spelled);
-    pool.note_checked_settings(&settings, &spelled);
     Ok(spelled)
 }

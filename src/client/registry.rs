@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::record::{ClientRecord, Ring};
 
-/// The sessions that are logged in.
+/// The sessions of those who have proved who they are.
 #[derive(Debug, Default)]
 pub struct Registry {
     sessions: Mutex<Sessions>,
@@ -16,9 +16,25 @@ pub struct Registry {
     next_id: AtomicU64,
 }
 
-/// Sessions by process id and number: in session mode the process id is the server's, and servers of
-/// several hosts may have the same.
-type Sessions = BTreeMap<(i32, u64), Arc<ClientRecord>>;
+#[derive(Debug, Default)]
+struct Sessions {
+    /// By process id and number: in session mode the process id is the server's, and servers of several
+    /// hosts may have the same.
+    begun: BTreeMap<(i32, u64), Arc<ClientRecord>>,
+    /// The users of those that are to begin, by number. They count as the others do.
+    coming: BTreeMap<u64, Arc<str>>,
+}
+
+impl Sessions {
+    fn len(&self) -> usize {
+        self.begun.len() + self.coming.len()
+    }
+
+    fn of_user(&self, user: &str) -> usize {
+        let begun = self.begun.values().filter(|record| *record.user == *user).count();
+        begun + self.coming.values().filter(|other| ***other == *user).count()
+    }
+}
 
 /// How many sessions there may be.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +49,13 @@ pub struct ClientLimits {
 pub enum Full {
     All { max: usize },
     User { max: usize },
+}
+
+/// Room among the sessions for one that is to begin; given back on drop.
+#[derive(Debug)]
+pub struct Room {
+    id: u64,
+    registry: Arc<Registry>,
 }
 
 /// A session's entry; gone on drop.
@@ -58,28 +81,28 @@ impl Registry {
         i32::try_from(FIRST_PROCESS_ID + id % span).unwrap_or(i32::MAX)
     }
 
-    /// Adds a session, unless there are as many as `limits` say.
-    pub fn add(
+    /// Keeps room for the session with the number `id`, unless there are as many as `limits` say.
+    pub fn make_room(
         self: &Arc<Self>,
-        record: ClientRecord,
+        id: u64,
+        user: &str,
         limits: ClientLimits,
-    ) -> Result<Registered, Full> {
-        let record = Arc::new(record);
+    ) -> Result<Room, Full> {
         let mut sessions = self.sessions();
         if sessions.len() >= limits.all {
             return Err(Full::All { max: limits.all });
         }
         if let Some(max) = limits.of_user
-            && sessions.values().filter(|other| other.user == record.user).count() >= max
+            && sessions.of_user(user) >= max
         {
             return Err(Full::User { max });
         }
-        sessions.insert(entry_of(&record), Arc::clone(&record));
+        sessions.coming.insert(id, user.into());
         drop(sessions);
-        Ok(Registered { record, registry: Arc::clone(self) })
+        Ok(Room { id, registry: Arc::clone(self) })
     }
 
-    /// Sessions that are logged in.
+    /// Sessions, and those that are to begin.
     pub fn len(&self) -> usize {
         self.sessions().len()
     }
@@ -91,12 +114,12 @@ impl Registry {
     /// The session that a cancel request is meant for.
     pub fn find(&self, process_id: i32, secret: &[u8]) -> Option<Arc<ClientRecord>> {
         let sessions = self.sessions();
-        let mut of_process = sessions.range((process_id, 0)..=(process_id, u64::MAX));
+        let mut of_process = sessions.begun.range((process_id, 0)..=(process_id, u64::MAX));
         of_process.find(|(_, record)| record.key.has_secret(secret)).map(|(_, r)| Arc::clone(r))
     }
 
     pub fn list(&self) -> Vec<Arc<ClientRecord>> {
-        self.sessions().values().map(Arc::clone).collect()
+        self.sessions().begun.values().map(Arc::clone).collect()
     }
 
     /// Tells every session.
@@ -111,9 +134,27 @@ impl Registry {
     }
 }
 
+impl Room {
+    /// The session begins.
+    pub fn take(self, record: ClientRecord) -> Registered {
+        let record = Arc::new(record);
+        let mut sessions = self.registry.sessions();
+        sessions.coming.remove(&self.id);
+        sessions.begun.insert(entry_of(&record), Arc::clone(&record));
+        drop(sessions);
+        Registered { record, registry: Arc::clone(&self.registry) }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.registry.sessions().coming.remove(&self.id);
+    }
+}
+
 impl Drop for Registered {
     fn drop(&mut self) {
-        self.registry.sessions().remove(&entry_of(&self.record));
+        self.registry.sessions().begun.remove(&entry_of(&self.record));
     }
 }
 

@@ -99,12 +99,14 @@ pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<C
         // Its login ended after everybody was told.
         record.bell.ring(if drain.hard().is_cancelled() { Ring::Stop } else { Ring::Drain });
     }
-    poll_fn(|cx| {
+    let begun = poll_fn(|cx| {
         record.bell.listen(cx.waker());
-        Poll::Ready(())
-    })
-    .await;
-    let end = poll_fn(|cx| session.poll(cx)).await;
+        Poll::Ready(session.take_inbox(cx))
+    });
+    let end = match begun.await {
+        Ok(()) => poll_fn(|cx| session.poll(cx)).await,
+        Err(end) => end,
+    };
     session.pool.clients.fetch_sub(1, Relaxed);
     let hard = session.context.commons.drain.hard().clone();
     if let Some(rest) = session.finish(&end) {
@@ -121,7 +123,7 @@ impl Session {
             registered: start.registered,
             stream,
             home: current_home(),
-            inbox: Vec::new(),
+            inbox: start.inbox,
             outbox: Vec::new(),
             client_rest: 0,
             pool: placement.pool,

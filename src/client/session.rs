@@ -1,14 +1,15 @@
 //! One client from accept to close: greet → log in → serve.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::context::Context;
 use super::greet::{GreetError, Wish, greet};
-use super::login::{LoggedIn, LoginError, log_in};
+use super::login::{Known, LoggedIn, LoginError, identify, let_in};
 use super::registry::Registry;
 use super::{cancel, console};
 use crate::error::{ClientFacing, ClientMessage, Fault};
@@ -31,31 +32,26 @@ pub struct Accepted {
 /// Serves a client.
 pub async fn run(accepted: Accepted, context: Arc<Context>) {
     let Accepted { mut stream, share, unauthenticated } = accepted;
-    let connected = Counted::new(&context.registry);
-    let deadline = Instant::now() + context.config.listen.login_timeout;
+    let connected = Counted::new(&context.registry, |registry| &registry.connected);
+    let in_login = Counted::new(&context.registry, |registry| &registry.in_login);
     // The future of a login is large, and gone before the session is served.
-    let begun = Box::pin(timeout_at(deadline, begin(&mut stream, &context, deadline))).await;
-    drop(unauthenticated);
-    let begun = begun.unwrap_or_else(|_elapsed| {
-        refuse(&mut stream, &login_timeout());
-        Begun::Nothing
-    });
+    let begun = Box::pin(begin(&mut stream, &context, unauthenticated)).await;
     match begun {
         Begun::Nothing => {}
         Begun::Cancel { process_id, secret } => {
             cancel::forward(&context, process_id, &secret).await;
         }
-        Begun::LoggedIn(LoggedIn::Console(seat)) => {
-            connected.logged_in();
-            Box::pin(console::run(stream, seat)).await;
+        Begun::LoggedIn(LoggedIn::Console(seat, inbox)) => {
+            drop(in_login);
+            Box::pin(console::run(stream, seat, inbox)).await;
         }
         Begun::LoggedIn(LoggedIn::Session(login)) => {
-            connected.logged_in();
+            drop(in_login);
             context.process.login_duration.observe(login.begun.elapsed());
             super::serve::run(stream, login, Arc::clone(&context)).await;
         }
     }
-    drop(share);
+    drop((connected, share));
 }
 
 /// What a connection turned out to be for.
@@ -69,40 +65,70 @@ enum Begun {
     LoggedIn(LoggedIn),
 }
 
-/// Greets the client and logs it in.
-async fn begin(stream: &mut Stream, context: &Arc<Context>, deadline: Instant) -> Begun {
+/// Who a client is.
+enum Met {
+    /// It has left, or was told what is wrong.
+    Nobody,
+    Cancel {
+        process_id: i32,
+        secret: Vec<u8>,
+    },
+    Client(Known),
+}
+
+/// Meets a client, within `login_timeout`, and lets it in.
+async fn begin(
+    stream: &mut Stream,
+    context: &Arc<Context>,
+    unauthenticated: OwnedSemaphorePermit,
+) -> Begun {
     let soft = context.commons.drain.soft();
+    let limit = context.config.listen.login_timeout;
     // Who has not logged in when a drain begins does not hold it up.
-    let greeted = tokio::select! {
-        greeted = greet(stream, context.config.listen.tls.as_ref()) => greeted.map_err(Some),
-        () = soft.cancelled() => Err(None),
+    let met = tokio::select! {
+        met = timeout(limit, meet(stream, context)) => met,
+        () = soft.cancelled() => Ok(Err(LoginError::ShuttingDown)),
     };
-    let wish = match greeted {
-        Ok(wish) => wish,
-        Err(Some(error)) => {
+    // Those who wait for a server are known: they count among the clients, and keep neither
+    // strangers out nor cancels.
+    drop(unauthenticated);
+    let known = match met {
+        Ok(Ok(Met::Nobody)) => return Begun::Nothing,
+        Ok(Ok(Met::Cancel { process_id, secret })) => return Begun::Cancel { process_id, secret },
+        Ok(Ok(Met::Client(known))) => known,
+        Ok(Err(error)) => {
+            on_login_error(stream, context, &error);
+            return Begun::Nothing;
+        }
+        Err(_elapsed) => {
+            refuse(stream, &login_timeout());
+            return Begun::Nothing;
+        }
+    };
+    let let_in = tokio::select! {
+        let_in = let_in(stream, known, context) => let_in,
+        () = soft.cancelled() => Err(LoginError::ShuttingDown),
+    };
+    match let_in {
+        Ok(logged_in) => Begun::LoggedIn(logged_in),
+        Err(error) => {
+            on_login_error(stream, context, &error);
+            Begun::Nothing
+        }
+    }
+}
+
+/// Greets the client, and has it prove who it is.
+async fn meet(stream: &mut Stream, context: &Context) -> Result<Met, LoginError> {
+    match greet(stream, context.config.listen.tls.as_ref()).await {
+        Ok(Wish::Nothing) => Ok(Met::Nobody),
+        Ok(Wish::Cancel { process_id, secret }) => Ok(Met::Cancel { process_id, secret }),
+        Ok(Wish::Login { request, rest }) => {
+            identify(stream, request, rest, context).await.map(Met::Client)
+        }
+        Err(error) => {
             on_greet_error(stream, &error);
-            return Begun::Nothing;
-        }
-        Err(None) => {
-            on_login_error(stream, context, &LoginError::ShuttingDown);
-            return Begun::Nothing;
-        }
-    };
-    match wish {
-        Wish::Nothing => Begun::Nothing,
-        Wish::Cancel { process_id, secret } => Begun::Cancel { process_id, secret },
-        Wish::Login(request) => {
-            let logged_in = tokio::select! {
-                logged_in = log_in(stream, request, context, deadline) => logged_in,
-                () = soft.cancelled() => Err(LoginError::ShuttingDown),
-            };
-            match logged_in {
-                Ok(logged_in) => Begun::LoggedIn(logged_in),
-                Err(error) => {
-                    on_login_error(stream, context, &error);
-                    Begun::Nothing
-                }
-            }
+            Ok(Met::Nobody)
         }
     }
 }
@@ -111,12 +137,11 @@ fn on_greet_error(stream: &mut Stream, error: &GreetError) {
     let code = match error {
         GreetError::Startup(StartupError::Replication { .. }) => sqlstate::INVALID_PARAMETER,
         GreetError::Startup(StartupError::Version { .. }) => sqlstate::FEATURE_NOT_SUPPORTED,
-        GreetError::Startup(_)
-        | GreetError::DataBehindRequest
-        | GreetError::TooManyRequests
-        | GreetError::RequestInsideTls => sqlstate::PROTOCOL_VIOLATION,
+        GreetError::Startup(_) | GreetError::DataBehindRequest { .. } => {
+            sqlstate::PROTOCOL_VIOLATION
+        }
         GreetError::NoTls { .. } => sqlstate::INVALID_AUTHORIZATION,
-        // Who began with TLS cannot read what we would say.
+        // The one cannot read what we would say, the other may mean something else than PostgreSQL.
         GreetError::TlsNotOffered | GreetError::NoProtocol => {
             tracing::info!(peer = %stream.peer(), %error, "client refused");
             return;
@@ -142,6 +167,11 @@ fn on_greet_error(stream: &mut Stream, error: &GreetError) {
 }
 
 fn on_login_error(stream: &mut Stream, context: &Context, error: &LoginError) {
+    if let LoginError::Gone(_) = error {
+        // psql does so each time it has to ask its user for a password.
+        tracing::debug!(peer = %stream.peer(), %error, "client left before it was logged in");
+        return;
+    }
     context.process.login_failures.increment();
     // To be turned away from a pgweir that is being stopped is nothing that failed.
     if error.fault() == Fault::Client || error.is_of_shutdown() {
@@ -168,29 +198,21 @@ fn login_timeout() -> ClientMessage {
     ClientMessage::new(sqlstate::CONNECTION_FAILURE, "login_timeout: the login took too long")
 }
 
-/// A socket in the registry's counts, first among those that log in.
+/// Counts in one of the registry's counters until it is dropped.
 struct Counted {
     registry: Arc<Registry>,
-    is_in_login: std::sync::atomic::AtomicBool,
+    counter: fn(&Registry) -> &AtomicUsize,
 }
 
 impl Counted {
-    fn new(registry: &Arc<Registry>) -> Self {
-        registry.connected.fetch_add(1, Relaxed);
-        registry.in_login.fetch_add(1, Relaxed);
-        Self { registry: Arc::clone(registry), is_in_login: true.into() }
-    }
-
-    fn logged_in(&self) {
-        if self.is_in_login.swap(false, Relaxed) {
-            self.registry.in_login.fetch_sub(1, Relaxed);
-        }
+    fn new(registry: &Arc<Registry>, counter: fn(&Registry) -> &AtomicUsize) -> Self {
+        counter(registry).fetch_add(1, Relaxed);
+        Self { registry: Arc::clone(registry), counter }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.logged_in();
-        self.registry.connected.fetch_sub(1, Relaxed);
+        (self.counter)(&self.registry).fetch_sub(1, Relaxed);
     }
 }

@@ -160,7 +160,12 @@ const LISTEN: &[Key] = &[
          admins are exempt.",
     ),
     value("max_unauthenticated", POSITIVE, "1000", "Most clients at once that have not logged in."),
-    value("login_timeout", BOUND, r#""15s""#, "Longest time from accept to the end of the login."),
+    value(
+        "login_timeout",
+        BOUND,
+        r#""15s""#,
+        "Longest time from accept to the end of the authentication.",
+    ),
     value(
         "client_idle_timeout",
         MILLIS,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::core::Place;
 use super::pool::Pool;
 use crate::server::Server;
-use crate::server::reset::{discard_all, is_worn};
+use crate::server::reset::{discard_all, renew};
 use crate::server::server::CommandError;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ServerState;
@@ -48,7 +48,8 @@ impl Pool {
 
 /// Discards a session's state; false if a session that has a server to itself would still find some.
 async fn discard(server: &mut Server) -> Result<bool, CommandError> {
-    let was_own = !server.is_shared;
-    discard_all(server, RESET_TIMEOUT).await?;
-    Ok(!was_own || !is_worn(server, RESET_TIMEOUT).await?)
+    if server.is_shared {
+        return discard_all(server, RESET_TIMEOUT).await.map(|()| true);
+    }
+    renew(server, RESET_TIMEOUT).await
 }

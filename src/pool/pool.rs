@@ -173,13 +173,13 @@ impl Pool {
     }
 
     /// Startup settings as its servers spell them, if one has taken the same before.
-    pub fn checked_settings(&self, settings: &Settings) -> Option<Arc<Settings>> {
+    pub fn checked(&self, settings: &Settings) -> Option<Arc<Settings>> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked.get(settings).map(Arc::clone)
     }
 
     /// Notes that a server has taken `settings`, which it spells as `spelled`.
-    pub fn note_checked_settings(&self, settings: &Settings, spelled: &Arc<Settings>) {
+    pub fn note_checked(&self, settings: &Settings, spelled: &Arc<Settings>) {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked.insert(settings.clone(), Arc::clone(spelled));
     }

@@ -33,7 +33,7 @@ const MAY_HAVE_ORIGIN: &str = "SELECT FROM pg_catalog.pg_proc \
 const HAS_ORIGIN: &str = "SELECT WHERE pg_catalog.pg_replication_origin_session_is_setup()";
 
 /// True if `server` can be told from a new one although its state is discarded.
-pub async fn is_worn(server: &mut Server, after: Duration) -> Result<bool, CommandError> {
+async fn is_worn(server: &mut Server, after: Duration) -> Result<bool, CommandError> {
     let question = format!("{RESEED}; {IS_LEFT}; {MAY_HAVE_ORIGIN}");
     if server.command(&question, after).await? == 0 {
         return Ok(false);
@@ -41,7 +41,15 @@ pub async fn is_worn(server: &mut Server, after: Duration) -> Result<bool, Comma
     Ok(server.command(&format!("{IS_LEFT}; {HAS_ORIGIN}"), after).await? > 0)
 }
 
-/// Makes `server` as new within `after`. One that fails must be closed.
+/// Makes `server` as new for a session that has it to itself. One that fails must be closed, and so
+/// must one that can still be told from a new one: false.
+pub async fn renew(server: &mut Server, after: Duration) -> Result<bool, CommandError> {
+    discard_all(server, after).await?;
+    Ok(!is_worn(server, after).await?)
+}
+
+/// Makes `server` as new within `after`, as far as sessions that share it can tell. One that fails
+/// must be closed.
 pub async fn discard_all(server: &mut Server, after: Duration) -> Result<(), CommandError> {
     server.command(DISCARD, after).await?;
     server.applied = Arc::new(Settings::default());

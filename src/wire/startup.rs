@@ -86,6 +86,13 @@ pub enum StartupError {
     Replication { value: String },
 }
 
+impl StartupError {
+    /// A code that stands where a version should.
+    pub const fn of_version(code: u32) -> Self {
+        Self::Version { major: code >> 16, minor: code & 0xffff }
+    }
+}
+
 /// How the names of our own settings begin.
 const OWN: &str = "pgweir.";
 
@@ -164,7 +171,7 @@ pub fn parse(packet: &[u8]) -> Result<Startup, StartupError> {
         }
         code => match Version::from_code(code) {
             Some(version) => login(version, body).map(Startup::Login),
-            None => Err(StartupError::Version { major: code >> 16, minor: code & 0xffff }),
+            None => Err(StartupError::of_version(code)),
         },
     }
 }

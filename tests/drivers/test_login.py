@@ -153,9 +153,9 @@ def test_the_client_beyond_max_clients_is_told_so_and_a_place_is_free_again_late
 
 
 @pytest.mark.targets()
-def test_a_login_whose_first_server_cannot_be_had_ends_after_login_timeout(start, unused_port):
+def test_a_login_whose_first_server_cannot_be_had_ends_after_timeout(start, unused_port):
     proxy = start(
-        listen={"login_timeout": "1s"}, pool={"timeout": "20s"},
+        listen={"login_timeout": "20s"}, pool={"timeout": "1s"},
         domains={"main": {}, "away": {"database": "away", "hosts": [f"127.0.0.1:{unused_port}"]}},
     )
 

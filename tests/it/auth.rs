@@ -2,11 +2,12 @@
 
 use std::io::Write;
 
-use crate::support::messages::{message, startup};
+use crate::support::messages::{message, query, startup};
 use crate::support::password::{Asked, log_in};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::reply::Fields;
+use crate::support::wait::wait_until;
 
 /// Secrets as `users_file` may hold them: plain, md5 of `md5 secret`, and SCRAM verifiers.
 fn users_file() -> tempfile::NamedTempFile {
@@ -56,6 +57,36 @@ fn each_method_takes_the_secrets_that_it_can_check() {
             assert_eq!(try_log_in(&proxy, user, password), Ok(*asked), "{method} {user}");
         }
     }
+}
+
+/// psql goes at the question to ask its user, and comes back with the password.
+#[test]
+fn a_client_that_goes_at_the_question_for_its_password_has_not_failed_to_log_in() {
+    let users = users_file();
+    let proxy = Proxy::before("127.0.0.1:1", &config("scram-sha-256", &users));
+    let mut client = proxy.connect();
+    client.send(&startup(&[("user", "app_plain"), ("database", "main")]));
+    assert_eq!(client.read().tag, b'R');
+
+    drop(client);
+
+    wait_until("it is gone", || proxy.observe().process().clients_connected == 0);
+    assert_eq!(proxy.observe().process().stats.login_failures.value(), 0);
+}
+
+#[test]
+fn a_password_and_a_query_right_behind_a_startup_packet_are_read_in_their_order() {
+    let postgres = Postgres::start();
+    let users = users_file();
+    let proxy = Proxy::start(&postgres, &config("plain", &users));
+    let mut client = proxy.connect();
+    let login = startup(&[("user", "app_plain"), ("database", "main")]);
+    let password = message(b'p', b"plain secret\0");
+
+    client.send(&[login, password, query("select 42")].concat());
+
+    client.finish_login().unwrap();
+    assert_eq!(client.read_ready(1).values(), "42");
 }
 
 /// P14: who guesses learns neither which users nor which databases there are.

@@ -3,9 +3,7 @@
 use std::io::Read;
 
 use crate::support::fake_server::FakeServer;
-use crate::support::messages::{
-    close_statement, extended, flush, message, query, startup, sync,
-};
+use crate::support::messages::{close_statement, extended, flush, message, query, startup, sync};
 use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_until;
@@ -53,6 +51,57 @@ fn one_client_more_than_a_users_max_clients_is_refused() {
     assert!(proxy.try_client_with(&[("user", "app_two")]).is_ok());
     drop(client);
     wait_until("there is room again", || proxy.try_client_with(&[]).is_ok());
+}
+
+/// Who has proved who it is and waits for a server is no stranger any more.
+#[test]
+fn logins_that_wait_for_a_server_keep_neither_cancels_nor_others_out() {
+    let postgres = Postgres::start();
+    let changes = "pool = { size = 1, pool_mode = 'session', timeout = '60s' }\n\
+                   listen.max_unauthenticated = 2\nadmin.users = ['app']";
+    let proxy = Proxy::start(&postgres, changes);
+    let mut holder = proxy.client();
+    holder.send(&query("select pg_sleep(60)"));
+    let count = "select count(*) from pg_stat_activity where query like 'select pg_sleep%' \
+                 and state = 'active' and pid <> pg_backend_pid()";
+    wait_until("it runs", || postgres.client().value(count) == "1");
+    let mut waiters: Vec<_> = (0..2).map(|_| proxy.connect()).collect();
+    for (before, waiter) in waiters.iter_mut().enumerate() {
+        waiter.send(&startup(&[("user", USER), ("database", "main")]));
+        proxy.wait_for_waiting(before + 1);
+    }
+
+    holder.cancel();
+
+    assert_eq!(holder.read_ready(1).code(), "57014");
+    assert!(proxy.client_with(&[("database", "pgweir")]).ask("show pools").errors().is_empty());
+    drop(holder);
+    let mut first = waiters.remove(0);
+    first.finish_login().unwrap();
+    assert_eq!(first.value("select 1"), "1");
+}
+
+#[test]
+fn logins_that_wait_for_a_server_count_as_clients() {
+    let postgres = Postgres::start();
+    for limit in ["listen.max_clients = 2", "users.app.max_clients = 2"] {
+        let changes = format!("pool = {{ size = 1, pool_mode = 'session' }}\n{limit}");
+        let proxy = Proxy::start(&postgres, &changes);
+        let holder = proxy.client();
+        let mut waiter = proxy.connect();
+        waiter.send(&startup(&[("user", USER), ("database", "main")]));
+        proxy.wait_for_waiting(1);
+
+        let error = proxy.try_client_with(&[]).unwrap_err();
+
+        assert_eq!(error.code(), "53300", "{limit}");
+        assert!(error.message().contains("max_clients"), "{error:?}");
+        // Who gives up its login gives back its room.
+        drop(waiter);
+        proxy.wait_for_waiting(0);
+        drop(holder);
+        wait_until("there is room", || proxy.try_client_with(&[]).is_ok());
+    }
 }
 
 /// P75: however many wait, and however slowly the host answers.

@@ -339,12 +339,27 @@ fn a_refused_login_is_remembered_for_clients_with_parameters_too() {
     assert!(server.connections() <= 2, "{}", server.connections());
 }
 
+/// A server that keeps its empty schema for temporary objects can be told from a new one.
+#[test]
+fn a_session_gets_no_server_that_others_have_left_a_temporary_schema_on() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\nusers.app_two.pool_mode = 'session'");
+    let mut sharing = proxy.client();
+    sharing.value("create temp table t (n int)");
+    assert_ne!(sharing.value("select pg_my_temp_schema()"), "0");
+    proxy.wait_for_pool("it is back", |pool| pool.servers.idle == 1);
+
+    let mut own = proxy.client_with(&[("user", "app_two")]);
+
+    assert_eq!(own.value("select pg_my_temp_schema()"), "0");
+}
+
 /// Nobody waits for a server whose client has given up its login.
 #[test]
 fn a_client_that_leaves_before_it_has_a_server_leaves_the_queue() {
     let postgres = Postgres::start();
     // No deadline of ours may end the wait before the test has looked.
-    let patient = format!("{ONE}\npool.timeout = '120s'\nlisten.login_timeout = '120s'");
+    let patient = format!("{ONE}\npool.timeout = '120s'");
     let proxy = Proxy::start(&postgres, &patient);
     let holder = proxy.client();
     for leave in [drop, Client::vanish] {

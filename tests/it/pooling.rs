@@ -161,7 +161,7 @@ fn a_domain_whose_servers_are_lent_is_usable_though_one_more_was_refused() {
 /// P85: no server because the host is not there is another error than a full pool.
 #[test]
 fn a_host_that_cannot_be_reached_is_not_reported_as_a_full_pool() {
-    let proxy = Proxy::before("127.0.0.1:1", "listen.login_timeout = '400ms'");
+    let proxy = Proxy::before("127.0.0.1:1", "pool.timeout = '400ms'");
 
     let error = proxy.try_client_with(&[]).unwrap_err();
 

@@ -5,6 +5,7 @@ use crate::support::messages::{
 };
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
+use crate::support::raw_client::Client;
 
 const LOGIN: [(&str, &str); 2] = [("user", USER), ("database", "main")];
 
@@ -102,12 +103,80 @@ fn a_client_that_asks_for_gssenc_and_then_for_ssl_is_served_in_plain() {
 fn encryption_that_is_asked_for_again_and_again_ends_the_connection() {
     let proxy = Proxy::before("127.0.0.1:1", "");
     let mut client = proxy.connect();
-    for _ in 0..3 {
-        client.send(&ssl_request());
+    for request in [ssl_request(), gssenc_request()] {
+        client.send(&request);
         assert_eq!(client.read_byte(), b'N');
     }
+    client.send(&ssl_request());
 
-    assert_eq!(client.read_fatal().code(), "08P01");
+    assert_eq!(client.read_fatal().code(), "0A000");
+}
+
+/// P12: the second wish of a kind is a version that there is not, for PostgreSQL as for us.
+#[test]
+fn encryption_of_a_kind_that_was_declined_is_refused_as_postgresql_does() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "");
+    for request in [ssl_request(), gssenc_request()] {
+        let [direct, through] = [postgres.address(), proxy.address.clone()].map(|address| {
+            let mut client = Client::connect(&address);
+            client.send(&request);
+            assert_eq!(client.read_byte(), b'N');
+            client.send(&request);
+            let error = client.read_fatal();
+            let version = error.message().split_once(':').unwrap().0.to_owned();
+            (error.code().to_owned(), version)
+        });
+
+        assert_eq!(through, direct);
+    }
+}
+
+/// Nobody has to wait for the end of a login that asks for nothing.
+#[test]
+fn a_query_right_behind_a_startup_packet_is_answered_as_by_postgresql() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "admin.users = ['app']");
+    let cases = [
+        (postgres.address(), DATABASE, "select 42"),
+        (proxy.address.clone(), "main", "select 42"),
+        (proxy.address.clone(), "pgweir", "show version"),
+    ];
+    for (address, database, text) in cases {
+        let mut client = Client::connect(&address);
+        let login = startup(&[("user", USER), ("database", database)]);
+        // The front of a second one as well, whose rest comes later.
+        let mut again = query(text);
+        let rest = again.split_off(3);
+
+        client.send(&[login, query(text), again].concat());
+
+        client.finish_login().unwrap();
+        assert_eq!(client.read_ready(1).errors(), [], "{database}");
+        client.send(&rest);
+        assert_eq!(client.read_ready(1).status(), Some('I'), "{database}");
+    }
+}
+
+/// What other programs call themselves is no reason to ask a server again.
+#[test]
+fn another_application_name_beside_known_settings_needs_no_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool = { size = 1, timeout = '300ms' }");
+    let named = |name| [("TimeZone", "utc"), ("application_name", name)];
+    let mut holder = proxy.client_with(&named("first"));
+    holder.ask("begin");
+
+    let mut other = proxy.client_with(&named("second"));
+
+    assert_eq!(other.parameters["application_name"], "second");
+    // What has to be asked still is.
+    assert_eq!(proxy.try_client_with(&[("TimeZone", "Asia/Tokyo")]).unwrap_err().code(), "53300");
+    assert_eq!(proxy.try_client_with(&named("n\u{e9}")).unwrap_err().code(), "53300");
+    holder.ask("commit");
+    let seen = "select current_setting('application_name'), current_setting('TimeZone')";
+    assert_eq!(other.ask(seen).rows(), [["second", "UTC"]]);
+    assert_eq!(holder.ask(seen).rows(), [["first", "UTC"]]);
 }
 
 /// P7: somebody in between may have put it there.

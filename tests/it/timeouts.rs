@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::messages::query;
-use crate::support::postgres::Postgres;
+use crate::support::messages::{query, startup};
+use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
 use crate::support::reply::Fields;
@@ -141,17 +141,41 @@ fn a_waiter_gets_a_notice_after_wait_notice() {
     assert_eq!(reply.notices(), []);
 }
 
-/// 08001 within `login_timeout`, whatever `timeout` says.
+/// `login_timeout` is for clients who have yet to prove who they are.
 #[test]
-fn a_login_that_needs_a_server_ends_by_login_timeout() {
-    let proxy =
-        Proxy::before("127.0.0.1:1", "listen.login_timeout = '300ms'\npool.timeout = '60s'");
-    let begun = Instant::now();
+fn a_login_waits_for_a_server_as_long_as_timeout_says() {
+    let limits = "listen.login_timeout = '100ms'\npool.timeout = '300ms'";
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &format!("{ONE}pool.pool_mode = 'session'\n{limits}"));
+    let _holder = proxy.client();
 
     let error = proxy.try_client_with(&[]).unwrap_err();
 
-    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_error(&error, "FATAL", "53300", "query_wait_timeout");
+    assert!(error.message().contains("within 300ms"), "{error:?}");
+    let nowhere = Proxy::before("127.0.0.1:1", limits);
+    let error = nowhere.try_client_with(&[]).unwrap_err();
     assert_eq!((error.severity(), error.code()), ("FATAL", "08001"), "{error:?}");
+}
+
+/// Behind the end of its authentication, as drivers expect notices there and not before.
+#[test]
+fn a_login_that_waits_gets_a_notice_after_wait_notice() {
+    let postgres = Postgres::start();
+    let session = format!("{}\npool.pool_mode = 'session'", with("pool.wait_notice", "100ms"));
+    let proxy = Proxy::start(&postgres, &session);
+    let holder = proxy.client();
+    let mut waiter = proxy.connect();
+    waiter.send(&startup(&[("user", USER), ("database", "main")]));
+
+    let (ok, notice) = (waiter.read(), waiter.read());
+    drop(holder);
+
+    assert_eq!((ok.tag, notice.tag), (b'R', b'N'));
+    assert_eq!(notice.fields().severity(), "NOTICE");
+    let rest = waiter.finish_login().unwrap();
+    assert!(!rest.tags().contains(['R', 'N']), "{rest:?}");
+    assert_eq!(waiter.value("select 1"), "1");
 }
 
 /// P61: a server that accepts and says nothing does not hold up a client for longer than it may.
