@@ -272,6 +272,9 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return Next::Hold };
         let serial = server.exchange.next_serial();
         on_query(&mut self.prepared, &mut linked.in_flight, server, frame, traits);
+        if traits.is_none() {
+            linked.restores.note_unread();
+        }
         let traits = traits.unwrap_or_default();
         if traits.resets() && !is_session_mode && !in_copy {
             let text = frontend::query_text(frame.body);

@@ -2,7 +2,6 @@
 //!
 //! Rows are never parsed: the five bytes of a frame's head are enough to step over it.
 
-use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 
 use tokio::time::Instant;
@@ -232,7 +231,7 @@ impl Session {
             if is_own {
                 let message = fields.to_message();
                 if !linked.forgives(&message, serial) {
-                    return self.on_settings_refused(&message);
+                    return self.on_settings_refused(batch, &message);
                 }
             } else {
                 let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
@@ -260,7 +259,7 @@ impl Session {
                 linked.note_done(body);
                 verdict
             }
-            b'S' if is_whole => self.on_parameter(batch, body, serial, is_own, verdict),
+            b'S' if is_whole => self.on_parameter(body, serial, is_own, verdict),
             b'C' if !is_own => {
                 self.on_complete(body, serial);
                 verdict
@@ -274,10 +273,7 @@ impl Session {
                 self.on_own_ready(batch, serial);
                 verdict
             }
-            b'Z' => {
-                self.on_ready(batch, serial);
-                verdict
-            }
+            b'Z' => self.on_ready(batch, serial, verdict),
             b'I' | b's' => {
                 self.pool.stats.queries.increment();
                 verdict
@@ -313,16 +309,10 @@ impl Session {
             TagState::Reset => {
                 linked.reset_seen = true;
                 linked.restores.done(serial);
-                if linked.in_flight.resets_all && linked.restores.is_empty() {
-                    self.settings = Arc::clone(&self.startup);
-                }
             }
             TagState::DiscardAll => {
                 linked.reset_seen = true;
                 linked.restores.done(serial);
-                if linked.restores.is_empty() {
-                    self.settings = Arc::clone(&self.startup);
-                }
                 server.statements.deallocated_all(serial);
                 self.prepared.deallocated_all(server.id(), serial);
             }
@@ -337,36 +327,47 @@ impl Session {
     }
 
     /// The end of a request. The server goes back if the exchange is over.
-    fn on_ready(&mut self, batch: &mut Batch<'_>, serial: u64) {
-        self.tell_restored(batch, serial);
+    fn on_ready(&mut self, batch: &mut Batch<'_>, serial: u64, verdict: Verdict) -> Verdict {
+        self.settle_unfollowed(batch, serial);
         self.finish_affected();
-        let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return };
+        let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.settle_naming(serial);
-        let Some(server) = linked.checkout.server() else { return };
+        let Some(server) = linked.checkout.server() else { return verdict };
         let tx = server.exchange.tx();
         if linked.in_flight.alters_results {
             self.context.store.alter(&self.pool.target.database);
         }
         if server.exchange.depth() == 0 {
             linked.in_flight.answered(tx);
+            linked.restores.answered();
         }
         linked.cancel_sent = None;
-        if std::mem::take(&mut linked.reset_seen) {
-            // Which of what we had put on it is still there, only the server knows.
-            server.applied_is_unknown |= linked.restores.note_unseen(tx);
-        }
         if tx == TxStatus::Idle {
             self.pool.stats.transactions.increment();
         } else if self.rules.pool_mode == PoolMode::Statement {
             self.refuse_block(batch);
+            return verdict;
+        }
+        // What follows is the client's, but it does not know of it.
+        if linked.restores.hold(serial, tx) {
+            return Verdict::Swallow;
+        }
+        if tx == TxStatus::Idle {
+            self.keep_settings();
+        }
+        self.finish_request();
+        verdict
+    }
+
+    /// The client has its answer. The server goes back if it waits for no other.
+    pub(super) fn finish_request(&mut self) {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        if !server.exchange.is_settled() {
             return;
         }
-        // What is ours behind it the client does not wait for.
-        let is_done = server.exchange.is_settled();
-        if !is_done && server.exchange.depth() != linked.restores.len() {
-            return;
-        }
+        let tx = server.exchange.tx();
         linked.replacements.clear();
         let now = Instant::now();
         linked.quiet_since = now;
@@ -375,7 +376,7 @@ impl Session {
             self.pool.stats.transaction_duration.observe(took);
             self.pool.stats.transaction_micros.add(micros(took));
             linked.since = now;
-            linked.is_done = is_done && !is_session_mode;
+            linked.is_done = !is_session_mode;
         }
         self.observe_request(now);
     }

@@ -106,8 +106,6 @@ impl Rest {
 pub(super) struct InFlight {
     /// More than Parse and Describe was sent: the server holds something for the client.
     pub(super) has_bound: bool,
-    /// A RESET that is seen may be one of everything.
-    pub(super) resets_all: bool,
     /// Statements that were prepared before may be gone by the time of what comes behind.
     pub(super) deallocates: bool,
     /// A COPY was bound: an Execute may begin it.
@@ -127,7 +125,6 @@ impl InFlight {
     pub(super) fn add(&mut self, traits: Traits) {
         self.deallocates |= traits.deallocates_all() || traits.names_statements();
         self.binds_copy |= traits.may_copy();
-        self.resets_all |= traits.resets_all();
         self.changes_meaning |= traits.changes_meaning();
         self.alters_results |= traits.alters_results();
     }

@@ -27,15 +27,16 @@ pub(super) struct UnderWay {
     fates: Fates,
     /// What has no Sync behind it yet.
     segment: Segment,
-    /// Nothing at all is owed, or half said.
-    is_settled: bool,
 }
 
 impl UnderWay {
     pub(super) fn of(server: &mut Server) -> Self {
-        let is_settled = server.exchange.is_settled();
-        let fates = server.exchange.fates();
-        Self { fates, segment: server.exchange.segment(), is_settled }
+        Self { fates: server.exchange.fates(), segment: server.exchange.segment() }
+    }
+
+    /// The client waits for nothing, whatever of ours is not answered.
+    fn is_settled(&self) -> bool {
+        self.fates.owed.is_empty() && self.segment == Segment::None
     }
 
     /// The same for a client that is to be in no block, whatever happened to it.
@@ -49,7 +50,9 @@ impl UnderWay {
 impl Session {
     /// The server is gone. Ends the link, and tells the client what that means for it.
     pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
-        let Some(linked) = self.take_linked() else { return Ok(()) };
+        let Some(mut linked) = self.take_linked() else { return Ok(()) };
+        let mut out = Vec::new();
+        self.put_held(&mut linked, &mut out);
         let Linked { mut checkout, last_words, is_told, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
         let under_way = UnderWay::of(server);
@@ -77,7 +80,6 @@ impl Session {
         if let Some(words) = last_words.as_ref().filter(|words| is_of_the_client(words)) {
             return Err(End::Fatal { fault: Fault::Client, message: words.clone() });
         }
-        let mut out = Vec::new();
         self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_ref()), &mut out);
         if !out.is_empty() {
             self.send_to_client(&out, cx)?;
@@ -88,7 +90,15 @@ impl Session {
     /// Closes the server, which undoes what was under way on it, for the reason that `message` gives.
     /// The session goes on if it can.
     pub(super) fn give_up_server(&mut self, message: &ClientMessage) -> Result<(), End> {
-        let Some(linked) = self.take_linked() else { return Ok(()) };
+        let mut out = Vec::new();
+        self.put_given_up(message, &mut out)?;
+        self.outbox.extend_from_slice(&out);
+        Ok(())
+    }
+
+    fn put_given_up(&mut self, message: &ClientMessage, out: &mut Vec<u8>) -> Result<(), End> {
+        let Some(mut linked) = self.take_linked() else { return Ok(()) };
+        self.put_held(&mut linked, out);
         let Linked { mut checkout, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
         let under_way = UnderWay::of(server);
@@ -101,9 +111,7 @@ impl Session {
             let message = doubting(message.clone(), under_way.fates.overall());
             return Err(End::Fatal { fault: Fault::Proxy, message });
         }
-        let mut out = Vec::new();
-        self.put_loss(&under_way, |fate| doubting(message.clone(), fate), &mut out);
-        self.outbox.extend_from_slice(&out);
+        self.put_loss(&under_way, |fate| doubting(message.clone(), fate), out);
         Ok(())
     }
 
@@ -122,6 +130,7 @@ impl Session {
         )
         .hint("Use pool_mode = \"transaction\" for this domain or user.");
         batch.gather();
+        self.undo_settings(batch.out);
         // In the place of the server's own ReadyForQuery.
         self.put_error(batch.out, Fault::Client, &message, Some(TxStatus::Idle));
         self.put_loss(&behind, |fate| doubting(message.clone(), fate), batch.out);
@@ -152,11 +161,13 @@ impl Session {
     /// The client's settings could not be put on a server: its statement must not run under others.
     pub(super) fn on_settings_refused(
         &mut self,
+        batch: &mut Batch<'_>,
         message: &ClientMessage,
     ) -> Result<Option<Verdict>, End> {
         if message.sqlstate == sqlstate::QUERY_CANCELED {
             // The cancel was meant for what the client had sent behind it (pitfall P24).
-            return self.give_up_server(message).map(|()| None);
+            batch.gather();
+            return self.put_given_up(message, batch.out).map(|()| None);
         }
         self.close_server(CloseReason::Refused);
         Err(End::Fatal { fault: Fault::Client, message: message.clone() })
@@ -169,8 +180,9 @@ impl Session {
         message: impl Fn(Fate) -> ClientMessage,
         out: &mut Vec<u8>,
     ) {
+        self.undo_settings(out);
         let Fates { owed, last } = &under_way.fates;
-        if under_way.is_settled {
+        if under_way.is_settled() {
             if last.in_block {
                 // An unasked error would be taken for the answer to the next request (P91).
                 let message = message(*last);
@@ -340,7 +352,7 @@ fn is_of_the_client(words: &ClientMessage) -> bool {
 /// What a client is told whose session ends with a server that went without a word.
 fn session_lost_message(under_way: &UnderWay) -> ClientMessage {
     let overall = under_way.fates.overall();
-    if under_way.is_settled && !overall.in_block {
+    if under_way.is_settled() && !overall.in_block {
         return ClientMessage::new(sqlstate::CONNECTION_FAILURE, "the server connection was lost")
             .detail("In session mode the state of the session is gone with its server.");
     }

@@ -354,7 +354,7 @@ impl Desk<'_> {
                 let serial = self.server.exchange.next_serial();
                 self.restores.note(statement.text(), serial, is_first, false);
             }
-            None => self.restores.is_not_alone(),
+            None => self.restores.is_not_alone(statement.map(|statement| statement.text())),
         }
         statement.filter(|statement| statement.traits().affects_others()).map(Arc::clone)
     }

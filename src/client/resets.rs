@@ -7,6 +7,9 @@
 //! are at the server's value where the text does not tell (several statements, a pipeline of them).
 //! Inside one Query string or one pipeline nothing can come in between. Behind a COPY neither: only its
 //! answer tells where it ends, so nothing is sent, and what the client sends next waits.
+//!
+//! The `ReadyForQuery` of a request that resets is kept until ours is answered too: what the server
+//! reports by then is what its client has, and what it is told.
 
 use std::sync::Arc;
 
@@ -32,12 +35,19 @@ pub(super) struct Restores {
     wanted: Option<Box<Wanted>>,
     /// Statements of ours that are not answered yet, in their order.
     under_way: Vec<Restore>,
+    /// The end of the client's request whose restore is being answered.
+    held: Option<TxStatus>,
     /// Something was reset whose statement was not seen, or nothing could be put back in a failed
     /// block: it is made up for in front of the next message.
     is_due: bool,
     /// Nothing could be put back because a copy might have swallowed it: what comes behind waits for
     /// the answers.
     is_put_off: bool,
+    /// What is under way may reset what nobody has read, or what nothing of ours could follow.
+    is_unread: bool,
+    /// Resets that may come to light when this block ends: they lie under a SET LOCAL, or were done
+    /// by a transaction in front of it while ours was done in it.
+    hidden: Option<Box<Resets>>,
 }
 
 #[derive(Debug)]
@@ -61,12 +71,14 @@ struct Restore {
     is_certain: bool,
     /// The reset, or another statement like it, was done, and none has failed since.
     is_done: bool,
+    /// Our statement was refused, because the block has failed.
+    is_refused: bool,
 }
 
 impl Restore {
-    /// Whether `name` is at its startup value in the end, as far as the text tells.
-    fn reaches(&self, name: &str) -> Option<Covers> {
-        self.resets.covers(name).filter(|_| self.resets.is_last(name))
+    /// Whether the request `serial` is one that it is about.
+    fn is_about(&self, serial: u64) -> bool {
+        (self.from..self.serial).contains(&serial)
     }
 }
 
@@ -78,33 +90,49 @@ impl Restores {
             || self.under_way.iter().any(|restore| restore.is_certain)
     }
 
-    fn behind(&self, serial: u64) -> Option<&Restore> {
-        self.under_way.iter().find(|restore| restore.serial == serial + 1)
+    fn is_behind(&self, serial: u64) -> bool {
+        self.under_way.iter().any(|restore| restore.serial == serial + 1)
     }
 
-    /// Statements of ours that are not answered.
-    pub(super) const fn len(&self) -> usize {
-        self.under_way.len()
+    /// The end of the request `serial`: true if it is kept until ours behind it is answered.
+    pub(super) fn hold(&mut self, serial: u64, tx: TxStatus) -> bool {
+        self.held = self.is_behind(serial).then_some(tx);
+        self.held.is_some()
     }
 
-    pub(super) const fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
+    /// True if a parameter that is reported for the request `serial` may be a reset one, of which the client
+    /// is told when all is done.
+    fn tells_later(&self, serial: u64, reset_seen: bool) -> bool {
+        self.hidden.is_some()
+            || (reset_seen && self.is_unread)
+            || self.under_way.iter().any(|restore| restore.is_about(serial))
+    }
+
+    /// A text is sent of which not all was read.
+    pub(super) fn note_unread(&mut self) {
+        self.is_unread = true;
     }
 
     /// Notes that a statement of the request `serial` is done which may have been the reset.
     pub(super) fn done(&mut self, serial: u64) {
-        let about = |restore: &&mut Restore| (restore.from..restore.serial).contains(&serial);
-        if let Some(restore) = self.under_way.iter_mut().find(about) {
+        let mut about = self.under_way.iter_mut().filter(|restore| restore.is_about(serial));
+        if let Some(restore) = about.next() {
             restore.is_done = true;
         }
     }
 
     /// Notes that the request `serial` has failed, and nothing of it was done.
     pub(super) fn failed(&mut self, serial: u64) {
-        let about = |restore: &&mut Restore| (restore.from..restore.serial).contains(&serial);
-        if let Some(restore) = self.under_way.iter_mut().find(about) {
+        let mut about = self.under_way.iter_mut().filter(|restore| restore.is_about(serial));
+        if let Some(restore) = about.next() {
             restore.is_done = false;
         }
+    }
+
+    /// Nothing of ours can follow what was sent.
+    fn put_off(&mut self) {
+        self.is_put_off = true;
+        self.is_unread = true;
     }
 
     /// A portal is run.
@@ -118,8 +146,7 @@ impl Restores {
     pub(super) fn note(&mut self, text: &[u8], serial: u64, is_alone: bool, is_run: bool) {
         let resets = Resets::of(text);
         if resets.copies {
-            self.is_put_off = true;
-            return;
+            return self.put_off();
         }
         if let Some(wanted) = &mut self.wanted {
             wanted.resets.add(resets);
@@ -129,10 +156,11 @@ impl Restores {
         self.wanted = Some(Box::new(Wanted { from: serial, resets, is_alone, is_run }));
     }
 
-    /// Something else comes in the same pipeline.
-    pub(super) fn is_not_alone(&mut self) {
+    /// Something else comes in the same pipeline: a statement with this text, if that is known.
+    pub(super) fn is_not_alone(&mut self, text: Option<&[u8]>) {
         if let Some(wanted) = &mut self.wanted {
             wanted.is_alone = false;
+            wanted.resets.add(text.map(Resets::of).unwrap_or_default());
         }
     }
 
@@ -140,17 +168,29 @@ impl Restores {
     /// the client's has failed as well. If that is not sure, it is made up for once the block is
     /// good again.
     pub(super) fn forgives(&mut self, message: &ClientMessage, serial: u64) -> bool {
-        let restore = self.under_way.iter().find(|restore| restore.serial == serial);
-        let restore = restore.filter(|_| message.sqlstate == sqlstate::IN_FAILED_TRANSACTION);
-        self.is_due |= restore.is_some_and(|restore| !restore.is_certain);
-        restore.is_some()
+        let mut refused = self.under_way.iter_mut().filter(|restore| restore.serial == serial);
+        let refused = refused.next();
+        match refused.filter(|_| message.sqlstate == sqlstate::IN_FAILED_TRANSACTION) {
+            Some(restore) => {
+                restore.is_refused = true;
+                self.is_due |= !restore.is_certain;
+                true
+            }
+            None => false,
+        }
     }
 
-    /// A RESET was done that nobody follows: true if the server's settings are not known any more.
-    pub(super) fn note_unseen(&mut self, tx: TxStatus) -> bool {
-        let is_unseen = self.under_way.is_empty();
-        self.is_due |= is_unseen && tx != TxStatus::Idle;
-        is_unseen
+    /// With its block what was hidden is over.
+    fn uncover(&mut self, server: &mut Server, tx: TxStatus) {
+        // What is not reported is not seen to have come to light.
+        let hidden = self.hidden.take_if(|_| tx == TxStatus::Idle);
+        server.applied_is_unknown |= hidden.is_some();
+    }
+
+    /// Everything is answered.
+    pub(super) fn answered(&mut self) {
+        self.under_way.clear();
+        self.is_unread = false;
     }
 }
 
@@ -203,14 +243,13 @@ impl Linked {
         let is_open = server.exchange.segment() != Segment::None;
         if is_open || self.in_flight.may_copy || server.exchange.takes_copy_data() {
             // The Sync in front of it may go into a copy, which ignores that and would fail on ours.
-            self.restores.is_put_off = true;
-            return;
+            return self.restores.put_off();
         }
         let is_certain = is_alone && resets.is_certain();
         let text = if is_certain {
-            startup.put_back(|name| resets.covers(name).filter(|_| resets.is_last(name)))
+            startup.put_back(|name| resets.covers(name))
         } else {
-            startup.put_back_if_reset(|name| resets.covers(name))
+            startup.put_back_if_reset(|name| resets.may_cover(name))
         };
         let Some(text) = text else { return };
         batch.gather();
@@ -220,7 +259,9 @@ impl Linked {
         // A simple query takes it along.
         server.statements.unnamed = Unnamed::None;
         server.statements.unnamed_since = serial;
-        self.restores.under_way.push(Restore { from, serial, resets, is_certain, is_done: false });
+        let (is_done, is_refused) = (false, false);
+        let restore = Restore { from, serial, resets, is_certain, is_done, is_refused };
+        self.restores.under_way.push(restore);
     }
 }
 
@@ -239,7 +280,6 @@ impl Session {
     /// A parameter has a new value: the session's, unless a RESET put it back to the server's.
     pub(super) fn on_parameter(
         &mut self,
-        batch: &mut Batch<'_>,
         body: &[u8],
         serial: u64,
         is_own: bool,
@@ -252,51 +292,30 @@ impl Session {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             return verdict;
         };
-        if is_fixed(name) {
+        // What is beyond all measure is not kept.
+        if is_fixed(name) || server.parameters.value(name) != Some(value) {
             return verdict;
         }
         if is_own {
-            let is_void = linked.restores.under_way.first().is_some_and(|restore| {
-                restore.serial == serial && !(restore.is_done && restore.is_certain)
-            });
+            let is_restore = linked.restores.under_way.iter().any(|r| r.serial == serial);
             // The server spells it in its own way (pitfall P44): the client learns it once.
-            if is_void || self.settings.value(name).is_none_or(|wanted| wanted == value) {
+            if is_restore || self.settings.value(name).is_none_or(|wanted| wanted == value) {
                 return verdict;
             }
             Arc::make_mut(&mut self.settings).set(name, value);
             Arc::make_mut(&mut server.applied).set(name, value);
             return Verdict::Forward;
         }
-        let is_base = server.base.value(name) == Some(value);
-        let restored = linked.restores.behind(serial).map(|restore| Restored {
-            is_reset: restore.is_done
-                && restore.reaches(name).is_some()
-                && (restore.is_certain || is_base)
-                && self.startup.value(name).is_some(),
-            is_certain: restore.is_certain,
-        });
-        let startup = self.startup.value(name);
-        let is_reset = match restored {
-            // Told with the others when all is done.
-            Some(Restored { is_reset: true, is_certain: true }) => return Verdict::Swallow,
-            Some(restored) => restored.is_reset,
-            None => linked.reset_seen && is_base,
-        };
-        if is_reset || (linked.reset_seen && is_base && startup.is_none()) {
-            let settings = Arc::make_mut(&mut self.settings);
-            let Some(wanted) = startup.filter(|wanted| *wanted != value) else {
-                settings.remove(name);
-                return verdict;
-            };
-            if settings.value(name) != Some(wanted) {
-                settings.set(name, wanted);
-                batch.gather();
-                backend::put_parameter_status(batch.out, name.as_bytes(), wanted.as_bytes());
-            }
+        if linked.restores.tells_later(serial, linked.reset_seen) {
             return Verdict::Swallow;
         }
-        Arc::make_mut(&mut self.settings).set(name, value);
-        Arc::make_mut(&mut server.applied).set(name, value);
+        let is_base = server.base.value(name) == Some(value);
+        if linked.reset_seen && is_base && self.startup.value(name).is_none() {
+            Arc::make_mut(&mut self.settings).remove(name);
+        } else {
+            Arc::make_mut(&mut self.settings).set(name, value);
+            Arc::make_mut(&mut server.applied).set(name, value);
+        }
         if name == "application_name" {
             self.registered.record.set_application_name(value);
             server.record.set_application_name(value);
@@ -304,27 +323,85 @@ impl Session {
         verdict
     }
 
-    /// In front of the `ReadyForQuery` of a request that reset something: what it put back.
-    pub(super) fn tell_restored(&mut self, batch: &mut Batch<'_>, serial: u64) {
+    /// The end of a request of the client's in which a RESET was seen, or which ends a block with one
+    /// that was hidden: tells it of those that no statement of ours followed.
+    pub(super) fn settle_unfollowed(&mut self, batch: &mut Batch<'_>, serial: u64) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let restore = linked.restores.behind(serial);
-        let Some(restore) = restore.filter(|r| r.is_certain && r.is_done) else { return };
-        let Some(server) = linked.checkout.peek() else { return };
-        let is_told =
-            |name: &str| server.parameters.value(name).is_some() && restore.reaches(name).is_some();
-        let mut told: Vec<_> = self.startup.iter().filter(|(name, _)| is_told(name)).collect();
-        told.sort_by_key(|(name, _)| name.to_ascii_lowercase());
-        for (name, wanted) in told {
-            if self.settings.value(name) == Some(wanted) {
-                continue;
-            }
-            Arc::make_mut(&mut self.settings).set(name, wanted);
-            if name == "application_name" {
-                self.registered.record.set_application_name(wanted);
-            }
-            batch.gather();
-            backend::put_parameter_status(batch.out, name.as_bytes(), wanted.as_bytes());
+        let Some(server) = linked.checkout.server() else { return };
+        let restores = &mut linked.restores;
+        let tx = server.exchange.tx();
+        if restores.is_behind(serial) {
+            linked.reset_seen = false;
+            return;
         }
+        let is_unread = linked.reset_seen && restores.is_unread;
+        if std::mem::take(&mut linked.reset_seen) {
+            // Which of what we had put on it is still there, only the server knows.
+            server.applied_is_unknown = true;
+            restores.is_due |= is_unread && tx != TxStatus::Idle;
+        }
+        if restores.hidden.is_none() && !is_unread {
+            return;
+        }
+        let hidden = restores.hidden.as_deref();
+        let news =
+            settle(server, &self.startup, &mut self.settings, &self.settled, |name, is_news| {
+                is_left(hidden, tx, name, is_news) || (is_unread && is_news)
+            });
+        restores.uncover(server, tx);
+        batch.gather();
+        self.tell(&news, batch.out);
+    }
+
+    /// Tells the client of parameters, and whoever looks of its name.
+    fn tell(&self, news: &[News], out: &mut Vec<u8>) {
+        for News { name, value } in news {
+            if &**name == "application_name" {
+                self.registered.record.set_application_name(value);
+            }
+            backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+        }
+    }
+
+    /// The transaction is over: what is in force by now outlives it.
+    pub(super) fn keep_settings(&mut self) {
+        if !Arc::ptr_eq(&self.settings, &self.settled) {
+            self.settled = Arc::clone(&self.settings);
+        }
+    }
+
+    /// The transaction is rolled back: its settings are as they were in front of it, and the client is
+    /// told.
+    pub(super) fn undo_settings(&mut self, out: &mut Vec<u8>) {
+        if Arc::ptr_eq(&self.settings, &self.settled) {
+            return;
+        }
+        let undone = std::mem::replace(&mut self.settings, Arc::clone(&self.settled));
+        let mut news = Vec::new();
+        for (name, base) in self.reported.iter().filter(|(name, _)| !is_fixed(name)) {
+            let value = self.settings.value(name).unwrap_or(base);
+            if undone.value(name).unwrap_or(base) != value {
+                news.push(News { name: name.into(), value: value.into() });
+            }
+        }
+        self.tell(&news, out);
+    }
+
+    /// A server is gone that had ended a request, the client was not told yet, and what was to follow
+    /// is done by whichever server comes next.
+    pub(super) fn put_held(&mut self, linked: &mut Linked, out: &mut Vec<u8>) {
+        let Some(tx) = linked.restores.held.take() else { return };
+        let restore = linked.restores.under_way.first();
+        if let Some(restore) = restore.filter(|_| tx == TxStatus::Idle)
+            && let Some(server) = linked.checkout.server()
+        {
+            let is_reset =
+                |name: &str, is_news| is_news && restore.resets.may_cover(name).is_some();
+            let news = settle(server, &self.startup, &mut self.settings, &self.settled, is_reset);
+            self.tell(&news, out);
+            self.keep_settings();
+        }
+        backend::put_ready(out, tx);
     }
 
     /// Tells the client what its server reports by itself, if that is not what the one before did: the
@@ -344,6 +421,7 @@ impl Session {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
+        let tx = server.exchange.tx();
         let at = linked.restores.under_way.iter().position(|restore| restore.serial == serial);
         if at.is_none() && !is_session_mode && server.follow_base(&self.settings) {
             self.pool.share_base(server);
@@ -352,23 +430,64 @@ impl Session {
             self.reported = Arc::clone(&server.base);
         }
         if let Some(restore) = at.map(|at| linked.restores.under_way.remove(at)) {
-            server.note_applied();
-            if !restore.is_certain {
-                tell_what_is(server, &mut self.settings, batch);
-            } else if !restore.is_done {
-                // It was reset by us alone: a server that is not in a failed block has to be mended.
-                server.applied_is_unknown = true;
-            }
+            let news =
+                linked.on_restored(restore, &self.startup, &mut self.settings, &self.settled);
+            batch.gather();
+            self.tell(&news, batch.out);
         }
+        if tx == TxStatus::Idle {
+            self.keep_settings();
+        }
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
         if server.exchange.depth() == 0 {
-            linked.in_flight.answered(server.exchange.tx());
-            linked.restores.under_way.clear();
+            linked.in_flight.answered(tx);
+            linked.restores.answered();
         }
-        if server.exchange.may_checkin() {
+        if let Some(held) = linked.restores.held.take() {
+            batch.gather();
+            backend::put_ready(batch.out, held);
+            self.finish_request();
+        }
+        let Link::Linked(linked) = &mut self.link else { return };
+        if linked.checkout.peek().is_some_and(|server| server.exchange.may_checkin()) {
             linked.is_done = !is_session_mode;
             linked.quiet_since = Instant::now();
             linked.request_since = None;
         }
+    }
+}
+
+impl Linked {
+    /// A statement of ours is done, or refused: what the client has now, as far as it was not told.
+    fn on_restored(
+        &mut self,
+        restore: Restore,
+        startup: &Settings,
+        settings: &mut Arc<Settings>,
+        settled: &Settings,
+    ) -> Vec<News> {
+        let Some(server) = self.checkout.server() else { return Vec::new() };
+        let tx = server.exchange.tx();
+        let Restore { resets, is_certain, is_done, is_refused, .. } = restore;
+        server.note_applied();
+        // It was reset by us alone, or not put back: that is to be mended in front of what comes next.
+        server.applied_is_unknown |= if is_certain { !is_done } else { is_refused };
+        if is_certain && !is_done && tx == TxStatus::Idle {
+            return Vec::new();
+        }
+        let is_open = is_refused && !is_certain;
+        let hidden = self.restores.hidden.as_deref();
+        let news = settle(server, startup, settings, settled, |name, is_news| {
+            is_left(hidden, tx, name, is_news)
+                || (is_open && is_news && resets.may_cover(name).is_some())
+        });
+        self.restores.uncover(server, tx);
+        let may_hide = |(name, _)| resets.divides() || is_beneath(&resets, name);
+        if !is_certain && tx == TxStatus::Block && startup.iter().any(may_hide) {
+            self.restores.hidden.get_or_insert_default().add(resets);
+        }
+        news
     }
 }
 
@@ -385,19 +504,53 @@ fn put_changes(told: &Parameters, base: &Parameters, settings: &Settings, out: &
     }
 }
 
-struct Restored {
-    is_reset: bool,
-    is_certain: bool,
+/// A parameter that has become other than the client was told.
+struct News {
+    name: Box<str>,
+    value: Box<str>,
 }
 
-/// Tells the client of parameters that have become other than it was told.
-fn tell_what_is(server: &mut Server, settings: &mut Arc<Settings>, batch: &mut Batch<'_>) {
+fn is_beneath(resets: &Resets, name: &str) -> bool {
+    resets.covers(name) == Some(Covers::Beneath)
+}
+
+/// Whether one of these may have left `name` at the server's own value, if their block is over.
+fn is_left(hidden: Option<&Resets>, tx: TxStatus, name: &str, is_news: bool) -> bool {
+    hidden.filter(|_| tx != TxStatus::Block).is_some_and(|resets| {
+        is_beneath(resets, name)
+            || (is_news && resets.divides() && resets.may_cover(name).is_some())
+    })
+}
+
+/// Takes what the server reports for what the client has, and gives what it was told otherwise.
+/// `is_reset`: of a name, and whether its value is neither what the client was told nor what it was in
+/// front of the transaction. If that is the server's own, a RESET left it there which nothing has
+/// followed yet.
+fn settle(
+    server: &mut Server,
+    startup: &Settings,
+    settings: &mut Arc<Settings>,
+    settled: &Settings,
+    is_reset: impl Fn(&str, bool) -> bool,
+) -> Vec<News> {
+    let mut news = Vec::new();
     for (name, value) in server.parameters.iter().filter(|(name, _)| !is_fixed(name)) {
-        if settings.value(name).or_else(|| server.base.value(name)) == Some(value) {
+        let base = server.base.value(name);
+        let told = settings.value(name).or(base);
+        let asked = startup.value(name);
+        let is_news = told != Some(value) && settled.value(name).or(base) != Some(value);
+        let is_left = base == Some(value) && is_reset(name, is_news);
+        let wanted = asked.filter(|_| is_left).unwrap_or(value);
+        server.applied_is_unknown |= wanted != value;
+        if told == Some(wanted) {
             continue;
         }
-        Arc::make_mut(settings).set(name, value);
-        batch.gather();
-        backend::put_parameter_status(batch.out, name.as_bytes(), value.as_bytes());
+        news.push(News { name: name.into(), value: wanted.into() });
+        if asked.is_none() && base == Some(wanted) {
+            Arc::make_mut(settings).remove(name);
+        } else {
+            Arc::make_mut(settings).set(name, wanted);
+        }
     }
+    news
 }

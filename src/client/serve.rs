@@ -58,6 +58,8 @@ pub(super) struct Session {
     /// What the client asked for at startup, and what it has now.
     pub(super) startup: Arc<Settings>,
     pub(super) settings: Arc<Settings>,
+    /// The same as it was when its last transaction ended.
+    pub(super) settled: Arc<Settings>,
     /// What its servers report by themselves, as it was told.
     pub(super) reported: Arc<Parameters>,
     pub(super) prepared: Prepared,
@@ -130,6 +132,7 @@ impl Session {
             rules: placement.rules,
             idle_timeout: start.idle_timeout,
             startup: Arc::clone(&placement.settings),
+            settled: Arc::clone(&placement.settings),
             settings: placement.settings,
             reported: placement.reported,
             prepared: Prepared::default(),

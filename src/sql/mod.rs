@@ -19,6 +19,6 @@ pub use clock::literal_clock;
 pub use lexer::{Lexer, Reading, Token, TokenKind};
 pub use mask::mask_literals;
 pub use mentions::{Deed, Mention};
-pub use resets::{Covers, Resets};
+pub use resets::{Covers, Doubt, Resets};
 pub use tag::{TagState, state_of_tag};
 pub use traits::Traits;

@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher, Hash};
 
-use crate::sql::Covers;
+use crate::sql::{Covers, Doubt};
 
 /// Parameters that every PostgreSQL reports and that a client may set: these follow the session.
 pub const REPORTED: [&str; 6] = [
@@ -161,11 +161,12 @@ impl Settings {
             let Some(covers) = reach(name) else { continue };
             let is_local = covers == Covers::Transaction;
             let said = if is_list_of_names(name) { list(value) } else { Some(quote(value)) };
-            let statement = match said {
+            let statement = match said.filter(|_| covers != Covers::Beneath && name.is_ascii()) {
                 Some(value) => {
                     let local = if is_local { "LOCAL " } else { "" };
                     format!("SET {local}{} TO {value};", identifier(name))
                 }
+                None if covers == Covers::Beneath => put_beneath(name, value),
                 None => {
                     format!("SELECT {SET_CONFIG}({}, {}, {is_local});", quote(name), quote(value))
                 }
@@ -176,18 +177,23 @@ impl Settings {
     }
 
     /// The same, but for those that are at the server's own value at the moment.
-    pub fn put_back_if_reset(&self, reach: impl Fn(&str) -> Option<Covers>) -> Option<String> {
-        let rows = self.iter().filter(|(name, _)| reach(name).is_some());
-        let rows: Vec<_> =
-            rows.map(|(name, value)| format!("({}, {})", quote(name), quote(value))).collect();
+    pub fn put_back_if_reset(&self, reach: impl Fn(&str) -> Option<Doubt>) -> Option<String> {
+        let rows = self.iter().filter_map(|(name, value)| {
+            let Doubt { is_local, is_hidden } = reach(name)?;
+            Some(format!("({}, {}, {is_local}, {is_hidden})", quote(name), quote(value)))
+        });
+        let rows: Vec<_> = rows.collect();
         // A setting that no SET and no `set_config` has touched, or that a RESET put back, has
-        // another source than "session". What the view does not show has a value to tell by.
+        // another source than "session", but for one that was hidden by a SET LOCAL which has ended with
+        // its transaction: ours has begun it then. What the view does not show has a value to tell by.
         (!rows.is_empty()).then(|| {
             format!(
-                "SELECT {SET_CONFIG}(s.n, s.v, false) FROM (VALUES {}) AS s (n, v) WHERE CASE \
+                "SELECT {SET_CONFIG}(s.n, s.v, s.l) FROM (VALUES {}) AS s (n, v, l, h) WHERE CASE \
                  WHEN EXISTS (SELECT FROM pg_catalog.pg_settings g WHERE {SAME}) \
                  THEN EXISTS (SELECT FROM pg_catalog.pg_settings g WHERE {SAME} \
-                 AND g.source OPERATOR(pg_catalog.<>) 'session') \
+                 AND (g.source OPERATOR(pg_catalog.<>) 'session' \
+                 OR (s.h AND g.setting OPERATOR(pg_catalog.=) g.reset_val AND pg_catalog.now() \
+                 OPERATOR(pg_catalog.=) pg_catalog.statement_timestamp()))) \
                  ELSE coalesce(pg_catalog.current_setting(s.n, true), '') \
                  OPERATOR(pg_catalog.=) ANY ('{{\"\",none}}'::pg_catalog.text[]) END",
                 rows.join(", ")
@@ -237,6 +243,17 @@ impl Settings {
 
 const SET_CONFIG: &str = "pg_catalog.set_config";
 const CURRENT: &str = "pg_catalog.current_setting";
+
+/// Statement text that gives a setting its value for the session, and leaves the one that holds until
+/// the transaction ends.
+fn put_beneath(name: &str, value: &str) -> String {
+    let (kept, name, value) = (quote(&format!("{KEPT}{name}")), quote(name), quote(value));
+    without_rows(&[
+        format!("{SET_CONFIG}({kept}, {CURRENT}({name}), true)"),
+        format!("{SET_CONFIG}({name}, {value}, false)"),
+        format!("{SET_CONFIG}({name}, {CURRENT}({kept}), true)"),
+    ]) + ";"
+}
 
 /// In front of a setting's name: where a server keeps its value for a moment.
 const KEPT: &str = "pgweir.kept_";
@@ -331,20 +348,31 @@ pub fn is_reported(name: &str) -> bool {
     REPORTED.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
-/// A string literal that is read alike under either setting of `standard_conforming_strings`.
+/// A string literal that is read alike under either setting of `standard_conforming_strings` and under
+/// any `client_encoding`. A startup packet's bytes reach a server as they are, without a conversion,
+/// and so do those of an escape.
 fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 3);
-    let has_backslash = text.contains('\\');
-    out.push_str(if has_backslash { " E'" } else { "'" });
-    for c in text.chars() {
-        match c {
-            '\'' => out.push_str("''"),
-            '\\' => out.push_str("\\\\"),
-            c => out.push(c),
+    let is_plain = text.bytes().all(|b| b.is_ascii() && b != b'\\');
+    out.push_str(if is_plain { "'" } else { " E'" });
+    for b in text.bytes() {
+        match b {
+            b'\'' => out.push_str("''"),
+            b'\\' => out.push_str("\\\\"),
+            b if b.is_ascii() => out.push(char::from(b)),
+            b => {
+                for part in [b'\\', b'x', hex(b >> 4), hex(b & 15)] {
+                    out.push(char::from(part));
+                }
+            }
         }
     }
     out.push('\'');
     out
+}
+
+const fn hex(digit: u8) -> u8 {
+    if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod prepared;
 mod replication;
 mod reread;
 mod resets;
+mod settings;
 mod startup;
 mod state;
 mod timeouts;
