@@ -13,7 +13,6 @@ use super::naming::Naming;
 use super::provide::{Name, scope_of};
 use super::resets::Restores;
 use super::serve::{End, Session};
-use crate::error::ClientMessage;
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};

@@ -189,11 +189,14 @@ impl<U> Exchange<U> {
                 self.copy = Copy::Both;
                 Verdict::Forward
             }
-            (b'N' | b'S', Some(Request::Simple(verdict))) => verdict,
             // What is said of a text that is prepared once more was said when the client prepared it.
-            (b'N', Some(Request::Parse(verdict))) => verdict,
+            (b'N' | b'S', Some(Request::Simple(verdict)))
+            | (b'N', Some(Request::Parse(verdict)))
+            | (b't', Some(Request::Describe(verdict))) => verdict,
             // A notification comes when it comes, behind a command of ours as well.
-            (b'N' | b'S' | b'A', _) => Verdict::Forward,
+            (b'N' | b'S' | b'A', _) | (b'D' | b'd' | b'c', Some(Request::Execute)) => {
+                Verdict::Forward
+            }
             (_, Some(Request::Simple(verdict))) => {
                 if tag == b'C' {
                     self.end_copy(CopyEnd::Done);
@@ -221,8 +224,6 @@ impl<U> Exchange<U> {
                 self.pop();
                 Verdict::Swallow
             }
-            (b't', Some(Request::Describe(verdict))) => verdict,
-            (b'D' | b'd' | b'c', Some(Request::Execute)) => Verdict::Forward,
             _ => return Err(violation),
         };
         self.drop_useless_copy_ends();

@@ -529,7 +529,7 @@ mod tests {
         let identity = std::ptr::from_ref(&*one.identity);
         let known = store.known();
         let held: Vec<_> = known.by_hash.iter().filter_map(|(_, weak)| weak.upgrade()).collect();
-        assert!(held.iter().any(|held| std::ptr::eq(&*held.identity, identity)));
+        assert!(held.iter().any(|held| std::ptr::eq(&raw const *held.identity, identity)));
         drop((held, known));
 
         drop(one);

@@ -33,7 +33,7 @@ impl Certificate {
         };
         match certificate.get_extension::<BasicConstraints>() {
             Ok(Some((_, basic))) => basic.ca && usage != Some(false),
-            Ok(None) => usage.unwrap_or(certificate.version() == Version::V1),
+            Ok(None) => usage.unwrap_or_else(|| certificate.version() == Version::V1),
             Err(_) => false,
         }
     }

@@ -213,7 +213,7 @@ fn play(postgres: &Postgres, proxy: &Proxy, seed: u64) -> Option<String> {
         let requests = 1 + dice.below(2);
         let mut bytes = Vec::new();
         for _ in 0..requests {
-            let texts: Vec<_> = (0..1 + dice.below(3)).map(|_| *dice.of(&STATEMENTS)).collect();
+            let texts: Vec<_> = (0..=dice.below(3)).map(|_| *dice.of(&STATEMENTS)).collect();
             if dice.below(3) == 0 {
                 bytes.extend(extended(&texts));
                 done.push(format!("X[{}]", texts.join(" | ")));

@@ -104,11 +104,11 @@ impl Authority {
         leaf.is_ca = IsCa::ExplicitNoCa;
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.self_signed(&key).unwrap();
-        let issued = self.write(name, &certificate.pem(), &key);
+        let written = self.write(name, &certificate.pem(), &key);
         let issuer = Issuer::new(leaf, key);
         let key = KeyPair::generate().unwrap();
         let certificate = params("forged", &[forged]).signed_by(&key, &issuer).unwrap();
-        (issued, self.write("forged", &certificate.pem(), &key))
+        (written, self.write("forged", &certificate.pem(), &key))
     }
 
     fn write(&self, name: &str, certificate: &str, key: &KeyPair) -> Issued {
