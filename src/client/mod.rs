@@ -30,3 +30,4 @@ mod serve;
 pub mod session;
 mod shapes;
 mod stand_in;
+mod told;

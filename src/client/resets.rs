@@ -18,10 +18,10 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::link::{Link, Linked, carry_over};
 use super::serve::Session;
+use super::told::{News, put_changes, settle};
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
-use crate::server::parameters::Parameters;
 use crate::server::unnamed::Unnamed;
 use crate::sql::{Covers, Resets};
 use crate::state::settings::{Settings, is_fixed};
@@ -353,40 +353,6 @@ impl Session {
         self.tell(&news, batch.out);
     }
 
-    /// Tells the client of parameters, and whoever looks of its name.
-    fn tell(&self, news: &[News], out: &mut Vec<u8>) {
-        for News { name, value } in news {
-            if &**name == "application_name" {
-                self.registered.record.set_application_name(value);
-            }
-            backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
-        }
-    }
-
-    /// The transaction is over: what is in force by now outlives it.
-    pub(super) fn keep_settings(&mut self) {
-        if !Arc::ptr_eq(&self.settings, &self.settled) {
-            self.settled = Arc::clone(&self.settings);
-        }
-    }
-
-    /// The transaction is rolled back: its settings are as they were in front of it, and the client is
-    /// told.
-    pub(super) fn undo_settings(&mut self, out: &mut Vec<u8>) {
-        if Arc::ptr_eq(&self.settings, &self.settled) {
-            return;
-        }
-        let undone = std::mem::replace(&mut self.settings, Arc::clone(&self.settled));
-        let mut news = Vec::new();
-        for (name, base) in self.reported.iter().filter(|(name, _)| !is_fixed(name)) {
-            let value = self.settings.value(name).unwrap_or(base);
-            if undone.value(name).unwrap_or(base) != value {
-                news.push(News { name: name.into(), value: value.into() });
-            }
-        }
-        self.tell(&news, out);
-    }
-
     /// A server is gone that had ended a request, the client was not told yet, and what was to follow
     /// is done by whichever server comes next.
     pub(super) fn put_held(&mut self, linked: &mut Linked, out: &mut Vec<u8>) {
@@ -402,18 +368,6 @@ impl Session {
             self.keep_settings();
         }
         backend::put_ready(out, tx);
-    }
-
-    /// Tells the client what its server reports by itself, if that is not what the one before did: the
-    /// server's configuration may have been changed (pitfall P73).
-    pub(super) fn tell_base(&mut self, base: &Arc<Parameters>) {
-        if Arc::ptr_eq(&self.reported, base) {
-            return;
-        }
-        let before = self.outbox.len();
-        put_changes(&self.reported, base, &self.settings, &mut self.outbox);
-        self.pool.stats.bytes_sent.add((self.outbox.len() - before) as u64);
-        self.reported = Arc::clone(base);
     }
 
     /// The end of something of ours. Behind a Sync of ours nothing is left that the client waits for.
@@ -494,22 +448,6 @@ impl Linked {
 /// Statements of ours that may be unanswered at once.
 const UNDER_WAY_MOST: usize = 64;
 
-/// Appends what the server's own parameters are by now of which the client was told otherwise. What
-/// it set itself it has on every server.
-fn put_changes(told: &Parameters, base: &Parameters, settings: &Settings, out: &mut Vec<u8>) {
-    for (name, value) in base.iter() {
-        if settings.value(name).is_none() && told.value(name) != Some(value) {
-            backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
-        }
-    }
-}
-
-/// A parameter that has become other than the client was told.
-struct News {
-    name: Box<str>,
-    value: Box<str>,
-}
-
 fn is_beneath(resets: &Resets, name: &str) -> bool {
     resets.covers(name) == Some(Covers::Beneath)
 }
@@ -520,37 +458,4 @@ fn is_left(hidden: Option<&Resets>, tx: TxStatus, name: &str, is_news: bool) -> 
         is_beneath(resets, name)
             || (is_news && resets.divides() && resets.may_cover(name).is_some())
     })
-}
-
-/// Takes what the server reports for what the client has, and gives what it was told otherwise.
-/// `is_reset`: of a name, and whether its value is neither what the client was told nor what it was in
-/// front of the transaction. If that is the server's own, a RESET left it there which nothing has
-/// followed yet.
-fn settle(
-    server: &mut Server,
-    startup: &Settings,
-    settings: &mut Arc<Settings>,
-    settled: &Settings,
-    is_reset: impl Fn(&str, bool) -> bool,
-) -> Vec<News> {
-    let mut news = Vec::new();
-    for (name, value) in server.parameters.iter().filter(|(name, _)| !is_fixed(name)) {
-        let base = server.base.value(name);
-        let told = settings.value(name).or(base);
-        let asked = startup.value(name);
-        let is_news = told != Some(value) && settled.value(name).or(base) != Some(value);
-        let is_left = base == Some(value) && is_reset(name, is_news);
-        let wanted = asked.filter(|_| is_left).unwrap_or(value);
-        server.applied_is_unknown |= wanted != value;
-        if told == Some(wanted) {
-            continue;
-        }
-        news.push(News { name: name.into(), value: wanted.into() });
-        if asked.is_none() && base == Some(wanted) {
-            Arc::make_mut(settings).remove(name);
-        } else {
-            Arc::make_mut(settings).set(name, wanted);
-        }
-    }
-    news
 }
