@@ -11,21 +11,35 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::link::Link;
+use super::naming::reading;
 use super::serve::Session;
 use crate::pool::Pool;
+use crate::server::Server;
 use crate::sql::Affected;
 use crate::wire::backend::TxStatus;
 
 /// What the statements of a transaction concern, until it ends.
 #[derive(Debug, Default)]
 pub(super) struct Affecting {
-    affected: Vec<Affected>,
-    /// One of them was done.
-    is_done: bool,
+    noted: Vec<Noted>,
+    /// Command tags so far of the request with this serial number.
+    tags: (u64, usize),
     /// Nothing of them runs now.
     is_answered: Arc<AtomicBool>,
-    /// One of them was prepared on a server that the session keeps, and may be run at any time.
-    is_kept: bool,
+    /// One is about to be sent, and nothing in front of it holds it up.
+    is_next: bool,
+    /// Statements that were prepared under names of the client's own, and what they concern.
+    kept: Vec<(Box<[u8]>, Vec<Affected>)>,
+}
+
+#[derive(Debug)]
+struct Noted {
+    affected: Affected,
+    /// Serial number of the request that runs it, or of the Bind in front of that.
+    since: u64,
+    /// Which of a Query's statements it is; `None`: an Execute's.
+    at: Option<usize>,
+    is_done: bool,
 }
 
 /// How long a refusal may take that needs no look at who is connected.
@@ -38,16 +52,87 @@ const RELOAD: Duration = Duration::from_secs(1);
 const MOST: usize = 100;
 
 impl Session {
-    /// Notes a statement of whose text `affects_others` holds.
-    pub(super) fn note_affected(&mut self, text: &[u8], is_kept: bool) {
-        let affected = Affected::of(text);
+    /// Notes the statements of a Query that is about to be sent, of whose text `affects_others` holds.
+    pub(super) fn note_affected(&mut self, text: &[u8]) {
+        let Some(server) = self.linked_server() else { return };
+        let affected = Affected::of(text, reading(server));
+        let is_first = server.exchange.is_answered();
+        let noted = affected.into_iter().map(|(at, affected)| (Some(at), affected));
+        self.add_affected(noted, is_first);
+    }
+
+    /// The same of a statement that is about to be bound. `is_first`: nothing else was since the last
+    /// answer.
+    pub(super) fn note_affected_by(&mut self, text: &[u8], is_first: bool) {
+        let Some(server) = self.linked_server() else { return };
+        let affected = Affected::of(text, reading(server));
+        let is_first = is_first && !server.exchange.has_boundary();
+        self.add_affected(affected.into_iter().map(|(_, affected)| (None, affected)), is_first);
+    }
+
+    /// The same of a statement that is prepared under a name of the client's own.
+    pub(super) fn keep_affected(&mut self, name: &[u8], text: &[u8]) {
+        let Some(server) = self.linked_server() else { return };
+        let affected = Affected::of(text, reading(server)).into_iter().map(|(_, one)| one);
+        let affected: Vec<_> = affected.collect();
         let Link::Linked(linked) = &mut self.link else { return };
+        let kept = &mut linked.affecting.get_or_insert_default().kept;
+        if kept.len() >= MOST {
+            kept.remove(0);
+        }
+        kept.push((name.into(), affected));
+    }
+
+    /// A statement that is called so by the client is prepared, and the one before is gone.
+    pub(super) fn forget_affected(&mut self, name: &[u8]) {
+        if let Link::Linked(linked) = &mut self.link
+            && let Some(affecting) = &mut linked.affecting
+        {
+            affecting.kept.retain(|(known, _)| **known != *name);
+        }
+    }
+
+    /// The statement that the client calls so is about to be bound. `is_first`: as above.
+    pub(super) fn bind_affected(&mut self, name: &[u8], is_first: bool) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(affecting) = &linked.affecting else { return };
+        let Some((_, kept)) = affecting.kept.iter().find(|(known, _)| **known == *name) else {
+            return;
+        };
+        let affected: Vec<_> = kept.iter().map(|one| (None, one.clone())).collect();
+        let is_first = is_first
+            && linked.checkout.peek().is_some_and(|server| !server.exchange.has_boundary());
+        self.add_affected(affected.into_iter(), is_first);
+    }
+
+    fn add_affected(
+        &mut self,
+        affected: impl Iterator<Item = (Option<usize>, Affected)>,
+        is_first: bool,
+    ) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        let since = server.exchange.next_serial();
         let affecting = linked.affecting.get_or_insert_default();
-        affecting.is_kept |= is_kept;
-        let noted = &mut affecting.affected;
-        noted.extend(affected);
-        if noted.len() > MOST {
-            *noted = vec![Affected::Server];
+        let before = affecting.noted.len();
+        affecting.noted.extend(affected.map(|(at, affected)| Noted {
+            affected,
+            since,
+            at,
+            is_done: false,
+        }));
+        let mut new = affecting.noted.iter().skip(before);
+        affecting.is_next = is_first && new.any(Noted::wants_to_be_alone);
+        if affecting.noted.len() > MOST {
+            let is_done = affecting.noted.iter().any(|noted| noted.is_done);
+            affecting.noted = vec![Noted { affected: Affected::Server, since, at: None, is_done }];
+        }
+    }
+
+    fn linked_server(&mut self) -> Option<&mut Server> {
+        match &mut self.link {
+            Link::Linked(linked) => linked.checkout.server(),
+            Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => None,
         }
     }
 
@@ -56,18 +141,12 @@ impl Session {
     pub(super) fn make_way(&mut self, tag: u8) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(affecting) = &mut linked.affecting else { return };
-        if !matches!(tag, b'Q' | b'E') {
+        if !matches!(tag, b'Q' | b'E') || !std::mem::take(&mut affecting.is_next) {
             return;
         }
         let is_answered = Arc::clone(&affecting.is_answered);
         is_answered.store(false, Relaxed);
-        let alone =
-            affecting.affected.iter().filter(|affected| matches!(affected, Affected::Alone(_)));
-        let alone: Vec<_> = alone.cloned().collect();
-        let pools: Vec<_> = alone.iter().flat_map(|database| self.concerned(database)).collect();
-        if pools.is_empty() {
-            return;
-        }
+        let pools = self.to_vacate();
         self.context.commons.drain.spawn(async move {
             sleep(REFUSAL).await;
             if !is_answered.load(Relaxed) {
@@ -79,40 +158,42 @@ impl Session {
         });
     }
 
+    /// The pools of databases that statements want to be alone with.
+    fn to_vacate(&self) -> Vec<Arc<Pool>> {
+        let Link::Linked(linked) = &self.link else { return Vec::new() };
+        let noted = linked.affecting.iter().flat_map(|affecting| &affecting.noted);
+        let alone = noted.filter(|noted| noted.wants_to_be_alone());
+        alone.flat_map(|noted| self.concerned(&noted.affected)).collect()
+    }
+
     /// `PostgreSQL` says that somebody is connected to a database: who came back meanwhile is closed
     /// too, so that the next try succeeds.
     pub(super) fn on_database_in_use(&self) {
-        let Link::Linked(linked) = &self.link else { return };
-        for affected in linked.affecting.iter().flat_map(|affecting| &affecting.affected) {
-            if matches!(affected, Affected::Alone(_)) {
-                self.vacate(affected);
-            }
-        }
-    }
-
-    fn vacate(&self, database: &Affected) {
         let now = Instant::now();
-        for pool in self.concerned(database) {
+        for pool in self.to_vacate() {
             pool.vacate(now);
         }
     }
 
-    /// A request is over. If its transaction is, what was altered holds for servers that are opened
-    /// from now on.
-    pub(super) fn finish_affected(&mut self) {
+    /// The request `serial` is over. If its transaction is, what was altered holds for servers that
+    /// are opened from now on.
+    pub(super) fn finish_affected(&mut self, serial: u64) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(affecting) = &linked.affecting else { return };
+        let Some(affecting) = &mut linked.affecting else { return };
         affecting.is_answered.store(true, Relaxed);
+        affecting.noted.retain(|noted| noted.is_done || noted.since > serial);
         if linked.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle) {
             return;
         }
-        let affecting =
-            linked.affecting.take_if(|affecting| affecting.is_done || !affecting.is_kept);
-        let Some(affecting) = affecting.filter(|affecting| affecting.is_done) else { return };
-        let pools: Vec<_> =
-            affecting.affected.iter().flat_map(|affected| self.concerned(affected)).collect();
+        let done = affecting.noted.extract_if(.., |noted| noted.is_done);
+        let done: Vec<_> = done.map(|noted| noted.affected).collect();
+        if affecting.noted.is_empty() && affecting.kept.is_empty() {
+            linked.affecting = None;
+        }
+        let is_reload = done.contains(&Affected::Server);
+        let pools: Vec<_> = done.iter().flat_map(|affected| self.concerned(affected)).collect();
         pools.iter().for_each(Pool::retire);
-        if affecting.affected.contains(&Affected::Server) {
+        if is_reload {
             self.context.commons.drain.spawn(async move {
                 sleep(RELOAD).await;
                 pools.iter().for_each(Pool::retire);
@@ -128,6 +209,7 @@ impl Session {
             Arc::ptr_eq(&pool.host, &self.pool.host)
                 && match affected {
                     Affected::Role(name) => is_it(&pool.target.user, name),
+                    Affected::OwnRole => pool.target.user == self.pool.target.user,
                     Affected::Database(name) | Affected::Alone(name) => {
                         is_it(&pool.target.database, name)
                     }
@@ -139,9 +221,25 @@ impl Session {
 }
 
 impl Affecting {
-    /// Notes that a statement is done: one of them, if the tag says so.
-    pub(super) fn done(&mut self, tag: &[u8]) {
+    /// Notes a command tag of the request `serial`: one of them is done, if it is that one's.
+    pub(super) fn done(&mut self, tag: &[u8], serial: u64) {
         const TAGS: [&[u8]; 4] = [b"ALTER ", b"DROP ", b"CREATE DATABASE", b"SELECT "];
-        self.is_done |= TAGS.iter().any(|known| tag.starts_with(known));
+        if self.tags.0 != serial {
+            self.tags = (serial, 0);
+        }
+        let (_, count) = self.tags;
+        self.tags.1 += 1;
+        for noted in &mut self.noted {
+            noted.is_done |= match noted.at {
+                Some(at) => (noted.since, at) == (serial, count),
+                None => noted.since <= serial && TAGS.iter().any(|known| tag.starts_with(known)),
+            };
+        }
+    }
+}
+
+impl Noted {
+    const fn wants_to_be_alone(&self) -> bool {
+        matches!(self.affected, Affected::Alone(_))
     }
 }

@@ -190,8 +190,8 @@ impl Session {
         let in_copy = server.exchange.takes_copy_data();
         match tag {
             b'Q' => {
-                if self.begin_query(batch, frame, in_copy) == Next::Hold {
-                    return Ok(Next::Hold);
+                if let Some(next) = self.begin_query(batch, frame, in_copy) {
+                    return Ok(next);
                 }
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
@@ -213,9 +213,12 @@ impl Session {
             b'P' => self.on_plain_parse(frame, in_copy),
             b'B' => {
                 self.pool.stats.binds.increment();
-                linked.in_flight.has_bound = true;
+                let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
                 linked.portals.bind(b"", Effect::Anything);
                 server.exchange.on_request(Request::Bind, None);
+                if let Some(bind) = frontend::bind(frame.body) {
+                    self.bind_affected(bind.statement, is_first);
+                }
             }
             b'D' => server.exchange.on_request(Request::Describe(Verdict::Forward), None),
             b'C' => server.exchange.on_request(Request::Close(Verdict::Forward), None),
@@ -256,20 +259,28 @@ impl Session {
         server.exchange.on_run(Request::Execute, effect, None);
     }
 
-    fn begin_query(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>, in_copy: bool) -> Next {
+    /// Notes a Query; `Some`: it does not go on as it is.
+    fn begin_query(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        in_copy: bool,
+    ) -> Option<Next> {
         let is_session_mode = self.is_session_mode();
         let traits = frame.is_whole().then(|| classify(frontend::query_text(frame.body)));
         if traits.is_some_and(Traits::names_statements)
-            && self.prepared.len() > 0
             && self.shares_statements()
             && !in_copy
             && frontend::is_query(frame.body)
-            && self.name_statements(batch, frontend::query_text(frame.body)) == Next::Hold
+            && let Some(next) = self.name_statements(batch, frame)
         {
-            return Next::Hold;
+            return Some(next);
         }
-        let Link::Linked(linked) = &mut self.link else { return Next::Hold };
-        let Some(server) = linked.checkout.server() else { return Next::Hold };
+        if traits.is_some_and(Traits::affects_others) {
+            self.note_affected(frontend::query_text(frame.body));
+        }
+        let Link::Linked(linked) = &mut self.link else { return Some(Next::Hold) };
+        let Some(server) = linked.checkout.server() else { return Some(Next::Hold) };
         let serial = server.exchange.next_serial();
         on_query(&mut self.prepared, &mut linked.in_flight, server, frame, traits);
         if traits.is_none() {
@@ -280,11 +291,8 @@ impl Session {
             let text = frontend::query_text(frame.body);
             linked.restores.note(text, serial, true, true);
         }
-        if traits.affects_others() {
-            self.note_affected(frontend::query_text(frame.body), false);
-        }
         self.alter();
-        Next::Go
+        None
     }
 
     /// What others parse from now on waits for what this session alters, and is not what it was: known
@@ -316,8 +324,10 @@ impl Session {
         }
         server.exchange.on_request(Request::Parse(Verdict::Forward), None);
         self.alter();
-        if let Some(parsed) = parsed.filter(|_| traits.affects_others()) {
-            self.note_affected(parsed.text, true);
+        let Some(parsed) = parsed else { return };
+        self.forget_affected(parsed.name);
+        if traits.affects_others() {
+            self.keep_affected(parsed.name, parsed.text);
         }
     }
 
@@ -438,6 +448,7 @@ fn on_query(
         server.is_dirty = true;
         in_flight.may_copy = true;
         in_flight.changes_meaning = true;
+        in_flight.is_unseen = true;
         Effect::Anything
     };
     server.exchange.on_run(Request::Simple(Verdict::Forward), effect, undo);
@@ -447,9 +458,9 @@ fn on_query(
 pub(super) fn note_traits(in_flight: &mut InFlight, server: &mut Server, traits: Traits) {
     in_flight.add(traits);
     server.is_worn |= traits.outlives_discard();
-    if traits.leaves_state() && !traits.sets_only_reported() {
-        server.is_dirty = true;
-    }
+    let leaves = traits.leaves_state() && !traits.sets_only_reported();
+    // What is made where nobody knows which schema it goes to may be temporary.
+    server.is_dirty |= leaves || (in_flight.moves && traits.alters_results());
 }
 
 fn violation(error: &frame::FrameError) -> End {

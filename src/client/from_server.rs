@@ -256,7 +256,7 @@ impl Session {
             }
             b'C' if is_session_mode => {
                 self.pool.stats.queries.increment();
-                linked.note_done(body);
+                linked.note_done(body, serial);
                 verdict
             }
             b'S' if is_whole => self.on_parameter(body, serial, is_own, verdict),
@@ -290,7 +290,7 @@ impl Session {
     fn on_complete(&mut self, body: &[u8], serial: u64) {
         self.pool.stats.queries.increment();
         let Link::Linked(linked) = &mut self.link else { return };
-        linked.note_done(body);
+        linked.note_done(body, serial);
         let Some(server) = linked.checkout.server() else { return };
         match state_of_tag(backend::command_tag(body)) {
             // A cursor that outlives its transaction is known by its text.
@@ -300,12 +300,21 @@ impl Session {
             | TagState::DiscardTemp => {}
             TagState::Deallocate => {
                 let naming = linked.naming.as_mut();
-                if let Some(name) = naming.and_then(|naming| naming.deallocated(serial)) {
-                    server.statements.drop_own_name(&name);
-                    self.prepared.deallocated(&name, server.id(), serial);
+                match naming.and_then(|naming| naming.deallocated(serial)) {
+                    Some(name) => {
+                        server.statements.drop_own_name(&name);
+                        self.prepared.deallocated(&name, server.id(), serial);
+                    }
+                    // Whose it was no text has told: it may be missed by others.
+                    None => server.is_dirty = true,
                 }
             }
-            TagState::Set => linked.restores.done(serial),
+            TagState::Set => {
+                linked.restores.done(serial);
+                // No text was read that says so: what it has set may be anything.
+                server.is_dirty |= !linked.in_flight.sets;
+            }
+            TagState::Alter => linked.in_flight.alters_results |= linked.in_flight.is_unseen,
             TagState::Reset => {
                 linked.reset_seen = true;
                 linked.restores.done(serial);
@@ -320,16 +329,15 @@ impl Session {
                 server.statements.deallocated_all(serial);
                 self.prepared.deallocated_all(server.id(), serial);
             }
-            TagState::Prepare | TagState::Listen | TagState::Load | TagState::Do => {
-                server.is_dirty = true;
-            }
+            TagState::Load => server.is_worn = true,
+            TagState::Prepare | TagState::Listen | TagState::Do => server.is_dirty = true,
         }
     }
 
     /// The end of a request. The server goes back if the exchange is over.
     fn on_ready(&mut self, batch: &mut Batch<'_>, serial: u64, verdict: Verdict) -> Verdict {
         self.settle_unfollowed(batch, serial);
-        self.finish_affected();
+        self.finish_affected(serial);
         let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.settle_naming(serial);
         let Some(server) = linked.checkout.server() else { return verdict };
@@ -434,9 +442,9 @@ pub(super) fn may_be_left(server: &Server) -> bool {
 
 impl Linked {
     /// A statement is done.
-    fn note_done(&mut self, body: &[u8]) {
+    fn note_done(&mut self, body: &[u8], serial: u64) {
         if let Some(affecting) = &mut self.affecting {
-            affecting.done(backend::command_tag(body));
+            affecting.done(backend::command_tag(body), serial);
         }
     }
 

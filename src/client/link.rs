@@ -118,6 +118,13 @@ pub(super) struct InFlight {
     pub(super) changes_meaning: bool,
     /// What other sessions have parsed may give other columns when this transaction ends.
     pub(super) alters_results: bool,
+    /// What is made may go to the schema of temporary objects, without a word of it. Holds as
+    /// `changes_meaning` does.
+    pub(super) moves: bool,
+    /// A SET was among them.
+    pub(super) sets: bool,
+    /// A text among them is only known by its front.
+    pub(super) is_unseen: bool,
 }
 
 impl InFlight {
@@ -127,12 +134,15 @@ impl InFlight {
         self.binds_copy |= traits.may_copy();
         self.changes_meaning |= traits.changes_meaning();
         self.alters_results |= traits.alters_results();
+        self.moves |= traits.moves();
+        self.sets |= traits.sets();
     }
 
     /// Everything is answered.
     pub(super) fn answered(&mut self, tx: TxStatus) {
         *self = Self {
             changes_meaning: self.changes_meaning,
+            moves: self.moves,
             alters_results: self.alters_results && tx != TxStatus::Idle,
             ..Self::default()
         };
@@ -189,13 +199,15 @@ pub(super) enum Words {
 impl Linked {
     /// A link that begins at `now`.
     pub(super) fn new(checkout: Checkout, now: Instant) -> Self {
+        let path = checkout.peek().and_then(|server| server.applied.value("search_path"));
+        let moves = path.is_some_and(|path| path.to_ascii_lowercase().contains("pg_temp"));
         Self {
             checkout,
             since: now,
             request_since: None,
             quiet_since: now,
             server_rest: Rest { len: 0, verdict: Verdict::Forward },
-            in_flight: InFlight::default(),
+            in_flight: InFlight { moves, ..InFlight::default() },
             portals: Portals::default(),
             awaits_answers: false,
             reset_seen: false,

@@ -10,14 +10,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::from_client::{Next, note_traits};
+use super::from_client::{Frame, Next, note_traits};
 use super::link::{Link, Linked, Replacement, Words};
-use super::names::Prepared;
+use super::names::{Prepared, drop_unnamed};
 use super::prepared::Desk;
+use super::provide::UNKNOWN;
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
+use crate::server::fate::Effect;
 use crate::server::statements::{Statement, is_reserved};
 use crate::sql::{Deed, Mention, Reading};
 use crate::wire::backend::TxStatus;
@@ -110,55 +112,117 @@ impl Linked {
 
 impl Session {
     /// Puts in front of a Query what it names. It is held back until everything before it is answered:
-    /// whether the client has these statements, and whether its block is good, is known then.
-    pub(super) fn name_statements(&mut self, batch: &mut Batch<'_>, text: &[u8]) -> Next {
-        let Link::Linked(linked) = &mut self.link else { return Next::Go };
-        let Some(server) = linked.checkout.server() else { return Next::Go };
-        let mentions = Mention::all(text, reading(server));
+    /// whether the client has these statements, and whether its block is good, is known then. `Some`: it
+    /// does not go on as it is.
+    pub(super) fn name_statements(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+    ) -> Option<Next> {
+        let Link::Linked(linked) = &mut self.link else { return None };
+        let server = linked.checkout.server()?;
+        let mentions = Mention::all(frontend::query_text(frame.body), reading(server));
         if mentions.is_empty() || server.exchange.segment() == Segment::Failed {
-            return Next::Go;
+            return None;
         }
-        if !server.exchange.is_answered() {
+        if let Some(hidden) = mentions.iter().find(|one| is_hidden(one)).cloned() {
+            self.refuse_query(batch, frame, hidden);
+            return Some(Next::Go);
+        }
+        if self.prepared.len() > 0 && !server.exchange.is_answered() {
             linked.awaits_answers = true;
             batch.gather();
             frontend::put_flush(batch.out);
-            return Next::Hold;
+            return Some(Next::Hold);
         }
         let wanted = wanted(&self.prepared, server, &mentions);
-        if wanted.is_empty() {
-            return Next::Go;
-        }
-        for executed in wanted.iter().filter_map(|one| one.statement.as_deref()) {
+        let naming = linked.naming.get_or_insert_default();
+        for executed in wanted.iter().filter_map(|one| one.statement.as_ref()) {
             note_traits(&mut linked.in_flight, server, executed.traits());
             linked.in_flight.may_copy |= executed.traits().may_copy();
         }
-        batch.gather();
-        let naming = linked.naming.get_or_insert_default();
-        // A Sync would commit what the client has sent without one; nothing here can fail.
-        if server.exchange.segment() == Segment::Open
-            && wanted.iter().all(|one| one.rest().is_none())
-        {
-            for one in wanted {
-                one.put(batch.out, server);
-            }
-        } else {
-            let serial = server.exchange.next_serial();
-            for one in wanted {
-                one.put_messages(batch.out);
-                server.statements.put_own_name(&one.name, serial);
-            }
-            frontend::put_sync(batch.out);
-            server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
-            naming.group = Some(serial);
+        if !wanted.is_empty() {
+            batch.gather();
+            put_in_front(batch.out, wanted, naming, server);
         }
         let serial = server.exchange.next_serial();
-        let deallocated = mentions.into_iter().filter(|one| one.deed == Deed::Deallocates);
-        naming.due.extend(deallocated.map(|one| (serial, one.name)));
-        Next::Go
+        for one in mentions {
+            match one.deed {
+                Deed::Deallocates => naming.due.push_back((serial, one.name)),
+                Deed::Prepares => server.statements.put_own_name(&one.name, serial),
+                Deed::Executes => {}
+            }
+        }
+        None
+    }
+
+    /// A Query that names a statement which is not its client's: what the server gets in its place names
+    /// one that nobody has.
+    fn refuse_query(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>, hidden: Mention) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        linked.replacements.push(Replacement {
+            serial: server.exchange.next_serial(),
+            when: sqlstate::INVALID_STATEMENT_NAME,
+            with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: hidden.name },
+        });
+        let undo = drop_unnamed(&mut self.prepared, server);
+        server.note_text(frontend::query_text(frame.body));
+        batch.swallow(frame.available);
+        frontend::put_query(batch.out, format!("EXECUTE {UNKNOWN}").as_bytes());
+        server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Reads, undo);
     }
 }
 
+/// Puts what a Query needs in front of it.
+fn put_in_front(out: &mut Vec<u8>, wanted: Vec<Wanted>, naming: &mut Naming, server: &mut Server) {
+    // A Sync would commit what the client has sent without one; nothing here can fail.
+    if server.exchange.segment() == Segment::Open && wanted.iter().all(|one| one.rest().is_none()) {
+        for one in wanted {
+            one.put(out, server);
+        }
+        return;
+    }
+    let serial = server.exchange.next_serial();
+    for one in wanted {
+        one.put_messages(out);
+        server.statements.put_own_name(&one.name, serial);
+    }
+    frontend::put_sync(out);
+    server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+    naming.group = Some(serial);
+}
+
+/// True if what a text calls so may be another client's.
+fn is_hidden(mention: &Mention) -> bool {
+    mention.is_unread || is_reserved(&mention.name)
+}
+
 impl Desk<'_> {
+    /// Refuses a Parse whose text names a statement that is not the client's; true if it does.
+    pub(super) fn refuse_hidden(&mut self, batch: &mut Batch<'_>, statement: &Statement) -> bool {
+        if !statement.traits().names_statements() {
+            return false;
+        }
+        let mentions = Mention::all(statement.text(), reading(self.server));
+        let Some(hidden) = mentions.into_iter().find(is_hidden) else { return false };
+        let name = String::from_utf8_lossy(&hidden.name);
+        let text = format!("prepared statement \"{name}\" does not exist");
+        let message = ClientMessage::new(sqlstate::INVALID_STATEMENT_NAME, text);
+        self.refuse(batch, Words::Ours(message.routine("FetchPreparedStatement")));
+        true
+    }
+
+    /// A Parse under a name that SQL may have given a statement on the server: should it be taken, the
+    /// server refuses this one in front of it.
+    pub(super) fn ask_for_name(&mut self, batch: &mut Batch<'_>, name: &[u8]) {
+        batch.gather();
+        frontend::put_parse(batch.out, name, NOTHING);
+        self.server.exchange.on_request(Request::Parse(Verdict::Swallow), None);
+        frontend::put_close_statement(batch.out, name);
+        self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+    }
+
     /// Puts in front of a Parse of a statement what it executes: that decides of its columns.
     pub(super) fn put_executed(&mut self, batch: &mut Batch<'_>, statement: &Statement) {
         if statement.traits().names_statements() {
@@ -186,6 +250,10 @@ impl Desk<'_> {
             }
         }
         self.put_wanted(batch, &mentions);
+        let serial = self.server.exchange.next_serial();
+        for one in mentions.iter().filter(|one| one.deed == Deed::Prepares) {
+            self.server.statements.put_own_name(&one.name, serial);
+        }
         let deallocated = mentions.into_iter().find(|one| one.deed == Deed::Deallocates);
         if let Some(one) = deallocated {
             let naming = self.naming.get_or_insert_default();
@@ -235,10 +303,6 @@ impl Wanted {
 fn wanted(prepared: &Prepared, server: &Server, mentions: &[Mention]) -> Vec<Wanted> {
     let mut wanted: Vec<Wanted> = Vec::new();
     for mention in mentions {
-        // Another client's statement may be called so on the server.
-        if is_reserved(&mention.name) {
-            continue;
-        }
         let Some(given) = prepared.find(&mention.name) else { continue };
         let executed = (mention.deed == Deed::Executes).then(|| Arc::clone(&given.statement));
         match wanted.iter_mut().find(|one| one.name == mention.name) {
@@ -255,7 +319,7 @@ fn wanted(prepared: &Prepared, server: &Server, mentions: &[Mention]) -> Vec<Wan
 }
 
 /// How the server reads a backslash, as far as it has said.
-fn reading(server: &Server) -> Reading {
+pub(super) fn reading(server: &Server) -> Reading {
     match server.parameters.value("standard_conforming_strings") {
         Some("off") => Reading::Backslash,
         _ => Reading::Standard,

@@ -103,8 +103,11 @@ impl Session {
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            desk.parse_unnamed(batch, &parse);
-            batch.pass(frame.available);
+            if desk.parse_unnamed(batch, &parse) {
+                batch.pass(frame.available);
+            } else {
+                batch.swallow(frame.available);
+            }
             return Ok(Next::Go);
         }
         batch.swallow(frame.available);
@@ -121,6 +124,12 @@ impl Session {
         } else {
             desk.store.statement(scope_of(desk.pool), parse.rest, desk.settings)
         };
+        if desk.refuse_hidden(batch, &statement) {
+            return Ok(Next::Go);
+        }
+        if desk.server.statements.has_own_name(key(parse.name)) {
+            desk.ask_for_name(batch, parse.name);
+        }
         desk.parse_named(batch, parse.name, &statement);
         Ok(Next::Go)
     }
@@ -148,8 +157,8 @@ impl Session {
             }
         }
         self.client_rest = rest;
-        if let Some(statement) = affects {
-            self.note_affected(statement.text(), false);
+        if let Some((statement, is_first)) = affects {
+            self.note_affected_by(statement.text(), is_first);
         }
         Ok(Next::Go)
     }
@@ -222,7 +231,8 @@ const TAKEN: &[u8] = b"pgweir_taken";
 const REFUSED: &[u8] = b"pgweir_refused";
 
 impl Desk<'_> {
-    fn parse_unnamed(&mut self, batch: &mut Batch<'_>, parse: &frontend::Parse<'_>) {
+    /// False if the server is not to get it.
+    fn parse_unnamed(&mut self, batch: &mut Batch<'_>, parse: &frontend::Parse<'_>) -> bool {
         let is_known = !self.in_flight.changes_meaning;
         let under = is_known.then_some(self.settings);
         let is_same = |old: &&UnnamedParse| {
@@ -238,12 +248,16 @@ impl Desk<'_> {
         let same = same.map(|old| Arc::clone(&old.statement));
         let statement =
             same.unwrap_or_else(|| self.store.private(parse.rest, under.map(Arc::clone)));
+        if self.refuse_hidden(batch, &statement) {
+            return false;
+        }
         self.stats.server_parses.increment();
         self.put_executed(batch, &statement);
         let parse = self.prepared.parse_unnamed(statement);
         let known = Unnamed::Known(parse.clone());
         let undo = change_unnamed(self.prepared, self.server, Some(parse), known);
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), Some(undo));
+        true
     }
 
     fn parse_named(&mut self, batch: &mut Batch<'_>, name: &[u8], statement: &Arc<Statement>) {
@@ -334,13 +348,13 @@ impl Desk<'_> {
     }
 
     /// A statement is bound: what it resets is put back behind the segment. It is returned if it
-    /// concerns others.
+    /// concerns others, and whether nothing else was bound since the last answer.
     fn note_bound(
         &mut self,
         batch: &mut Batch<'_>,
         name: &[u8],
         portal: &[u8],
-    ) -> Option<Arc<Statement>> {
+    ) -> Option<(Arc<Statement>, bool)> {
         let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
         let names = |statement: &&Arc<Statement>| statement.traits().names_statements();
         let naming = self.prepared.statement(name).filter(names).map(Arc::clone);
@@ -355,6 +369,7 @@ impl Desk<'_> {
             }
             None => self.restores.is_not_alone(statement.map(|statement| statement.text())),
         }
-        statement.filter(|statement| statement.traits().affects_others()).map(Arc::clone)
+        let affects = statement.filter(|statement| statement.traits().affects_others());
+        affects.map(|statement| (Arc::clone(statement), is_first))
     }
 }

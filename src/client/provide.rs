@@ -29,7 +29,7 @@ pub(super) enum Name {
 }
 
 /// What no statement is called.
-const UNKNOWN: &str = "pgweir_unknown";
+pub(super) const UNKNOWN: &str = "pgweir_unknown";
 
 /// Where the clients of a pool parse.
 pub(super) fn scope_of(pool: &Pool) -> Scope<'_> {

@@ -11,6 +11,9 @@ use crate::server::statements::{Given, Undo};
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::sqlstate;
 
+/// The functions of PostgreSQL that refuse while somebody is connected to a database.
+const WANT_TO_BE_ALONE: [&[u8]; 4] = [b"createdb", b"dropdb", b"movedb", b"RenameDatabase"];
+
 impl Session {
     /// An error for the client: in our words, if it answers something that we made it refuse.
     pub(super) fn on_error(
@@ -34,7 +37,10 @@ impl Session {
                 _ => {}
             }
         }
-        if fields.sqlstate == Some(sqlstate::OBJECT_IN_USE) {
+        // Anybody may raise an error with this code, but not from there.
+        if fields.sqlstate == Some(sqlstate::OBJECT_IN_USE)
+            && fields.routine.is_some_and(|routine| WANT_TO_BE_ALONE.contains(&routine))
+        {
             self.on_database_in_use();
         }
         if let Link::Linked(linked) = &mut self.link

@@ -96,7 +96,7 @@ impl Server {
     }
 
     /// True if it has to be discarded before another session gets it.
-    pub const fn must_discard(&self) -> bool {
+    pub fn must_discard(&self) -> bool {
         self.is_dirty || self.statements.has_own_names()
     }
 

@@ -312,7 +312,7 @@ pub struct Statements {
     pub unnamed_since: u64,
     /// Names of its client's own that were put on it for SQL to find, and the serial numbers of the
     /// requests that did it.
-    own_names: Vec<(Box<[u8]>, u64)>,
+    own_names: HashMap<Box<[u8]>, u64, foldhash::fast::RandomState>,
     /// The parameters of the statement that is being described.
     pub parameters: Parameters,
 }
@@ -439,26 +439,25 @@ impl Statements {
     /// was prepared behind it is left.
     pub fn deallocated_all(&mut self, serial: u64) {
         self.named.retain(|_, prepared| prepared.serial > serial);
-        self.own_names.retain(|(_, put)| *put > serial);
+        self.own_names.retain(|_, put| *put > serial);
     }
 
     /// Notes that a statement is prepared under its client's own name by the request `serial`.
     pub fn put_own_name(&mut self, name: &[u8], serial: u64) {
-        self.drop_own_name(name);
-        self.own_names.push((name.into(), serial));
+        self.own_names.insert(name.into(), serial);
     }
 
     pub fn drop_own_name(&mut self, name: &[u8]) {
-        self.own_names.retain(|(known, _)| **known != *name);
+        self.own_names.remove(name);
     }
 
     /// True if there may be a statement of that name on the server.
     pub fn has_own_name(&self, name: &[u8]) -> bool {
-        self.own_names.iter().any(|(known, _)| **known == *name)
+        self.own_names.contains_key(name)
     }
 
     /// True if there may be names on the server that are no business of another client's.
-    pub const fn has_own_names(&self) -> bool {
+    pub fn has_own_names(&self) -> bool {
         !self.own_names.is_empty()
     }
 

@@ -8,21 +8,24 @@
 
 use super::keyword::{Keyword, keyword};
 use super::lexer::{Lexer, Reading, Token, TokenKind};
-use super::meaning::is_about_running;
 use super::pure;
 use super::traits::Traits;
+use settings::Ahead;
+
+mod settings;
 
 /// Classifies a whole Query or Parse text. Linear in its length.
 ///
-/// A text that reads differently under `standard_conforming_strings = off` is classified both ways,
-/// and the more careful answer is given.
+/// A text that reads differently under `standard_conforming_strings = off` or in another encoding is
+/// classified in all these ways, and the most careful answer is given.
 pub fn classify(text: &[u8]) -> Traits {
     let mut lexer = Lexer::new(text);
     let traits = statements(&mut lexer);
-    if lexer.is_ambiguous() {
-        return traits.either(statements(&mut Lexer::with_reading(text, Reading::Backslash)));
+    if !lexer.is_ambiguous() {
+        return traits;
     }
-    traits
+    let others = Reading::OTHERS.map(|reading| statements(&mut Lexer::with_reading(text, reading)));
+    others.into_iter().fold(traits, Traits::either)
 }
 
 fn statements(lexer: &mut Lexer<'_>) -> Traits {
@@ -50,6 +53,8 @@ struct Statement<'l, 'a> {
     qualified: bool,
     /// CREATE or INTO was the last word but for LOCAL, GLOBAL and OR REPLACE: TEMP would mean it.
     makes_object: bool,
+    /// UPDATE was among the words.
+    updates: bool,
     ended: bool,
 }
 
@@ -62,6 +67,7 @@ impl<'l, 'a> Statement<'l, 'a> {
             name: None,
             qualified: false,
             makes_object: false,
+            updates: false,
             ended: false,
         }
     }
@@ -165,7 +171,11 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Deallocate => self.deallocate(),
             K::Prepare => self.prepare(),
             // Whatever is in a DO block runs, and none of it is seen here (P87).
-            K::Listen | K::Load => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
+            K::Listen => self.mark(Traits::LEAVES_OTHER.and(Traits::WRITES)),
+            K::Load => {
+                let leaves = Traits::LEAVES_OTHER.and(Traits::OUTLIVES_DISCARD);
+                self.mark(leaves.and(Traits::WRITES));
+            }
             K::Do => {
                 let all = Traits::LEAVES_OTHER.and(Traits::CHANGES_MEANING);
                 self.mark(all.and(Traits::WRITES).and(Traits::ALTERS_RESULTS));
@@ -179,9 +189,11 @@ impl<'l, 'a> Statement<'l, 'a> {
                 self.mark(Traits::CHANGES_MEANING.and(Traits::WRITES));
                 self.see(first);
                 let object = self.next_keyword();
+                let is_temporary =
+                    opening == K::Create && matches!(object, K::Temporary | K::Local | K::Global);
                 if matches!(object, K::Role | K::Database | K::System) {
                     self.mark(Traits::AFFECTS_OTHERS);
-                } else if opening != K::Create || object == K::Or {
+                } else if !is_temporary {
                     self.mark(Traits::ALTERS_RESULTS);
                 }
             }
@@ -244,70 +256,6 @@ impl<'l, 'a> Statement<'l, 'a> {
         if runs {
             self.mark(Traits::WRITES);
         }
-    }
-
-    /// SET in all its forms. A dot makes any word the first half of a parameter's name
-    /// (`SET local.x = 1` is not SET LOCAL).
-    fn set(&mut self) {
-        let mut word = self.next();
-        let mut after = self.next();
-        let mut name = word.map_or(Keyword::Other, |token| self.keyword_of(token));
-        let mut local = false;
-        if matches!(name, Keyword::Local | Keyword::Session) && !self.is_dot(after) {
-            local = name == Keyword::Local;
-            name = after.map_or(Keyword::Other, |token| self.keyword_of(token));
-            word = after;
-            // SET SESSION CHARACTERISTICS and AUTHORIZATION are `Other` below, as they should be.
-            after = self.next();
-        }
-        self.set_to_default(name, after);
-        let transaction = matches!(name, Keyword::Transaction | Keyword::Constraints);
-        if transaction && !self.is_dot(after) {
-            return;
-        }
-        let text = self.lexer.text();
-        if !self.is_dot(after) && !word.is_some_and(|word| is_about_running(word.of(text))) {
-            self.mark(Traits::CHANGES_MEANING);
-        }
-        if local {
-            return;
-        }
-        self.mark(if is_reported(name) && !self.is_dot(after) {
-            Traits::LEAVES_REPORTED
-        } else {
-            Traits::LEAVES_OTHER
-        });
-    }
-
-    /// `SET name TO DEFAULT` in its forms. A name of several parts is taken for one that is reset.
-    fn set_to_default(&mut self, name: Keyword, after: Option<Token>) {
-        let Some(after) = after else {
-            if name == Keyword::Names {
-                self.mark(Traits::RESETS);
-            }
-            return;
-        };
-        let mut word = self.keyword_of(after);
-        let is_value_next = word == Keyword::To || after.of(self.lexer.text()) == b"=";
-        if is_value_next || self.is_dot(Some(after)) || name == Keyword::Time {
-            let text = self.lexer.text();
-            // Ahead of what is read: the values may be anything.
-            let found = Ahead(self.lexer.clone())
-                .take_while(|token| token.kind != TokenKind::Semicolon)
-                .take(NAME_TOKENS_MAX)
-                .any(|t| {
-                    t.kind == TokenKind::Word
-                        && matches!(keyword(t.of(text)), Keyword::Default | Keyword::Local)
-                });
-            word = if found { Keyword::Default } else { Keyword::Other };
-        }
-        if word == Keyword::Default {
-            self.mark(Traits::RESETS);
-        }
-    }
-
-    fn is_dot(&self, token: Option<Token>) -> bool {
-        token.is_some_and(|token| token.of(self.lexer.text()) == b".")
     }
 
     /// Reads to the end of the statement, watching for what matters anywhere.
@@ -382,6 +330,9 @@ impl<'l, 'a> Statement<'l, 'a> {
                 self.mark(Traits::WRITES);
                 // INSERT INTO temp: a table of that name.
                 self.makes_object = !matches!(self.before, K::Insert | K::Merge);
+                if self.makes_object && !self.is_temporary_next() {
+                    self.mark(Traits::ALTERS_RESULTS);
+                }
                 return;
             }
             K::Local | K::Global | K::Or | K::Replace => return,
@@ -391,92 +342,32 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::LastingFunction => {
                 self.mark(Traits::LEAVES_OTHER.and(Traits::OUTLIVES_DISCARD));
             }
+            // The text may be anything.
+            K::RunsText => self.mark(Traits::LEAVES_OTHER.and(Traits::CHANGES_MEANING)),
+            K::PgSettings if self.updates => {
+                self.mark(Traits::LEAVES_OTHER.and(Traits::CHANGES_MEANING));
+            }
             K::SetConfig => self.set_config(),
             K::ReloadConf => self.mark(Traits::AFFECTS_OTHERS),
             K::Execute => self.mark(Traits::NAMES_STATEMENTS.and(Traits::WRITES)),
-            K::Insert | K::Update | K::Delete | K::Merge => self.mark(Traits::WRITES),
+            K::Insert | K::Update | K::Delete | K::Merge => {
+                self.mark(Traits::WRITES);
+                self.updates |= word == K::Update;
+            }
             K::Share if matches!(self.before, K::For | K::Key) => self.mark(Traits::WRITES),
             _ => {}
         }
         self.makes_object = word == K::Create;
     }
 
-    /// `set_config(name, value, true)` is SET LOCAL; with anything but a literal there, who knows.
-    fn set_config(&mut self) {
-        if !self.names_what_is_about_running() {
-            self.mark(Traits::CHANGES_MEANING);
-        }
-        // A copy looks ahead, so that what is in the call is read again as usual. The look is
-        // bounded: a text full of unclosed calls must not cost more than its length.
-        let text = self.lexer.text();
-        let mut depth = 0_usize;
-        let mut tail = [None; 2];
-        let mut has_null = false;
-        for token in Ahead(self.lexer.clone()).take(CALL_TOKENS_MAX) {
-            has_null |= token.kind == TokenKind::Word && keyword(token.of(text)) == Keyword::Null;
-            match token.of(text) {
-                b"(" => depth += 1,
-                b")" if depth <= 1 => {
-                    let [comma, last]: [Option<Token>; 2] = tail;
-                    let is_local = comma.is_some_and(|token| token.of(text) == b",")
-                        && last.is_some_and(|token| {
-                            token.kind == TokenKind::Word
-                                && keyword(token.of(text)) == Keyword::True
-                        });
-                    if has_null {
-                        self.mark(Traits::RESETS);
-                    }
-                    if is_local {
-                        return;
-                    }
-                    break;
-                }
-                b")" => depth -= 1,
-                _ if depth == 0 => break,
-                _ => {}
-            }
-            tail = [tail[1], Some(token)];
-        }
-        self.mark(Traits::LEAVES_OTHER);
+    /// What SELECT INTO makes is temporary: behind INTO stands TEMP, or LOCAL or GLOBAL in front of it.
+    fn is_temporary_next(&self) -> bool {
+        let next = Ahead(self.lexer.clone()).next();
+        next.is_some_and(|token| {
+            let word = self.keyword_of(token);
+            matches!(word, Keyword::Temporary | Keyword::Local | Keyword::Global)
+        })
     }
-
-    /// The call that follows has a literal for its first argument, which names such a setting.
-    fn names_what_is_about_running(&self) -> bool {
-        let text = self.lexer.text();
-        let mut ahead = Ahead(self.lexer.clone());
-        let mut next = || ahead.next().map(|token| (token.kind, token.of(text)));
-        let call = (next(), next(), next());
-        matches!(call, (Some((_, b"(")), Some((TokenKind::String, name)), Some((_, b",")))
-            if is_about_running(name.strip_prefix(b"'").unwrap_or(name)
-                .strip_suffix(b"'").unwrap_or(name)))
-    }
-}
-
-/// The significant tokens from here on.
-struct Ahead<'a>(Lexer<'a>);
-
-impl Iterator for Ahead<'_> {
-    type Item = Token;
-
-    fn next(&mut self) -> Option<Token> {
-        self.0.significant()
-    }
-}
-
-/// Parameters that `PostgreSQL` reports with `ParameterStatus` in every supported version.
-const fn is_reported(parameter: Keyword) -> bool {
-    matches!(
-        parameter,
-        Keyword::ApplicationName
-            | Keyword::ClientEncoding
-            | Keyword::DateStyle
-            | Keyword::IntervalStyle
-            | Keyword::TimeZone
-            | Keyword::StandardStrings
-            // SET NAMES is client_encoding, SET TIME ZONE is TimeZone.
-            | Keyword::Names
-            | Keyword::Time
-    )
 }
 
 const fn is_string(kind: TokenKind) -> bool {
@@ -485,12 +376,6 @@ const fn is_string(kind: TokenKind) -> bool {
         TokenKind::String | TokenKind::EscapeString | TokenKind::UnicodeString | TokenKind::Dollar
     )
 }
-
-/// Tokens of a SET behind its first word that are looked at for DEFAULT.
-const NAME_TOKENS_MAX: usize = 8;
-
-/// Tokens of a `set_config` call that are looked at.
-const CALL_TOKENS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -49,6 +49,8 @@ pub(super) enum Keyword {
     Or,
     /// `pg_temp`, and `pg_temp_12`: the schema of temporary objects.
     PgTemp,
+    /// `pg_settings`, whose UPDATE is a SET.
+    PgSettings,
     Prepare,
     Prepared,
     Release,
@@ -58,6 +60,8 @@ pub(super) enum Keyword {
     /// ROLE, USER or GROUP.
     Role,
     Rollback,
+    /// A function that runs a text which it is given.
+    RunsText,
     Savepoint,
     Select,
     Session,
@@ -179,13 +183,17 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"copy", K::Copy),
             (b"characteristics", K::Characteristics),
             (b"client_encoding", K::ClientEncoding),
+            (b"connectby", K::RunsText),
+            (b"crosstab", K::RunsText),
+            (b"crosstab2", K::RunsText),
+            (b"crosstab3", K::RunsText),
+            (b"crosstab4", K::RunsText),
             (b"constraints", K::Constraints),
         ],
         b'd' => &[
             (b"delete", K::Delete),
             (b"drop", K::Drop),
             (b"do", K::Do),
-            (b"drop", K::Drop),
             (b"deallocate", K::Deallocate),
             (b"declare", K::Declare),
             (b"default", K::Default),
@@ -213,12 +221,18 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"pg_try_advisory_lock", K::StatefulFunction),
             (b"pg_try_advisory_lock_shared", K::StatefulFunction),
             (b"pg_reload_conf", K::ReloadConf),
+            (b"pg_settings", K::PgSettings),
             (b"pg_replication_origin_session_setup", K::LastingFunction),
             (b"pg_create_logical_replication_slot", K::LastingFunction),
             (b"pg_create_physical_replication_slot", K::LastingFunction),
             (b"pg_copy_logical_replication_slot", K::LastingFunction),
             (b"pg_copy_physical_replication_slot", K::LastingFunction),
             (b"pg_backup_start", K::LastingFunction),
+        ],
+        b'q' => &[
+            (b"query_to_xml", K::RunsText),
+            (b"query_to_xml_and_xmlschema", K::RunsText),
+            (b"query_to_xmlschema", K::RunsText),
         ],
         b'r' => &[
             (b"rollback", K::Rollback),
@@ -251,10 +265,13 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"temporary", K::Temporary),
             (b"timezone", K::TimeZone),
             (b"transaction", K::Transaction),
+            (b"ts_stat", K::RunsText),
+            (b"ts_rewrite", K::RunsText),
         ],
         b'u' => &[(b"update", K::Update), (b"user", K::Role)],
         b'v' => &[(b"values", K::Values)],
         b'w' => &[(b"with", K::With)],
+        b'x' => &[(b"xpath_table", K::RunsText)],
         _ => &[],
     }
 }

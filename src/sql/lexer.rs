@@ -51,17 +51,35 @@ impl Token {
     }
 }
 
-/// How a backslash in a plain `'…'` is read.
+/// How a backslash is read.
 ///
-/// It depends on `standard_conforming_strings`, which a text does not tell (and may change half
-/// way). Who must not be fooled reads the text once and, if [`Lexer::is_ambiguous`], in the other
-/// way too.
+/// In a plain `'…'` that depends on `standard_conforming_strings`, and behind a byte above ASCII on
+/// `client_encoding`; a text tells neither (and may change the first half way). Who must not be fooled
+/// reads the text once and, if [`Lexer::is_ambiguous`], in the other ways too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
-    /// As itself: `standard_conforming_strings = on`, the default.
+    /// In `'…'` as itself: `standard_conforming_strings = on`, the default.
     Standard,
-    /// As an escape: `standard_conforming_strings = off`.
+    /// In `'…'` as an escape: `standard_conforming_strings = off`.
     Backslash,
+    /// Like `Standard`, but behind an odd number of bytes above ASCII it is the second half of a letter:
+    /// SJIS, BIG5, GBK, UHC, JOHAB, GB18030.
+    Wide,
+    /// Like `Backslash` in the same encodings.
+    WideBackslash,
+}
+
+impl Reading {
+    /// All but `Standard`.
+    pub const OTHERS: [Self; 3] = [Self::Backslash, Self::Wide, Self::WideBackslash];
+
+    const fn escapes(self) -> bool {
+        matches!(self, Self::Backslash | Self::WideBackslash)
+    }
+
+    const fn is_wide(self) -> bool {
+        matches!(self, Self::Wide | Self::WideBackslash)
+    }
 }
 
 /// An iterator over the tokens of a text.
@@ -93,7 +111,7 @@ impl<'a> Lexer<'a> {
         Self { text, at: 0, reading, ambiguous: false, continuation: Continuation::None }
     }
 
-    /// True once a plain string with a backslash in it was met: the other reading may differ.
+    /// True once a backslash was met that may be read in more than one way.
     pub const fn is_ambiguous(&self) -> bool {
         self.ambiguous
     }
@@ -224,7 +242,7 @@ impl<'a> Lexer<'a> {
         let string = self.text.get(start..self.at).unwrap_or_default();
         if memchr(b'\\', string).is_some() {
             self.ambiguous = true;
-            if self.reading == Reading::Backslash {
+            if self.reading.escapes() {
                 self.at = start;
                 self.escape_string(1);
                 // Not an `EscapeString`: what follows is ambiguous in its own right.
@@ -242,6 +260,12 @@ impl<'a> Lexer<'a> {
             // Half of a pair that was taken already.
             if found < taken {
                 continue;
+            }
+            if rest.get(found) == Some(&b'\\') && is_behind_half(rest, found) {
+                self.ambiguous = true;
+                if self.reading.is_wide() {
+                    continue;
+                }
             }
             let doubled = rest.get(found + 1) == Some(&b'\'');
             if rest.get(found) == Some(&b'\'') && !doubled {
@@ -365,6 +389,12 @@ impl Iterator for Lexer<'_> {
         }
         Some(token)
     }
+}
+
+/// True if an odd number of bytes above ASCII stands in front of `at`.
+fn is_behind_half(text: &[u8], at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default().iter().rev();
+    before.take_while(|byte| !byte.is_ascii()).count() % 2 == 1
 }
 
 const fn is_space(byte: u8) -> bool {

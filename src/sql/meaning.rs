@@ -11,6 +11,18 @@ pub(super) fn is_about_running(name: &[u8]) -> bool {
         || ABOUT_RUNNING.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// True for a setting that decides which schema something new goes to.
+pub(super) fn is_about_schemas(name: &[u8]) -> bool {
+    [&b"search_path"[..], b"\"search_path\"", b"schema"]
+        .iter()
+        .any(|known| name.eq_ignore_ascii_case(known))
+}
+
+/// True for the setting that seeds `random()`, which nothing takes back.
+pub(super) fn is_seed(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"seed") || name.eq_ignore_ascii_case(b"\"seed\"")
+}
+
 const ABOUT_RUNNING: [&[u8]; 4] =
     [b"application_name", b"client_min_messages", b"jit", b"synchronous_commit"];
 

@@ -1,8 +1,7 @@
 //! Which prepared statements a text mentions by name, and what is done to them.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "most tokens are no names")]
-
-use super::lexer::{Lexer, Reading, Token, TokenKind};
+use super::lexer::Reading;
+use super::words::{Word, statements};
 
 /// What a text does to a prepared statement that it names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,42 +18,20 @@ pub struct Mention {
     /// As `PostgreSQL` knows it: without quotes, in lower case if it had none, and cut.
     pub name: Box<[u8]>,
     pub deed: Deed,
+    /// The name is one whose letters are written as numbers, here as it stands in the text.
+    pub is_unread: bool,
 }
 
 impl Mention {
     /// Reads a text of which [`super::Traits::names_statements`] holds: its mentions in their order.
     pub fn all(text: &[u8], reading: Reading) -> Vec<Self> {
-        let mut lexer = Lexer::with_reading(text, reading);
-        let mut mentions = Vec::new();
-        let mut statement = Vec::new();
-        loop {
-            let token = lexer.significant();
-            match token {
-                Some(token) if token.kind != TokenKind::Semicolon => {
-                    // Where a name could stand behind more words than this, nobody puts one.
-                    if statement.len() < WORDS_MAX {
-                        statement.push(token);
-                    }
-                }
-                end => {
-                    mentions.extend(mention(&statement, text));
-                    statement.clear();
-                    if end.is_none() {
-                        return mentions;
-                    }
-                }
-            }
-        }
+        statements(text, reading).filter_map(|statement| mention(&statement)).collect()
     }
 }
 
 /// What one statement mentions.
-fn mention(statement: &[Token], text: &[u8]) -> Option<Mention> {
-    let is = |at: usize, word: &str| {
-        statement.get(at).is_some_and(|token| {
-            token.kind == TokenKind::Word && token.of(text).eq_ignore_ascii_case(word.as_bytes())
-        })
-    };
+fn mention(statement: &[Word<'_>]) -> Option<Mention> {
+    let is = |at: usize, word: &str| statement.get(at).is_some_and(|w| w.bare() == word);
     let (at, deed) = if is(0, "deallocate") {
         // `prepare` may be a name itself.
         let at = if is(1, "prepare") && statement.len() > 2 { 2 } else { 1 };
@@ -64,7 +41,7 @@ fn mention(statement: &[Token], text: &[u8]) -> Option<Mention> {
         (at, Deed::Deallocates)
     } else if is(0, "prepare") {
         let is_of_two_phases = is(1, "transaction")
-            && statement.get(2).is_some_and(|token| !is(2, "as") && token.of(text) != b"(");
+            && statement.get(2).is_some_and(|word| !matches!(word.bare(), "as" | "("));
         if is_of_two_phases {
             return None;
         }
@@ -77,50 +54,11 @@ fn mention(statement: &[Token], text: &[u8]) -> Option<Mention> {
     } else {
         return None;
     };
-    let name = identifier(*statement.get(at)?, text)?;
-    Some(Mention { name, deed })
+    let word = statement.get(at)?;
+    let is_unread = word.is_in_numbers();
+    let name = if is_unread { word.text().into() } else { word.name()? };
+    Some(Mention { name, deed, is_unread })
 }
-
-fn identifier(token: Token, text: &[u8]) -> Option<Box<[u8]>> {
-    let bytes = token.of(text);
-    let mut name = match token.kind {
-        TokenKind::Word => bytes.to_ascii_lowercase(),
-        TokenKind::Quoted => {
-            let inner = bytes.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-            let mut name = Vec::with_capacity(inner.len());
-            let mut is_second = false;
-            for byte in inner {
-                is_second = *byte == b'"' && !is_second;
-                if !is_second {
-                    name.push(*byte);
-                }
-            }
-            name
-        }
-        _ => return None,
-    };
-    name.truncate(clipped(&name));
-    Some(name.into())
-}
-
-/// How much is left of a name that is longer than `PostgreSQL` tells apart: whole characters.
-fn clipped(name: &[u8]) -> usize {
-    if name.len() <= NAME_LEN {
-        return name.len();
-    }
-    let is_inside = |at: usize| name.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
-    let boundary = (NAME_LEN - 3..=NAME_LEN).rev().find(|at| !is_inside(*at));
-    match std::str::from_utf8(name) {
-        Ok(_) => boundary.unwrap_or(NAME_LEN),
-        Err(_) => NAME_LEN,
-    }
-}
-
-/// Bytes of a name that PostgreSQL tells apart (NAMEDATALEN).
-const NAME_LEN: usize = 63;
-
-/// Words of a statement that are kept.
-const WORDS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -175,6 +113,14 @@ mod tests {
         ] {
             assert_eq!(mentions(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_in_numbers_is_told_apart() {
+        let text = b"deallocate a; execute U&\"\\0061\"";
+        let unread: Vec<_> =
+            Mention::all(text, Reading::Standard).into_iter().map(|one| one.is_unread).collect();
+        assert_eq!(unread, [false, true]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod pure;
 mod resets;
 mod tag;
 mod traits;
+mod words;
 
 pub use affects::Affected;
 pub use classify::classify;

@@ -1,8 +1,7 @@
 //! Which settings a text puts back to what they were when the connection was opened.
 
-#![expect(clippy::wildcard_enum_match_arm, reason = "most tokens are no names")]
-
-use super::lexer::{Lexer, Token, TokenKind};
+use super::lexer::Reading;
+use super::words::{Word, statements};
 
 /// What a text resets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -60,26 +59,11 @@ impl Resets {
     /// Reads a text of which [`super::Traits::resets`] holds.
     pub fn of(text: &[u8]) -> Self {
         let mut resets = Self::default();
-        let mut lexer = Lexer::new(text);
-        let mut statement = Vec::new();
-        loop {
-            let token = lexer.significant();
-            match token {
-                Some(token) if token.kind != TokenKind::Semicolon => {
-                    // More words than the longest name has parts tell nothing more.
-                    if statement.len() < WORDS_MAX {
-                        statement.push(word(token, text));
-                    }
-                }
-                end => {
-                    resets.note(&statement);
-                    statement.clear();
-                    if end.is_none() {
-                        return resets;
-                    }
-                }
-            }
+        for statement in statements(text, Reading::Standard) {
+            let words: Vec<_> = statement.iter().map(word).collect();
+            resets.note(&words);
         }
+        resets
     }
 
     /// How far `name` is reset in the end, if everything is done; `None`: not at all, or it is set to
@@ -218,18 +202,16 @@ pub struct Doubt {
 }
 
 /// A word in lower case; an identifier in quotes without them. Settings have no case.
-fn word(token: Token, text: &[u8]) -> String {
-    let bytes = token.of(text);
-    let word = String::from_utf8_lossy(bytes);
-    match token.kind {
-        TokenKind::Quoted => {
-            let inner = word.strip_prefix('"').and_then(|word| word.strip_suffix('"'));
-            let inner = inner.unwrap_or(&word).to_ascii_lowercase();
+fn word(word: &Word<'_>) -> String {
+    let as_it_is = || String::from_utf8_lossy(word.text()).into_owned();
+    match word.name() {
+        Some(name) if word.is_quoted() => {
+            let name = String::from_utf8_lossy(&name).to_ascii_lowercase();
             // A name that would be read as a keyword keeps its quotes: nothing is called so.
-            if KEYWORDS.contains(&&*inner) { word.into_owned() } else { inner }
+            if KEYWORDS.contains(&&*name) { as_it_is() } else { name }
         }
-        TokenKind::Word => word.to_ascii_lowercase(),
-        _ => word.into_owned(),
+        Some(_) => word.bare().to_owned(),
+        None => as_it_is(),
     }
 }
 
@@ -246,9 +228,6 @@ const KEYWORDS: [&str; 4] = ["all", "default", "local", "session"];
 
 /// Steps that are kept. Of what does more, anything is expected.
 const STEPS_MAX: usize = 1000;
-
-/// Words of a statement that are kept.
-const WORDS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {

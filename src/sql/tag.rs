@@ -24,6 +24,8 @@ pub enum TagState {
     /// DECLARE CURSOR, with or without HOLD.
     DeclareCursor,
     Do,
+    /// ALTER, CREATE or DROP of anything.
+    Alter,
 }
 
 /// Reads a tag, with or without its terminator. Runs for every `CommandComplete`: what is frequent
@@ -34,7 +36,8 @@ pub fn state_of_tag(tag: &[u8]) -> TagState {
         [b'S', b'E', b'T', ..]
         | [b'R', b'E', b'S', ..]
         | [b'D', b'I' | b'E' | b'O', ..]
-        | [b'P' | b'U' | b'L', ..] => rare(tag.strip_suffix(b"\0").unwrap_or(tag)),
+        | [b'A' | b'P' | b'U' | b'L', ..]
+        | [b'C' | b'D', b'R', ..] => rare(tag.strip_suffix(b"\0").unwrap_or(tag)),
         _ => TagState::None,
     }
 }
@@ -54,6 +57,9 @@ fn rare(tag: &[u8]) -> TagState {
         b"LOAD" => TagState::Load,
         b"DECLARE CURSOR" => TagState::DeclareCursor,
         b"DO" => TagState::Do,
+        [b'A', b'L', b'T', b'E', b'R', b' ', ..]
+        | [b'C', b'R', b'E', b'A', b'T', b'E', b' ', ..]
+        | [b'D', b'R', b'O', b'P', b' ', ..] => TagState::Alter,
         _ => TagState::None,
     }
 }
@@ -64,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    const TAGS: [(&str, TagState); 12] = [
+    const TAGS: [(&str, TagState); 15] = [
         ("SET", TagState::Set),
         ("RESET", TagState::Reset),
         ("DISCARD ALL", TagState::DiscardAll),
@@ -77,6 +83,9 @@ mod tests {
         ("LOAD", TagState::Load),
         ("DECLARE CURSOR", TagState::DeclareCursor),
         ("DO", TagState::Do),
+        ("ALTER TABLE", TagState::Alter),
+        ("CREATE TABLE", TagState::Alter),
+        ("DROP VIEW", TagState::Alter),
     ];
 
     #[test]
@@ -101,7 +110,6 @@ mod tests {
             "DISCARD SEQUENCES",
             "PREPARE TRANSACTION",
             "SET CONSTRAINTS",
-            "CREATE TABLE",
             "LOCK TABLE",
             "SAVEPOINT",
             "RELEASE",
@@ -118,6 +126,7 @@ mod tests {
         #[test]
         fn arbitrary_tags_are_none_of_ours(tag: Vec<u8>) {
             let bare = tag.strip_suffix(b"\0").unwrap_or(&tag);
+            prop_assume!(!["ALTER ", "CREATE ", "DROP "].iter().any(|a| bare.starts_with(a.as_bytes())));
             prop_assume!(TAGS.iter().all(|(known, _)| known.as_bytes() != bare));
             prop_assert_eq!(state_of_tag(&tag), TagState::None);
         }

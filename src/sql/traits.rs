@@ -5,14 +5,15 @@ use std::fmt;
 /// Facts about a statement text, read from its words alone. A forecast: the command tags and
 /// `ParameterStatus` messages of the server tell what really happened.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traits(pub(super) u16);
+pub struct Traits(pub(super) u32);
 
 impl Traits {
     /// Something outlives the transaction on the server: it has to be discarded before another
     /// session gets that server.
     ///
     /// SET (but not LOCAL or TRANSACTION), PREPARE, LISTEN, LOAD, DO, temporary objects, WITH HOLD,
-    /// session-level advisory locks, `set_config`. Not CALL and not functions of the user's own:
+    /// session-level advisory locks, `set_config`, UPDATE of `pg_settings`, functions that run a text.
+    /// Not CALL and not functions of the user's own:
     /// what they do cannot be known (P87), and marking all of them would discard after each.
     pub const fn leaves_state(self) -> bool {
         self.has(Self::LEAVES_REPORTED) || self.has(Self::LEAVES_OTHER)
@@ -86,10 +87,22 @@ impl Traits {
         self.has(Self::CHANGES_MEANING)
     }
 
-    /// Texts that were parsed may give other columns behind it, in every session: ALTER, DROP, CREATE
-    /// OR REPLACE and DO. A new table changes nothing that is known.
+    /// Texts that were parsed may give other columns behind it, in every session: ALTER, DROP, DO and
+    /// CREATE, for what is new may hide what is further behind in the search path. Not of what is
+    /// temporary, which no other session sees.
     pub const fn alters_results(self) -> bool {
         self.has(Self::ALTERS_RESULTS)
+    }
+
+    /// Until the end of the transaction, what is made without the name of a schema may go to any:
+    /// `search_path` is set, or what is set is not known.
+    pub const fn moves(self) -> bool {
+        self.has(Self::MOVES)
+    }
+
+    /// SET of whatever form is among its statements.
+    pub const fn sets(self) -> bool {
+        self.has(Self::SETS)
     }
 
     /// It names prepared statements: DEALLOCATE, EXECUTE and PREPARE of one.
@@ -119,6 +132,8 @@ impl Traits {
     pub(super) const ALTERS_RESULTS: Self = Self(1 << 13);
     pub(super) const CONTROLS: Self = Self(1 << 14);
     pub(super) const OUTLIVES_DISCARD: Self = Self(1 << 15);
+    pub(super) const MOVES: Self = Self(1 << 16);
+    pub(super) const SETS: Self = Self(1 << 17);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
@@ -128,6 +143,7 @@ impl Traits {
         .and(Self::COPIES)
         .and(Self::CHANGES_MEANING)
         .and(Self::ALTERS_RESULTS)
+        .and(Self::MOVES)
         .and(Self::NAMES_STATEMENTS)
         .and(Self::WRITES)
         .and(Self::RESETS)
@@ -165,6 +181,8 @@ impl fmt::Debug for Traits {
             (self.has(Self::ENDS_BLOCK), "ends block"),
             (self.has(Self::CHANGES_MEANING), "changes meaning"),
             (self.has(Self::ALTERS_RESULTS), "alters results"),
+            (self.has(Self::MOVES), "moves"),
+            (self.has(Self::SETS), "sets"),
             (self.has(Self::NAMES_STATEMENTS), "names statements"),
             (self.has(Self::DEALLOCATES_ALL), "deallocates all"),
             (self.has(Self::RESETS_ALL), "resets all"),

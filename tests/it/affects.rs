@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::messages::{extended, parse, query, run, sync};
+use crate::support::messages::{close_statement, extended, parse, query, run, sync};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -218,4 +218,69 @@ fn min_does_not_reopen_what_was_closed_for_a_drop() {
     assert_eq!(connections(&postgres, "other_db"), "1");
     drop(direct);
     assert_eq!(admin.ask("drop database other_db").errors(), []);
+}
+
+/// Whatever one's own statements are called, and in whose company a drop is that is refused.
+#[test]
+fn who_may_alter_nothing_disturbs_nobody() {
+    let postgres = Postgres::start();
+    let proxy = start(&postgres, "");
+    let mut app = client(&proxy, "app", "other_db");
+    let mut anybody = client(&proxy, "app_two", "other_db");
+    let before = app.pid();
+    for (text, code) in [
+        ("select pg_sleep(0.3); drop database other_db", "25001"),
+        ("select pg_sleep(0.3); alter database app_db rename to x", "42501"),
+        ("select 1; select pg_reload_conf()", "42501"),
+        ("select 1; alter role app set work_mem to '1MB'", "42501"),
+    ] {
+        assert_eq!(anybody.ask(text).code(), code, "{text}");
+    }
+    for text in [
+        "create function pg_temp.pg_reload_conf() returns int language sql as 'select 1'; \
+         select pg_temp.pg_reload_conf()",
+        "alter role current_user set work_mem to '1MB'",
+        "do $$ begin raise sqlstate '55006'; exception when others then null; end $$",
+    ] {
+        assert_eq!(anybody.ask(text).errors(), [], "{text}");
+    }
+    anybody.send(&[query("select pg_sleep(0.3)"), query("drop database other_db")].concat());
+    assert_eq!(anybody.read_ready(2).code(), "42501");
+
+    assert_eq!(app.pid(), before);
+}
+
+#[test]
+fn what_a_session_prepares_and_does_not_run_concerns_nobody() {
+    let postgres = Postgres::start();
+    let proxy = start(&postgres, "pool.pool_mode = 'session'");
+    let mut anybody = client(&proxy, "app_two", "other_db");
+    let mut app = client(&proxy, "app", "other_db");
+    let before = app.pid();
+    for text in ["select pg_reload_conf()", "drop database other_db"] {
+        anybody.exchange(&[parse("s", text), sync()].concat());
+        anybody.exchange(&extended("select pg_sleep(0.3)", &[]));
+        anybody.exchange(&[close_statement("s"), sync()].concat());
+    }
+    drop(app);
+
+    app = client(&proxy, "app", "other_db");
+    assert_eq!(app.pid(), before);
+}
+
+/// The tag of what was sent in front of it does not count for it.
+#[test]
+fn what_alter_role_sets_in_a_pipeline_holds_when_it_is_done() {
+    let postgres = Postgres::start();
+    let proxy = start(&postgres, "");
+    let mut admin = client(&proxy, "postgres", "other_db");
+    let alter = "select pg_sleep(0.5); alter role app set work_mem to '7MB'";
+    admin.send(&[query("select 1"), query(alter)].concat());
+    assert_eq!(admin.read_ready(1).errors(), []);
+    let mut app = client(&proxy, "app", "other_db");
+    assert_eq!(app.value("show work_mem"), "4MB");
+
+    assert_eq!(admin.read_ready(1).errors(), []);
+
+    assert_eq!(app.value("show work_mem"), "7MB");
 }

@@ -307,3 +307,99 @@ fn a_text_longer_than_the_buffer_does_not_find_the_name() {
     assert_eq!(client.ask(&text).code(), "26000");
     assert_eq!(client.exchange(&ran("k")).values(), "mine");
 }
+
+/// What an EXECUTE leaves behind is gone with its statement's name and without.
+#[test]
+fn what_an_executed_statement_leaves_reaches_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let held = "select count(*) from pg_locks where locktype = 'advisory'";
+    let sets = "select set_config('work_mem', '1234kB', false)";
+    let locks = "select pg_advisory_lock(7)";
+    let in_one = vec![query("execute s; deallocate s")];
+    let in_two = ["begin", "execute s", "deallocate s", "commit"].map(query).to_vec();
+    let extended = ["begin", "execute s", "deallocate s", "commit"].map(|text| extended(text, &[]));
+    for requests in [in_one, in_two, extended.to_vec()] {
+        for (text, looks, clean) in [(sets, "show work_mem", "4MB"), (locks, held, "0")] {
+            one.exchange(&prepared("s", text));
+
+            for request in &requests {
+                assert_eq!(one.exchange(request).errors(), []);
+            }
+
+            assert_eq!(two.value(looks), clean, "{text}");
+        }
+    }
+}
+
+/// The name that a statement has on servers is nobody's to use, whoever prepared it.
+#[test]
+fn anothers_statement_is_not_found_by_its_name_on_the_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.exchange(&prepared("s", "select 'mine'"));
+    let name = two.value("select name from pg_prepared_statements");
+    let words = |name: &str| format!("prepared statement \"{name}\" does not exist");
+    let in_numbers = name.replacen('p', "\\0070", 1);
+    for (named, told) in [
+        (name.clone(), name.clone()),
+        (name.to_uppercase(), name.clone()),
+        (format!("\"{name}\""), name.clone()),
+        (format!("U&\"{in_numbers}\""), format!("U&\"{in_numbers}\"")),
+    ] {
+        for does in
+            ["execute", "deallocate", "explain analyze execute", "create table t as execute"]
+        {
+            let text = format!("{does} {named}");
+            for reply in [two.ask(&text), two.exchange(&extended(&text, &[]))] {
+                let error = reply.error();
+                assert_eq!((error.code(), error.message()), ("26000", &*words(&told)), "{text}");
+            }
+        }
+    }
+    assert_eq!(two.ask(&format!("select 1; deallocate {name}")).code(), "26000");
+    two.ask("begin");
+    assert_eq!(two.ask(&format!("prepare {name} as select 1")).tags(), "EZE");
+    assert_eq!(two.ask(&format!("execute {name}")).code(), "25P02");
+    two.ask("rollback");
+
+    assert_eq!(one.exchange(&ran("s")).values(), "mine");
+}
+
+/// Where no text tells whose statement it was, nobody is left without.
+#[test]
+fn anothers_statement_that_an_unread_text_deallocates_is_prepared_anew() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    one.exchange(&prepared("s", "select 'mine'"));
+    let name = two.value("select name from pg_prepared_statements");
+
+    assert_eq!(two.ask(&format!("deallocate {name} /* {} */", "x".repeat(200_000))).errors(), []);
+
+    assert_eq!(one.exchange(&ran("s")).values(), "mine");
+}
+
+/// SQL's PREPARE takes a name that the protocol then finds taken, until it is closed.
+#[test]
+fn a_name_that_sql_has_prepared_is_taken_until_it_is_closed() {
+    for how in [query("prepare foo as select 1"), extended("prepare foo as select 1", &[])] {
+        same(&[
+            query("begin"),
+            how.clone(),
+            [parse("foo", "select 2"), sync()].concat(),
+            query("execute foo"),
+            query("rollback"),
+            query("deallocate all"),
+            query("begin"),
+            how,
+            [close_statement("foo"), sync()].concat(),
+            [parse("foo", "select 2"), run("foo", &[]), sync()].concat(),
+            [parse("foo", "select 3"), sync()].concat(),
+            query("rollback"),
+            [run("foo", &[]), close_statement("foo"), sync()].concat(),
+        ]);
+    }
+}

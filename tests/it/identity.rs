@@ -355,3 +355,42 @@ fn what_a_changed_transaction_puts_on_a_server_serves_nobody_else() {
     assert_eq!(run_it(&mut two, "s"), "t");
     assert_eq!(run_it(&mut one, "s"), "t");
 }
+
+/// A new table may hide the one that a text was of; and who parsed before keeps what it had.
+#[test]
+fn a_text_that_is_parsed_behind_a_new_table_reads_that() {
+    let postgres = Postgres::start();
+    postgres.client().ask(
+        "create schema s1; create schema s2; create table s2.t as select 's2' as x; \
+         grant all on schema s1, s2 to public; grant all on s2.t to public",
+    );
+    let proxy = Proxy::start(&postgres, "pool.size = 1");
+    let options = [("options", "-c search_path=s1,s2")];
+    let both = [parse("s", "select x from t"), run("s", &[]), sync()].concat();
+    for makes in ["create table s1.t as select 's1' as x", "select 's1' as x into s1.t"] {
+        let (mut before, mut after) = (proxy.client_with(&options), proxy.client_with(&options));
+        assert_eq!(before.exchange(&both).values(), "s2");
+
+        assert_eq!(before.ask(makes).errors(), []);
+
+        assert_eq!(after.exchange(&both).values(), "s1", "{makes}");
+        before.ask("drop table s1.t");
+    }
+}
+
+/// Where the text is too long to be looked through the command tag tells.
+#[test]
+fn a_text_that_is_parsed_behind_a_long_alter_has_the_columns_of_now() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1");
+    let mut owner = proxy.client();
+    owner.ask("create table t (a int)");
+    let both = [parse("s", "select * from t"), run("s", &[]), sync()].concat();
+    proxy.client().exchange(&both);
+
+    owner.ask(&format!("alter table t add b int /* {} */", "x".repeat(200_000)));
+
+    let mut second = proxy.client();
+    second.ask("begin");
+    assert_eq!(second.exchange(&both).errors(), []);
+}

@@ -1,7 +1,7 @@
 //! What a session sets on a server: carried with it, or gone; never another session's.
 
 use crate::support::fake_server::FakeServer;
-use crate::support::messages::{extended, query};
+use crate::support::messages::{extended, message, query};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -402,6 +402,12 @@ fn what_lasts(postgres: &Postgres) -> Vec<(String, String)> {
     let text = |leaves: &str, looks: &str| (leaves.to_owned(), looks.to_owned());
     vec![
         text("select setseed(0.5)", &is_seeded("0.5")),
+        text("set seed to 0.5", &is_seeded("0.5")),
+        text("select set_config('seed', '0.5', true)", &is_seeded("0.5")),
+        text(
+            "load 'auto_explain'",
+            "select count(*) > 0 from pg_settings where name ~ '^auto_explain'",
+        ),
         text("select seeds() as hidden", &is_seeded("0.25")),
         text("select pg_replication_origin_session_setup('elsewhere')", has_origin),
         text("select origin() as hidden", has_origin),
@@ -592,5 +598,70 @@ fn reset_all_in_session_mode_returns_to_the_startup_values() {
         client.ask(reset);
         assert_eq!(client.value("show timezone"), "Asia/Tokyo", "{reset}");
         assert_eq!(client.value("show search_path"), "pg_catalog", "{reset}");
+    }
+}
+
+/// P87: there are ways to set something in which no SET is to be read.
+#[test]
+fn what_is_set_without_a_set_reaches_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let sets = "set_config(''work_mem'', ''1234kB'', false)";
+    for text in [
+        "update pg_settings set setting = 1234 where name = 'work_mem'".to_owned(),
+        "with x as (select 1) update pg_catalog.pg_settings set setting = 1234 \
+         where name = 'work_mem'"
+            .into(),
+        format!("select query_to_xml('select {sets}', true, true, '')"),
+        format!("select ts_stat('select {sets}::tsvector')"),
+        format!("select * from ts_rewrite('a', 'select {sets}::tsquery, ''b''::tsquery')"),
+    ] {
+        for bytes in [query(&text), extended(&text, &[])] {
+            let _reply = one.exchange(&bytes);
+
+            assert_eq!(two.value("show work_mem"), "4MB", "{text}");
+        }
+    }
+}
+
+/// The name of the schema stands in a string, or nowhere.
+#[test]
+fn a_table_that_is_temporary_without_a_word_reaches_nobody_else() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    postgres.client().ask("create table t (n int); insert into t values (42)");
+    postgres.client().ask("grant select on t to public");
+    for (options, text) in [
+        ("", "begin; set local search_path to 'pg_temp'; create table t (n int); commit"),
+        ("", "begin; set local schema 'pg_temp'; select 1 as n into t; commit"),
+        (
+            "",
+            "begin; select set_config('search_path', 'pg_' || 'temp', true); \
+              create table t (n int); commit",
+        ),
+        ("-c search_path=pg_temp,public", "create table t (n int)"),
+        ("-c search_path=pg_temp,public", "select 1 as n into t"),
+    ] {
+        let mut one = proxy.client_with(&[("options", options)]);
+        assert_eq!(one.ask(text).errors(), [], "{text}");
+
+        assert_eq!(proxy.client().ask("select n from t").values(), "42", "{text}");
+    }
+}
+
+/// In these encodings the second half of a letter may look like a backslash.
+#[test]
+fn a_letter_that_looks_like_a_backslash_hides_no_set() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut two = proxy.client();
+    for (encoding, letter) in [("SJIS", b"\x95\x5c"), ("BIG5", b"\xa5\x5c"), ("GBK", b"\x81\x5c")] {
+        let mut one = proxy.client_with(&[("client_encoding", encoding)]);
+        let text =
+            [b"select E'", &letter[..], b"'; set work_mem to '1234kB'; select ''\0"].concat();
+        assert_eq!(one.exchange(&message(b'Q', &text)).errors(), [], "{encoding}");
+
+        assert_eq!(two.value("show work_mem"), "4MB", "{encoding}");
     }
 }

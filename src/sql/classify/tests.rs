@@ -66,6 +66,9 @@ fn statements_that_leave_state_are_seen() {
 fn what_discard_all_does_not_take_is_told_apart() {
     for text in [
         "SELECT setseed(0.5), random()",
+        "SET LOCAL Seed = 0.5",
+        "SELECT set_config('seed', '0.5', true)",
+        "LOAD 'x'",
         "select pg_catalog.pg_replication_origin_session_setup('x')",
         "SELECT * FROM pg_create_logical_replication_slot('x', 'pgoutput', true)",
         "SELECT \"dblink_connect_u\"('x', 'y')",
@@ -73,7 +76,8 @@ fn what_discard_all_does_not_take_is_told_apart() {
     ] {
         assert!(of(text).outlives_discard() && of(text).leaves_state(), "{text}");
     }
-    for text in ["SET x = 1", "SELECT pg_advisory_lock(1)", "SELECT 'setseed(1)'", "LOAD 'x'"] {
+    for text in ["SET x = 1", "SELECT pg_advisory_lock(1)", "SELECT 'setseed(1)'", "SET seed.x = 1"]
+    {
         assert!(!of(text).outlives_discard(), "{text}");
     }
 }
@@ -231,13 +235,60 @@ fn what_alters_the_results_of_others_is_seen() {
         "ALTER TABLE t ADD b int",
         "begin; drop view v",
         "create or replace view v as select 1",
+        "create unlogged table t ()",
+        "create operator + (function = f)",
+        "select 1 into t",
         "DO $$ begin end $$",
     ] {
         assert!(of(text).alters_results(), "{text}");
     }
-    for text in ["create table t ()", "create temp table t ()", "alter role r login", "set a = b"] {
+    for text in [
+        "create temp table t ()",
+        "create local temporary table t ()",
+        "select 1 into temp t",
+        "insert into t select 1",
+        "alter role r login",
+        "set a = b",
+    ] {
         assert!(!of(text).alters_results(), "{text}");
     }
+}
+
+/// P87: where a SET is hidden, or no SET at all.
+#[test]
+fn what_sets_without_a_set_is_seen() {
+    for text in [
+        "update pg_settings set setting = 1 where name = 'work_mem'",
+        "with x as (update only pg_catalog.\"pg_settings\" set setting = 1) select 1",
+        "select query_to_xml($1, true, true, '')",
+        "select ts_stat('select 1')",
+        "select * from crosstab($$select set_config('a', 'b', false)$$) as t (a text)",
+    ] {
+        assert!(of(text).leaves_state() && !of(text).sets_only_reported(), "{text}");
+    }
+    for text in [
+        "select name from pg_settings where setting = 'update'",
+        "select 'query_to_xml(1)'",
+        "select E'\u{e9}\\n'",
+    ] {
+        assert!(!of(text).leaves_state(), "{text}");
+    }
+}
+
+#[test]
+fn where_new_things_go_may_be_told_by_a_setting() {
+    for text in [
+        "set local search_path to 'pg_temp'",
+        "set local schema 'pg_temp'",
+        "select set_config('search_path', $1, true)",
+        "select set_config($1, $2, true)",
+    ] {
+        assert!(of(text).moves(), "{text}");
+    }
+    for text in ["set local work_mem to 1", "select set_config('my.own', $1, true)", "select 1"] {
+        assert!(!of(text).moves(), "{text}");
+    }
+    assert!(of("begin; set local x to 1").sets() && !of("select 'set x to 1'").sets());
 }
 
 #[test]

@@ -97,6 +97,22 @@ fn backslash_in_a_plain_string_is_read_both_ways() {
     assert!(!plain.is_ambiguous());
 }
 
+/// The letters of SJIS and others end in what may be a backslash.
+#[test]
+fn backslash_behind_half_a_letter_is_read_both_ways() {
+    let text = b"E'\x95\\'; SET x = 1; --'";
+    let read = |reading| {
+        let mut lexer = Lexer::with_reading(text, reading);
+        let semicolons = lexer.by_ref().filter(|token| token.kind == TokenKind::Semicolon).count();
+        (semicolons, lexer.is_ambiguous())
+    };
+    assert_eq!(read(Reading::Standard), (0, true));
+    assert_eq!(read(Reading::Wide), (2, true));
+    let mut whole = Lexer::new("E'é\\''".as_bytes());
+    assert_eq!(whole.by_ref().count(), 1);
+    assert!(!whole.is_ambiguous());
+}
+
 #[test]
 fn comment_begins_within_an_operator() {
     use TokenKind as T;
@@ -110,15 +126,15 @@ fn comment_begins_within_an_operator() {
 fn sql() -> impl Strategy<Value = Vec<u8>> {
     let pieces = prop::sample::select(vec![
         "'", "''", "\\", "E'", "U&'", "U&\"", "\"", "$$", "$a$", "$1", "--", "\n", "/*", "*/", ";",
-        " ", "B'", "1.", "1e", ".5", "a", "é", "(", ".", "e", "\r", "$",
+        " ", "B'", "表", "1.", "1e", ".5", "a", "é", "(", ".", "e", "\r", "$",
     ]);
     prop::collection::vec(pieces, 0..30).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
 proptest! {
     #[test]
-    fn tokens_tile_the_text(text in prop_oneof![sql(), any::<Vec<u8>>()], standard: bool) {
-        let reading = if standard { Reading::Standard } else { Reading::Backslash };
+    fn tokens_tile_the_text(text in prop_oneof![sql(), any::<Vec<u8>>()], which in 0_usize..4) {
+        let reading = *Reading::OTHERS.get(which).unwrap_or(&Reading::Standard);
         let mut at = 0;
         for token in Lexer::with_reading(&text, reading) {
             prop_assert_eq!(token.start, at);
@@ -133,8 +149,10 @@ proptest! {
         let mut standard = Lexer::new(&text);
         let tokens: Vec<_> = standard.by_ref().collect();
         if !standard.is_ambiguous() {
-            let other: Vec<_> = Lexer::with_reading(&text, Reading::Backslash).collect();
-            prop_assert_eq!(tokens, other);
+            for reading in Reading::OTHERS {
+                let other: Vec<_> = Lexer::with_reading(&text, reading).collect();
+                prop_assert_eq!(&tokens, &other);
+            }
         }
     }
 
