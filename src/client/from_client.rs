@@ -211,15 +211,7 @@ impl Session {
                 return self.on_statement_frame(batch, frame);
             }
             b'P' => self.on_plain_parse(frame, in_copy),
-            b'B' => {
-                self.pool.stats.binds.increment();
-                let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
-                linked.portals.bind(b"", Effect::Anything);
-                server.exchange.on_request(Request::Bind, None);
-                if let Some(bind) = frontend::bind(frame.body) {
-                    self.bind_affected(bind.statement, is_first);
-                }
-            }
+            b'B' => self.on_plain_bind(frame),
             b'D' => server.exchange.on_request(Request::Describe(Verdict::Forward), None),
             b'C' => server.exchange.on_request(Request::Close(Verdict::Forward), None),
             _ => return Err(unknown(tag)),
@@ -228,6 +220,19 @@ impl Session {
         batch.pass(frame.available);
         self.follow(batch, tag);
         Ok(Next::Go)
+    }
+
+    /// A Bind where statements are not shared.
+    fn on_plain_bind(&mut self, frame: Frame<'_>) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        self.pool.stats.binds.increment();
+        let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
+        linked.portals.bind(b"", Effect::Anything);
+        server.exchange.on_request(Request::Bind, None);
+        if let Some(bind) = frontend::bind(frame.body) {
+            self.bind_affected(bind.statement, is_first);
+        }
     }
 
     /// What a message of whatever kind means, or what has to come in front of it, is known later.

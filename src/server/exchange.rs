@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use thiserror::Error;
 
-pub use super::request::{CopyEnd, MadeUp, Request, Verdict};
+pub use super::request::{CopyEnd, MadeUp, Request, Segment, Verdict};
 
 use super::fate::{Course, Effect, Fates, Step};
 use crate::wire::backend::TxStatus;
@@ -33,15 +33,6 @@ pub struct Undone<U> {
 pub struct Violation {
     pub tag: u8,
     pub owed: Option<Request>,
-}
-
-/// What the client has sent behind its last Sync or Query.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Segment {
-    None,
-    Open,
-    /// It has failed, and the client was told so.
-    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -45,3 +45,12 @@ pub enum CopyEnd {
     /// that has no place in a copy ends the connection as well.
     Failed,
 }
+
+/// What the client has sent behind its last Sync or Query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Segment {
+    None,
+    Open,
+    /// It has failed, and the client was told so.
+    Failed,
+}

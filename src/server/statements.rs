@@ -312,7 +312,7 @@ pub struct Statements {
     pub unnamed_since: u64,
     /// Names of its client's own that were put on it for SQL to find, and the serial numbers of the
     /// requests that did it.
-    own_names: HashMap<Box<[u8]>, u64, foldhash::fast::RandomState>,
+    own_names: HashMap<Box<[u8]>, u64, RandomState>,
     /// The parameters of the statement that is being described.
     pub parameters: Parameters,
 }

@@ -42,6 +42,7 @@ fn statements(lexer: &mut Lexer<'_>) -> Traits {
 }
 
 /// A statement being read, up to its `;`.
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 struct Statement<'l, 'a> {
     lexer: &'l mut Lexer<'a>,
     traits: Traits,

@@ -57,7 +57,17 @@ impl<'a> Word<'a> {
         let mut name = match self.kind {
             TokenKind::Word => self.text.to_ascii_lowercase(),
             TokenKind::Quoted => unquoted(self.text, b'"')?,
-            _ => return None,
+            TokenKind::Space
+            | TokenKind::Comment
+            | TokenKind::QuotedUnicode
+            | TokenKind::String
+            | TokenKind::EscapeString
+            | TokenKind::UnicodeString
+            | TokenKind::Dollar
+            | TokenKind::Number
+            | TokenKind::Parameter
+            | TokenKind::Semicolon
+            | TokenKind::Sign => return None,
         };
         name.truncate(clipped(&name));
         Some(name.into())
