@@ -1,10 +1,15 @@
 //! Cancel requests: ours are handed to the session that they name, which alone knows what it does at
 //! that moment, and to which server.
 
+use std::pin::pin;
+use std::task::{Context as TaskContext, Poll};
+
+use tokio::task::yield_now;
+
 use super::context::Context;
 use super::link::Link;
 use super::record::Ring;
-use super::serve::Session;
+use super::serve::{End, Session};
 use crate::error::ClientMessage;
 use crate::server::exchange::{Request, Verdict};
 use crate::wire::sqlstate;
@@ -30,8 +35,9 @@ pub(super) async fn forward(context: &Context, process_id: i32, secret: &[u8]) {
 }
 
 impl Session {
-    /// A cancel request has come: for what the client waits for now, if it waits for anything.
-    pub(super) fn on_cancel(&mut self) {
+    /// A cancel request has come: for what the client waits for now, if it waits for anything. False
+    /// if it is left for later.
+    pub(super) fn on_cancel(&mut self, cx: &mut TaskContext<'_>) -> bool {
         let is_waiting = matches!(self.link, Link::Waiting(_) | Link::Proving { .. });
         let mut running = None;
         if let Link::Linked(linked) = &self.link
@@ -40,16 +46,22 @@ impl Session {
             if server.exchange.head() == Some(Request::Simple(Verdict::Swallow)) {
                 // A command of ours is in front of the client's statement. The bell is left rung
                 // until it is answered: the cancel must not hit that (pitfall P24).
-                return;
+                return false;
             }
             // One that is idle, in a transaction or not, has nothing to stop.
             running = (server.exchange.depth() > 0).then(|| server.record.clone());
         }
+        let has_nothing = running.is_none() && !is_waiting;
+        if has_nothing && !std::mem::replace(&mut self.has_looked, true) {
+            look_again(cx);
+            return false;
+        }
+        self.has_looked = false;
         self.record().bell.silence(Ring::Cancel);
         let askers = self.record().bell.take_askers();
         if askers.is_empty() {
             // Whoever rang was heard with those before, and what runs now is not what they meant.
-            return;
+            return true;
         }
         if let Some(server) = running {
             self.pool.cancel(&server, askers);
@@ -59,5 +71,24 @@ impl Session {
                 "canceling statement due to user request",
             ));
         }
+        true
     }
+
+    /// Goes on with what waited for the end of a cancel.
+    pub(super) fn poll_cancels(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        let Link::Linked(linked) = &mut self.link else { return Ok(false) };
+        let Some(server) = linked.checkout.peek() else { return Ok(false) };
+        if !linked.awaits.cancels || server.record.cancels().poll_over(cx).is_pending() {
+            return Ok(false);
+        }
+        linked.awaits.cancels = false;
+        self.take_inbox(cx)?;
+        Ok(true)
+    }
+}
+
+/// Has the task polled once more when this worker has heard of all that has come to its sockets: a
+/// query that was sent before a cancel, to another socket, may not have been told of yet.
+fn look_again(cx: &mut TaskContext<'_>) {
+    let _pending: Poll<()> = pin!(yield_now()).poll(cx);
 }

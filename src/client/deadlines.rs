@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::{Link, Linked, Replacement, Words};
+use super::link::{Link, Linked};
 use super::serve::{End, Session};
+use crate::config::{format_duration, format_millis};
 use crate::error::{ClientMessage, Fault, SqlState};
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::telemetry::counters::CloseReason;
@@ -77,8 +78,12 @@ impl Session {
         let Some(server) = linked.checkout.peek() else { return [None; 4] };
         let rules = &self.rules;
         let query = match (linked.cancel_sent, linked.request_since) {
+            // The client has all its answers, and thinks.
+            _ if server.exchange.is_held_open() => None,
             (Some(sent), _) => Some((sent + CANCEL_GRACE, Over::Cancel)),
-            (None, Some(since)) => after(since, rules.query_timeout, Over::Query),
+            (None, Some(since)) => {
+                after(since.max(linked.quiet_since), rules.query_timeout, Over::Query)
+            }
             (None, None) => None,
         };
         let in_block = server.exchange.tx() != TxStatus::Idle;
@@ -169,21 +174,9 @@ impl Session {
 
     /// `query_timeout`: the server is asked to stop, and its error is put into words of ours.
     fn cancel_query(&mut self, now: Instant) {
-        let limit = self.rules.query_timeout.unwrap_or_default();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         linked.cancel_sent = Some(now);
-        linked.replacements.push(Replacement {
-            serial: server.exchange.head_serial(),
-            when: sqlstate::QUERY_CANCELED,
-            with: Words::Ours(ClientMessage::new(
-                sqlstate::QUERY_CANCELED,
-                format!(
-                    "query_timeout: the statement took longer than {}",
-                    humantime::format_duration(limit)
-                ),
-            )),
-        });
         self.pool.cancel(&server.record, Vec::new());
     }
 
@@ -203,7 +196,13 @@ pub(super) fn is_waiting(waited: Duration) -> ClientMessage {
         SqlState(*b"00000"),
         "No server connection available in postgres backend, client being queued",
     )
-    .detail(format!("waiting for {}", humantime::format_duration(waited)))
+    .detail(format!("waiting for {}", format_millis(waited)))
+}
+
+/// What a client is told whose statement was cancelled for `query_timeout`.
+pub(super) fn query_took_too_long(limit: Duration) -> ClientMessage {
+    let text = format!("query_timeout: the statement took longer than {}", format_duration(limit));
+    ClientMessage::new(sqlstate::QUERY_CANCELED, text)
 }
 
 fn held_too_long(code: SqlState, setting: &str) -> ClientMessage {

@@ -159,12 +159,10 @@ impl Session {
             return Ok(Next::Hold);
         }
         let shares = self.shares_statements();
-        if let Link::Linked(linked) = &mut self.link {
-            linked.awaits_answers |= linked.restores.must_be_awaited();
-            // A server that is done goes back when the client has its answer: this is for the next.
-            if linked.is_done || linked.awaits_answers {
-                return Ok(Next::Hold);
-            }
+        if let Link::Linked(linked) = &mut self.link
+            && linked.holds(tag)
+        {
+            return Ok(Next::Hold);
         }
         if self.waits_for_answers(frame) {
             // A copy takes no notice of it, anything else does.
@@ -238,8 +236,8 @@ impl Session {
     /// What a message of whatever kind means, or what has to come in front of it, is known later.
     fn waits_for_answers(&mut self, frame: Frame<'_>) -> bool {
         if let Link::Linked(linked) = &mut self.link {
-            linked.awaits_answers = linked.is_put_off(frame.head.tag);
-            if linked.awaits_answers {
+            linked.awaits.answers = linked.is_put_off(frame.head.tag);
+            if linked.awaits.answers {
                 return true;
             }
         }
@@ -355,10 +353,19 @@ impl Session {
     fn begin_request(&mut self, tag: u8) {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
-        if linked.request_since.is_some() || matches!(tag, b'd' | b'c' | b'f' | b'H') {
+        if matches!(tag, b'd' | b'c' | b'f' | b'H') {
             return;
         }
         let Some(server) = linked.checkout.server() else { return };
+        if let Some(since) = linked.request_since {
+            if server.exchange.is_held_open() {
+                // What the client thought about is no time of the request's.
+                let now = Instant::now();
+                linked.request_since = Some(since + (now - linked.quiet_since));
+                linked.quiet_since = now;
+            }
+            return;
+        }
         let is_first = server.exchange.tx() == TxStatus::Idle && server.exchange.is_settled();
         linked.request_since = Some(if is_first && !is_session_mode {
             // The first request of a link began when the link did: a clock read less.
@@ -400,7 +407,15 @@ impl Session {
         if server.exchange.has_undone() {
             self.undo();
         }
-        if out.is_empty() { Ok(()) } else { self.send_to_client(&out, cx) }
+        if out.is_empty() {
+            return Ok(());
+        }
+        if let Link::Linked(linked) = &mut self.link
+            && linked.checkout.peek().is_some_and(|server| server.exchange.is_held_open())
+        {
+            linked.on_held_open();
+        }
+        self.send_to_client(&out, cx)
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::from_client::put_made_up;
+use super::inbox::DEPTH_MAX;
 use super::link::{Link, Linked, Rest};
 use super::serve::{End, Session};
 use crate::config::PoolMode;
@@ -85,12 +86,16 @@ impl Session {
     /// Goes on with what waited for the answers to what was in front of it.
     fn resume(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         if let Link::Linked(linked) = &mut self.link {
-            let is_answered =
-                || linked.checkout.peek().is_some_and(|server| server.exchange.is_answered());
-            if !linked.awaits_answers || !is_answered() {
+            let Some(server) = linked.checkout.peek() else { return Ok(()) };
+            let is_answered = linked.awaits.answers && server.exchange.is_answered();
+            let has_room = linked.awaits.room && server.exchange.depth() < DEPTH_MAX;
+            if !is_answered && !has_room {
                 return Ok(());
             }
-            linked.awaits_answers = false;
+            if !is_answered {
+                return self.take_inbox(cx);
+            }
+            linked.awaits.answers = false;
             linked.in_flight.deallocates = false;
             linked.in_flight.may_copy = false;
         }
@@ -198,7 +203,7 @@ impl Session {
                 put_made_up(server, batch.out);
             }
             if server.exchange.is_held_open() {
-                linked.quiet_since = Instant::now();
+                linked.on_held_open();
             }
         }
         Ok(true)
@@ -350,6 +355,7 @@ impl Session {
             linked.restores.answered();
         }
         linked.cancel_sent = None;
+        server.record.cancels().withdraw();
         if tx == TxStatus::Idle {
             self.pool.stats.transactions.increment();
         } else if self.rules.pool_mode == PoolMode::Statement {
@@ -363,20 +369,19 @@ impl Session {
         if tx == TxStatus::Idle {
             self.keep_settings();
         }
-        self.finish_request();
+        self.finish_request(serial);
         verdict
     }
 
-    /// The client has its answer. The server goes back if it waits for no other.
-    pub(super) fn finish_request(&mut self) {
+    /// The client has its answer to the request that ends with the message `serial`. The server goes back
+    /// if it waits for no other.
+    pub(super) fn finish_request(&mut self, serial: u64) {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
-        if !server.exchange.is_settled() {
-            return;
-        }
         let tx = server.exchange.tx();
-        linked.replacements.clear();
+        let is_done = server.exchange.is_settled();
+        linked.replacements.drop_before(serial + 1);
         let now = Instant::now();
         linked.quiet_since = now;
         if tx == TxStatus::Idle {
@@ -384,21 +389,25 @@ impl Session {
             self.pool.stats.transaction_duration.observe(took);
             self.pool.stats.transaction_micros.add(micros(took));
             linked.since = now;
-            linked.is_done = !is_session_mode;
+            linked.is_done = is_done && !is_session_mode;
         }
-        self.observe_request(now);
+        // What was sent ahead begins now.
+        let since = std::mem::replace(&mut linked.request_since, (!is_done).then_some(now));
+        if let Some(since) = since {
+            self.observe_request(since, now, serial);
+        }
     }
 
-    fn observe_request(&mut self, now: Instant) {
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(since) = linked.request_since.take() else { return };
+    fn observe_request(&mut self, since: Instant, now: Instant, serial: u64) {
         let took = now.saturating_duration_since(since);
         self.pool.stats.query_duration.observe(took);
         self.pool.stats.query_micros.add(micros(took));
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        let text = server.texts.answered(serial);
         if !self.context.slow.wants(took) {
             return;
         }
-        let Some(server) = linked.checkout.server() else { return };
         let record = &self.registered.record;
         self.context.slow.record(&Answered {
             duration: took,
@@ -406,7 +415,7 @@ impl Session {
             user: &record.user,
             application_name: &record.application_name(),
             client_id: record.id,
-            text: &String::from_utf8_lossy(&server.statement_text),
+            text: &String::from_utf8_lossy(text),
         });
     }
 
@@ -441,6 +450,15 @@ pub(super) fn may_be_left(server: &Server) -> bool {
 }
 
 impl Linked {
+    /// The client has all its answers, and has not said that this was all.
+    pub(super) fn on_held_open(&mut self) {
+        self.quiet_since = Instant::now();
+        self.cancel_sent = None;
+        if let Some(server) = self.checkout.peek() {
+            server.record.cancels().withdraw();
+        }
+    }
+
     /// A statement is done.
     fn note_done(&mut self, body: &[u8], serial: u64) {
         if let Some(affecting) = &mut self.affecting {
@@ -472,7 +490,7 @@ impl Linked {
 }
 
 /// What an error tells of the copy that it ends, if it ends one.
-fn end_of_copy(fields: &ErrorFields<'_>) -> CopyEnd {
+pub(super) fn end_of_copy(fields: &ErrorFields<'_>) -> CopyEnd {
     // A cancel has the same code, but comes from elsewhere.
     let is_copy_fail =
         fields.routine == Some(b"CopyGetData") && fields.sqlstate == Some(sqlstate::QUERY_CANCELED);

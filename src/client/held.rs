@@ -3,7 +3,8 @@
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed};
-use super::link::Link;
+use super::inbox::DEPTH_MAX;
+use super::link::{Awaits, Link, Linked};
 use super::names::Prepared;
 use super::serve::{End, Session};
 use crate::server::exchange::{Request, Verdict};
@@ -63,9 +64,25 @@ impl Session {
         // What it names, and whether the block is good, is known then.
         let depends_on_named = (in_flight.deallocates || server.exchange.has_boundary())
             && names_statements(frame, &self.prepared);
-        linked.awaits_answers =
+        linked.awaits.answers =
             in_flight.may_copy || depends_on_named || name_in(frame).is_some_and(depends);
-        linked.awaits_answers
+        linked.awaits.answers
+    }
+}
+
+impl Linked {
+    /// True if a message with this tag has to wait, whatever is in it.
+    pub(super) fn holds(&mut self, tag: u8) -> bool {
+        let Some(server) = self.checkout.peek() else { return true };
+        let is_of_copy = matches!(tag, b'd' | b'c' | b'f') || server.exchange.takes_copy_data();
+        self.awaits = Awaits {
+            answers: self.awaits.answers || self.restores.must_be_awaited(),
+            room: server.exchange.depth() >= DEPTH_MAX,
+            // It could come to hit this one (P69). A copy is what it is meant for.
+            cancels: !is_of_copy && server.record.cancels().are_under_way(),
+        };
+        // A server that is done goes back when the client has its answer: this is for the next.
+        self.is_done || self.awaits.any()
     }
 }
 

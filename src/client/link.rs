@@ -1,5 +1,6 @@
 //! A session's association with a server, and what is kept while it lasts.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -52,15 +53,16 @@ pub(super) struct Linked {
     pub(super) since: Instant,
     /// When the request under way began; `None` while nothing is owed.
     pub(super) request_since: Option<Instant>,
-    /// When the exchange was last settled, or held open by a Flush.
+    /// Until when nothing was owed, as far as is known: the end of the last request, or of the time that
+    /// the exchange was held open by a Flush.
     pub(super) quiet_since: Instant,
     /// What is still to come of a server's frame whose front was taken.
     pub(super) server_rest: Rest,
     /// What the requests since the last time that nothing was owed may do.
     pub(super) in_flight: InFlight,
     pub(super) portals: Portals,
-    /// A message about a statement waits until everything in front of it is answered.
-    pub(super) awaits_answers: bool,
+    /// What the client's next message waits for.
+    pub(super) awaits: Awaits,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     pub(super) restores: Restores,
@@ -72,13 +74,14 @@ pub(super) struct Linked {
     /// told; for others it may be what it was.
     pub(super) differs: Option<Arc<Statement>>,
     /// Errors of the server that the client gets in words of ours.
-    pub(super) replacements: Vec<Replacement>,
+    pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
     pub(super) last_words: Option<ClientMessage>,
     /// It was the client that broke the protocol: it was told, and its session ends too.
     pub(super) is_told: bool,
     /// A write failed: whatever the server still had to say is read, then it is lost.
     pub(super) is_broken: bool,
+    /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, and is still owed answers.
     pub(super) is_leaving: bool,
@@ -172,6 +175,49 @@ impl Portals {
     }
 }
 
+/// Why a client's message is held back that has come: it waits in the inbox, and all behind it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Awaits {
+    /// What it means only the answers to everything in front of it tell.
+    pub(super) answers: bool,
+    /// Too much is unanswered.
+    pub(super) room: bool,
+    /// A cancel is under way that is not meant for it.
+    pub(super) cancels: bool,
+}
+
+impl Awaits {
+    pub(super) const fn any(self) -> bool {
+        self.answers || self.room || self.cancels
+    }
+}
+
+/// Errors to put into other words, in the order of the requests that they answer.
+#[derive(Default)]
+pub(super) struct Replacements(VecDeque<Replacement>);
+
+impl Replacements {
+    pub(super) fn put(&mut self, replacement: Replacement) {
+        let at = self.0.partition_point(|other| other.serial <= replacement.serial);
+        self.0.insert(at, replacement);
+    }
+
+    /// Takes the words for an error of the request `serial`. Those for earlier ones are of no use.
+    pub(super) fn take(&mut self, serial: u64, code: Option<SqlState>) -> Option<Words> {
+        self.drop_before(serial);
+        self.0.front().filter(|first| first.serial == serial)?;
+        let replacement = self.0.pop_front()?;
+        (code == Some(replacement.when)).then_some(replacement.with)
+    }
+
+    /// What is before the request `serial` is answered.
+    pub(super) fn drop_before(&mut self, serial: u64) {
+        while self.0.front().is_some_and(|first| first.serial < serial) {
+            self.0.pop_front();
+        }
+    }
+}
+
 /// The error of one request, put into other words.
 pub(super) struct Replacement {
     /// Serial number of the request in the exchange.
@@ -209,13 +255,13 @@ impl Linked {
             server_rest: Rest { len: 0, verdict: Verdict::Forward },
             in_flight: InFlight { moves, ..InFlight::default() },
             portals: Portals::default(),
-            awaits_answers: false,
+            awaits: Awaits::default(),
             reset_seen: false,
             restores: Restores::default(),
             naming: None,
             affecting: None,
             differs: None,
-            replacements: Vec::new(),
+            replacements: Replacements::default(),
             last_words: None,
             is_told: false,
             is_broken: false,
@@ -247,4 +293,34 @@ pub(super) fn carry_over(server: &mut Server, settings: &Arc<Settings>) {
     server.applied = Arc::clone(settings);
     server.applied_is_unknown = false;
     server.record.set_application_name(settings.value("application_name").unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::sqlstate;
+
+    fn put(replacements: &mut Replacements, serial: u64, text: &str) {
+        let when = sqlstate::SYNTAX_ERROR;
+        let with = Words::Ours(ClientMessage::new(when, text));
+        replacements.put(Replacement { serial, when, with });
+    }
+
+    #[test]
+    fn each_request_has_its_own_words_in_whatever_order_they_were_put() {
+        let mut replacements = Replacements::default();
+        for (serial, text) in [(3, "three"), (9, "nine"), (4, "four"), (6, "six")] {
+            put(&mut replacements, serial, text);
+        }
+        let mut words = |serial, code| match replacements.take(serial, Some(code)) {
+            Some(Words::Ours(message)) => message.message,
+            _ => String::new(),
+        };
+
+        assert_eq!(words(4, sqlstate::SYNTAX_ERROR), "four");
+        assert_eq!(words(3, sqlstate::SYNTAX_ERROR), "", "it was answered before");
+        assert_eq!(words(5, sqlstate::SYNTAX_ERROR), "");
+        assert_eq!(words(6, sqlstate::QUERY_CANCELED), "", "another error");
+        assert_eq!(words(9, sqlstate::SYNTAX_ERROR), "nine");
+    }
 }

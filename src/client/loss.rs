@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::task::Context as TaskContext;
 
+use tokio::time::Instant;
+
 use super::batch::Batch;
+use super::deadlines::query_took_too_long;
 use super::from_client::{Frame, Next, may_begin};
 use super::link::{Link, Linked};
 use super::serve::{End, Session};
@@ -166,6 +169,9 @@ impl Session {
     ) -> Result<Option<Verdict>, End> {
         if message.sqlstate == sqlstate::QUERY_CANCELED {
             // The cancel was meant for what the client had sent behind it (pitfall P24).
+            let is_overdue = matches!(&self.link, Link::Linked(l) if l.cancel_sent.is_some());
+            let overdue = self.rules.query_timeout.filter(|_| is_overdue).map(query_took_too_long);
+            let message = overdue.as_ref().unwrap_or(message);
             batch.gather();
             return self.put_given_up(message, batch.out).map(|()| None);
         }
@@ -248,6 +254,7 @@ impl Session {
         self.client_rest = frame.head.len - frame.available;
         batch.swallow(frame.available);
         if !out.is_empty() {
+            self.idle_since = Instant::now();
             self.send_to_client(&out, cx)?;
         }
         Ok(Next::Go)

@@ -11,6 +11,7 @@ mod from_client;
 mod from_server;
 mod greet;
 mod held;
+mod inbox;
 mod link;
 mod login;
 mod loss;

@@ -86,7 +86,7 @@ impl Linked {
         }
         let is_idle =
             self.checkout.peek().is_some_and(|server| server.exchange.tx() == TxStatus::Idle);
-        self.replacements.push(Replacement {
+        self.replacements.put(Replacement {
             serial: serial + 1,
             when: if is_idle {
                 sqlstate::INVALID_STATEMENT_NAME
@@ -130,7 +130,7 @@ impl Session {
             return Some(Next::Go);
         }
         if self.prepared.len() > 0 && !server.exchange.is_answered() {
-            linked.awaits_answers = true;
+            linked.awaits.answers = true;
             batch.gather();
             frontend::put_flush(batch.out);
             return Some(Next::Hold);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::batch::Batch;
 use super::from_client::{Frame, Next, malformed};
 use super::held::is_malformed;
-use super::link::{InFlight, Link, Portals, Replacement, Words};
+use super::link::{InFlight, Link, Portals, Replacement, Replacements, Words};
 use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
 use super::naming::Naming;
 use super::provide::{Name, scope_of};
@@ -32,7 +32,7 @@ pub(super) struct Desk<'a> {
     pub(super) in_flight: &'a mut InFlight,
     portals: &'a mut Portals,
     pub(super) naming: &'a mut Option<Box<Naming>>,
-    pub(super) replacements: &'a mut Vec<Replacement>,
+    pub(super) replacements: &'a mut Replacements,
     restores: &'a mut Restores,
     pub(super) awaits_answers: &'a mut bool,
     pub(super) differs: &'a mut Option<Arc<Statement>>,
@@ -86,7 +86,7 @@ impl Session {
             naming: &mut linked.naming,
             replacements: &mut linked.replacements,
             restores: &mut linked.restores,
-            awaits_answers: &mut linked.awaits_answers,
+            awaits_answers: &mut linked.awaits.answers,
             differs: &mut linked.differs,
             settings: &self.settings,
             store: &self.context.store,
@@ -297,7 +297,7 @@ impl Desk<'_> {
     /// A Parse under a name that is taken: the server is made to refuse it as it would have.
     fn parse_again(&mut self, batch: &mut Batch<'_>, parse: &frontend::Parse<'_>) {
         self.put_placeholder(batch, TAKEN);
-        self.replacements.push(Replacement {
+        self.replacements.put(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::DUPLICATE_STATEMENT,
             with: Words::Renamed { from: TAKEN.into(), to: parse.name.into() },
@@ -319,7 +319,7 @@ impl Desk<'_> {
     /// Fails the segment in words of ours: the server is made to fail, so that it skips to the Sync
     /// and a block has failed, and its words are replaced.
     pub(super) fn refuse(&mut self, batch: &mut Batch<'_>, with: Words) {
-        self.replacements.push(Replacement {
+        self.replacements.put(Replacement {
             serial: self.server.exchange.next_serial(),
             when: sqlstate::SYNTAX_ERROR,
             with,

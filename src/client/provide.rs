@@ -59,7 +59,7 @@ impl Desk<'_> {
         }
         if is_reserved(name) {
             // Another client's statement may be called so on the server.
-            self.replacements.push(Replacement {
+            self.replacements.put(Replacement {
                 serial: self.server.exchange.next_serial(),
                 when: sqlstate::INVALID_STATEMENT_NAME,
                 with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::link::{Link, Replacement, Words};
+use super::deadlines::query_took_too_long;
+use super::from_server::end_of_copy;
+use super::link::{Link, Words};
 use super::serve::Session;
 use super::shapes::{OUTDATED_ROUTINE, outdated};
-use crate::server::exchange::Verdict;
+use crate::server::exchange::{CopyEnd, Verdict};
 use crate::server::statements::{Given, Undo};
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::sqlstate;
@@ -50,20 +52,22 @@ impl Session {
         }
         let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.restores.failed(serial);
-        linked.replacements.retain(|replacement| replacement.serial >= serial);
-        let at = linked.replacements.iter().position(|r| r.serial == serial);
-        let replacement = at.map(|at| linked.replacements.remove(at));
-        match replacement.filter(|replacement| fields.sqlstate == Some(replacement.when)) {
-            Some(Replacement { with: Words::Ours(message), .. }) => {
+        let words = linked.replacements.take(serial, fields.sqlstate);
+        // PostgreSQL keeps back what it says in front of the error: which of the messages of a segment
+        // it answers is not known.
+        let is_overdue = linked.cancel_sent.is_some() && is_cancel(&fields);
+        let overdue = self.rules.query_timeout.filter(|_| is_overdue).map(query_took_too_long);
+        match words.or_else(|| overdue.map(Words::Ours)) {
+            Some(Words::Ours(message)) => {
                 batch.gather();
                 error_response::put(batch.out, Severity::Error, &message);
             }
-            Some(Replacement { with: Words::Outdated { name, statement }, .. }) => {
+            Some(Words::Outdated { name, statement }) => {
                 batch.gather();
                 error_response::put(batch.out, Severity::Error, &outdated());
                 self.renew(&name, &statement);
             }
-            Some(Replacement { with: Words::Renamed { from, to }, .. }) => {
+            Some(Words::Renamed { from, to }) => {
                 batch.gather();
                 error_response::put_renamed(batch.out, body, &from, &to);
             }
@@ -96,4 +100,10 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return };
         server.statements.remove(&given.statement);
     }
+}
+
+/// True for the error of a statement that was cancelled.
+fn is_cancel(fields: &ErrorFields<'_>) -> bool {
+    // What a CopyFail ends has the same code.
+    fields.sqlstate == Some(sqlstate::QUERY_CANCELED) && end_of_copy(fields) != CopyEnd::GivenUp
 }

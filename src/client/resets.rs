@@ -401,7 +401,7 @@ impl Session {
         if let Some(held) = linked.restores.held.take() {
             batch.gather();
             backend::put_ready(batch.out, held);
-            self.finish_request();
+            self.finish_request(serial);
         }
         let Link::Linked(linked) = &mut self.link else { return };
         if linked.checkout.peek().is_some_and(|server| server.exchange.may_checkin()) {

@@ -1,8 +1,8 @@
 //! Serving a session that is logged in: one task that moves bytes both ways.
 //!
 //! Every poll does what can be done without waiting, in this order: what is left to send to the
-//! client, the wait for a server, what the server sends, what the client sends. It is over when
-//! nothing moved. Both directions go on independently of each other: an unfinished write in one never
+//! client, the wait for a server, what the server sends, what the client sends, its cancels. It is over
+//! when nothing moved. Both directions go on independently of each other: an unfinished write in one never
 //! stops reading in the other.
 
 use std::future::poll_fn;
@@ -23,7 +23,6 @@ use super::registry::Registered;
 use super::stand_in::StandIn;
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::{ClientFacing, ClientMessage, Fault};
-use crate::net::buffer::{HOLD_LEN, with_scratch};
 use crate::net::stream::{Stream, flush, send};
 use crate::pool::checkout::Asked;
 use crate::pool::core::{Home, ServerId};
@@ -70,6 +69,10 @@ pub(super) struct Session {
     pub(super) alarm: Alarm,
     /// When the client last had nothing open; only kept if it may not idle for ever.
     pub(super) idle_since: Instant,
+    /// The client has said goodbye and closed its end, and what it said before still waits.
+    pub(super) has_left: bool,
+    /// A cancel has found nothing to stop, and it was looked once more for what it may be meant for.
+    pub(super) has_looked: bool,
 }
 
 /// Why a session is over.
@@ -142,6 +145,8 @@ impl Session {
             last: None,
             alarm: Alarm::default(),
             idle_since: now,
+            has_left: false,
+            has_looked: false,
         };
         if let Some(checkout) = placement.checkout {
             session.become_linked(checkout, now);
@@ -177,13 +182,18 @@ impl Session {
     fn step(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         if self.record().bell.has_rung() {
             self.on_bell()?;
-            self.take_inbox(cx)?;
         }
         let mut moved = self.flush_client(cx)?;
         moved |= self.poll_link(cx)?;
         moved |= self.poll_server(cx)?;
+        moved |= self.poll_cancels(cx)?;
         moved |= self.answer_inbox(cx)?;
         moved |= self.poll_client(cx)?;
+        // Behind the client: what it sent before its cancel is what that is meant for.
+        if self.record().bell.is_rung(Ring::Cancel) && self.on_cancel(cx) {
+            self.take_inbox(cx)?;
+            moved = true;
+        }
         Ok(moved)
     }
 
@@ -200,15 +210,13 @@ impl Session {
             let message = ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
             return Err(End::Fatal { fault: Fault::Proxy, message });
         }
-        if bell.is_rung(Ring::Cancel) {
-            self.on_cancel();
-        }
         Ok(())
     }
 
     /// Sends what is left over for the client.
     fn flush_client(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
-        flush(&mut self.stream, &mut self.outbox, cx).map_err(End::Io)
+        let flushed = flush(&mut self.stream, &mut self.outbox, cx);
+        self.unless_it_has_left(flushed)
     }
 
     /// Sends `bytes` to the client, behind what is left over.
@@ -218,7 +226,20 @@ impl Session {
         cx: &mut TaskContext<'_>,
     ) -> Result<(), End> {
         self.pool.stats.bytes_sent.add(bytes.len() as u64);
-        send(&mut self.stream, &mut self.outbox, bytes, cx).map_err(End::Io)
+        let sent = send(&mut self.stream, &mut self.outbox, bytes, cx);
+        self.unless_it_has_left(sent)
+    }
+
+    /// Whoever said goodbye wants its answers no more: that they reach nobody does not end what it asked
+    /// for.
+    fn unless_it_has_left<T: Default>(&mut self, written: io::Result<T>) -> Result<T, End> {
+        match written {
+            Err(_) if self.has_left => {
+                self.outbox = Vec::new();
+                Ok(T::default())
+            }
+            written => written.map_err(End::Io),
+        }
     }
 
     /// Goes on with a wait for a server.
@@ -264,7 +285,7 @@ impl Session {
             record.set_link(self.registered.record.id, now);
             self.registered.record.set_link(Some(Arc::clone(record)));
             self.last = Some(server.id());
-            server.statement_text.clear();
+            server.texts.clear();
             if self.rules.pool_mode == PoolMode::Session {
                 // Whatever a session leaves behind that has a server to itself, seen or not.
                 server.is_dirty = true;
@@ -336,80 +357,6 @@ impl Session {
         linked.checkout.checkin(self.idle_since);
     }
 
-    /// Reads what the client sends.
-    fn poll_client(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
-        if !self.may_read_client() {
-            return Ok(false);
-        }
-        with_scratch(|scratch| {
-            let n = match self.stream.poll_read(cx, &mut scratch.input) {
-                Poll::Pending => return Ok(false),
-                Poll::Ready(Ok(0)) => return Err(End::ClientLeft),
-                Poll::Ready(Ok(n)) => n,
-                Poll::Ready(Err(error)) => return Err(End::Io(error)),
-            };
-            let read = scratch.input.get(..n).unwrap_or_default();
-            self.pool.stats.bytes_received.add(n as u64);
-            if self.inbox.is_empty() {
-                let taken = self.take_from_client(read, &mut scratch.output, cx)?;
-                self.inbox.extend_from_slice(read.get(taken..).unwrap_or_default());
-                return Ok(true);
-            }
-            self.inbox.extend_from_slice(read);
-            let inbox = std::mem::take(&mut self.inbox);
-            let taken = self.take_from_client(&inbox, &mut scratch.output, cx)?;
-            self.keep(inbox, taken);
-            Ok(true)
-        })
-    }
-
-    /// Takes what is waiting in the inbox.
-    pub(super) fn take_inbox(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
-        if self.inbox.is_empty() {
-            return Ok(());
-        }
-        let inbox = std::mem::take(&mut self.inbox);
-        with_scratch(|scratch| {
-            let taken = self.take_from_client(&inbox, &mut scratch.output, cx)?;
-            self.keep(inbox, taken);
-            Ok(())
-        })
-    }
-
-    /// Answers what waits in the inbox of a client that will have no server for it.
-    fn answer_inbox(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
-        let before = self.inbox.len();
-        if before > 0 && matches!(self.link, Link::StandIn(_)) {
-            self.take_inbox(cx)?;
-        }
-        Ok(self.inbox.len() != before)
-    }
-
-    fn keep(&mut self, mut inbox: Vec<u8>, taken: usize) {
-        if taken < inbox.len() {
-            inbox.drain(..taken);
-            self.inbox = inbox;
-        }
-    }
-
-    /// Whether there is room for more from the client.
-    fn may_read_client(&mut self) -> bool {
-        match &mut self.link {
-            Link::Free | Link::StandIn(_) => self.outbox.len() < HOLD_LEN,
-            // Its end must be noticed, and little more.
-            Link::Waiting(_) | Link::Proving { .. } => self.inbox.len() < HOLD_LEN,
-            Link::Linked(linked) => {
-                !linked.is_broken
-                    && !linked.is_done
-                    && !linked.is_leaving
-                    && !linked.awaits_answers
-                    && linked.checkout.server().is_some_and(|server| {
-                        server.outbox.is_empty() && server.exchange.depth() < DEPTH_MAX
-                    })
-            }
-        }
-    }
-
     /// Appends an error and, if the client waits for it, the end of the exchange.
     pub(super) fn put_error(
         &self,
@@ -456,6 +403,3 @@ impl Session {
         }
     }
 }
-
-/// Requests that a client may have unanswered before it is read no further.
-const DEPTH_MAX: usize = 10_000;

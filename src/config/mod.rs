@@ -27,7 +27,9 @@ pub use error::{ConfigErrors, ConfigProblem};
 pub use load::{load, parse};
 pub use reference::{default_toml, reference_markdown};
 
-pub use units::{DURATION_MAX, format_duration, format_size, parse_duration, parse_size};
+pub use units::{
+    DURATION_MAX, format_duration, format_millis, format_size, parse_duration, parse_size,
+};
 
 /// Everything that one configuration file says.
 #[derive(Debug, Clone)]

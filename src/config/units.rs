@@ -40,6 +40,12 @@ pub fn format_duration(duration: Duration) -> String {
     if text.is_empty() { "0s".to_owned() } else { text }
 }
 
+/// A duration that was measured, to the millisecond.
+pub fn format_millis(duration: Duration) -> String {
+    let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    format_duration(Duration::from_millis(millis))
+}
+
 /// Reads `"1GiB"`, `"64KB"`, `"512B"` as bytes. KB and KiB are both 1024, as `PostgreSQL` has it.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = leading_number(text.trim())?;
@@ -150,6 +156,12 @@ mod tests {
         for text in ["", "64", "KB", "1TB", "-1KB", "1.5MB", "99999999999GiB"] {
             assert_eq!(parse_size(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn what_was_measured_is_written_to_the_millisecond() {
+        assert_eq!(format_millis(Duration::from_nanos(1_899_682_500)), "1s899ms");
+        assert_eq!(format_millis(Duration::from_micros(999)), "0s");
     }
 
     proptest! {

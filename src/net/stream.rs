@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +12,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::sleep;
 
 use super::tls::{Hello, Tls};
@@ -39,17 +39,21 @@ impl Stream {
     /// Cancel-safe: dropping the future closes the socket.
     pub async fn connect(host: &HostAddr) -> io::Result<Self> {
         match host {
-            HostAddr::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
-                let stream = Self::Tcp(stream);
-                stream.set_keepalive(Duration::from_secs(60), None)?;
-                Ok(stream)
-            }
+            HostAddr::Tcp { host, port } => Self::connect_to((host.as_str(), *port)).await,
             HostAddr::Unix { directory, port } => {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
                 UnixStream::connect(path).await.map(Self::Unix)
             }
         }
+    }
+
+    /// Connects to a TCP address, or to those of a name in turn.
+    ///
+    /// Cancel-safe: dropping the future closes the socket.
+    pub async fn connect_to(address: impl ToSocketAddrs) -> io::Result<Self> {
+        let stream = Self::Tcp(TcpStream::connect(address).await?);
+        stream.set_keepalive(Duration::from_secs(60), None)?;
+        Ok(stream)
     }
 
     /// Sets what `[listen]` says about a client's socket.
@@ -179,6 +183,18 @@ impl Stream {
         poll_fn(|cx| self.poll_read(cx, buf)).await
     }
 
+    /// Tells the other end that nothing more comes. What it sends can still be read.
+    pub fn end_writing(&self) {
+        let socket = match self {
+            Self::Tcp(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tls(tls) => SockRef::from(&tls.socket),
+            Self::Gone => return,
+        };
+        // One that is broken has no other end.
+        let _ended: io::Result<()> = socket.shutdown(Shutdown::Write);
+    }
+
     /// Waits until the other end has closed the connection. What it sent before is left alone.
     pub async fn closed(&self) {
         loop {
@@ -224,7 +240,12 @@ impl Stream {
 
     /// The other end's address.
     pub fn peer(&self) -> Peer {
-        self.tcp().and_then(|stream| stream.peer_addr().ok()).map_or(Peer::Unix, peer)
+        self.peer_addr().map_or(Peer::Unix, peer)
+    }
+
+    /// The other end's address, if it has one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.tcp().and_then(|stream| stream.peer_addr().ok())
     }
 
     /// Our end's address.
@@ -277,7 +298,7 @@ fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
 }
 
-fn peer(addr: std::net::SocketAddr) -> Peer {
+fn peer(addr: SocketAddr) -> Peer {
     let ip = match addr.ip() {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
         ip @ IpAddr::V4(_) => ip,

@@ -28,7 +28,8 @@ pub(super) enum Undelivered {
 
 impl Pool {
     /// Asks a server to stop what it does, on behalf of the session that it is lent to: until that is
-    /// over the server stays with the session, or goes to nobody. `askers` are told of the end.
+    /// over the server stays with the session, which begins nothing new on it, or goes to nobody.
+    /// `askers` are told of the end.
     pub fn cancel(self: &Arc<Self>, server: &Arc<ServerRecord>, askers: Askers) {
         let Some(under_way) = Cancels::begin(server, askers) else { return };
         let pool = Arc::clone(self);
@@ -41,7 +42,8 @@ impl Pool {
         });
     }
 
-    /// Sends a cancel request, and waits for at most `limit` until PostgreSQL has passed it on.
+    /// Sends a cancel request, unless it is withdrawn before it can be sent, and waits for at most
+    /// `limit` until PostgreSQL has passed it on.
     pub(super) async fn deliver(
         &self,
         mut under_way: CancelUnderWay,
@@ -55,10 +57,12 @@ impl Pool {
             Ok((gate, cancel::connect(&server).await?))
         };
         let connected = timeout_at(deadline, connect).await;
+        if !under_way.begin_sending() {
+            return Ok(());
+        }
         let (_gate, stream) = connected
             .unwrap_or(Err(ConnectError::Timeout { after: limit }))
             .map_err(|source| Undelivered::NotSent { source })?;
-        under_way.begin_sending();
         let sent = timeout_at(deadline, cancel::send(stream, &server)).await;
         sent.unwrap_or(Err(ConnectError::Timeout { after: limit })).map_err(|source| {
             server.cancels().doubt();

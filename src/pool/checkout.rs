@@ -12,6 +12,7 @@ use super::connector;
 use super::core::{Decision, Home, Place, ServerId, Ticket};
 use super::pool::Pool;
 use super::waiter::Waiter;
+use crate::config::{format_duration, format_millis};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::connect::ConnectError;
@@ -123,9 +124,7 @@ impl std::fmt::Display for PoolNumbers {
             self.in_use,
             self.opening,
             self.waiting,
-            humantime::format_duration(Duration::from_millis(
-                u64::try_from(self.longest.as_millis()).unwrap_or(u64::MAX)
-            )),
+            format_millis(self.longest),
         )
     }
 }
@@ -145,7 +144,7 @@ impl ClientFacing for CheckoutError {
                 format!(
                     "query_wait_timeout: no server of domain \"{domain}\" (read_write) became \
                      free within {}",
-                    humantime::format_duration(*after)
+                    format_duration(*after)
                 ),
             )
             .detail(numbers.to_string())

@@ -115,7 +115,7 @@ const CHECKED_MOST: usize = 100;
 /// for it: each such change costs a login.
 const YIELD_AFTER: Duration = Duration::from_millis(100);
 
-/// How long a server that is closed may take to go before its place is given to another.
+/// How long a server at rest that is closed may take to go before its place is given to another.
 const END_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Pool {
@@ -297,7 +297,8 @@ impl Pool {
     }
 
     /// Ends a server that is counted as closing. Its place is free when PostgreSQL has let go of it:
-    /// until then it counts against the limits there as well.
+    /// until then it counts against the limits there as well. What it may still be at is cancelled,
+    /// which has as long as any cancel.
     fn end(self: &Arc<Self>, mut server: Box<Server>, reason: CloseReason) {
         self.note_end(&server, reason);
         if reason == CloseReason::Lost {
@@ -306,15 +307,18 @@ impl Pool {
         }
         let pool = Arc::clone(self);
         self.commons.drain.spawn(async move {
-            if server.exchange.depth() > 0
-                && let Some(under_way) = Cancels::begin(&server.record, Vec::new())
-            {
+            let is_at_work = server.exchange.depth() > 0;
+            let limit = if is_at_work { pool.settings.connect_timeout } else { END_TIMEOUT };
+            let deadline = Instant::now() + limit;
+            if is_at_work && let Some(under_way) = Cancels::begin(&server.record, Vec::new()) {
                 // PostgreSQL would finish the statement before it notices that nobody waits for it.
-                let asked = pool.deliver(under_way, END_TIMEOUT).await;
+                let asked = pool.deliver(under_way, limit).await;
                 tracing::trace!(?asked, "cancelled what was under way on a server that is closed");
             }
             server.say_goodbye();
-            server.wait_for_end(END_TIMEOUT).await;
+            // It may wait for the rest of a message, of which the goodbye would be a part.
+            server.stream.end_writing();
+            server.wait_for_end(deadline).await;
             let id = server.id();
             drop(server);
             pool.servers().remove(&id);

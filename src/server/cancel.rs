@@ -3,18 +3,26 @@
 use super::connect::ConnectError;
 use super::encrypt::Way;
 use super::record::ServerRecord;
+use crate::config::HostAddr;
 use crate::net::stream::Stream;
 use crate::tls::Step;
 use crate::wire::frontend;
 
-/// Opens the connection for a cancel request to `server`, and does not send it yet. The key will go
-/// encrypted if it came encrypted.
+/// Opens the connection for a cancel request to `server`, and does not send it yet. It goes to the
+/// address where the server was reached: what its name leads to now may be another host. The key will
+/// go encrypted if it came encrypted.
 ///
 /// Has no deadline of its own. Cancel-safe: dropping the future closes the connection.
 pub async fn connect(server: &ServerRecord) -> Result<Stream, ConnectError> {
-    match &server.encryption {
-        Some((_, tls)) => Way::new(Step::Demanded).open(&server.host, tls).await,
-        None => Ok(Stream::connect(&server.host).await?),
+    let stream = match server.address {
+        Some(address) => Stream::connect_to(address).await?,
+        None => Stream::connect(&server.host).await?,
+    };
+    match (&server.encryption, &server.host) {
+        (Some((_, tls)), HostAddr::Tcp { host, .. }) => {
+            Way::new(Step::Demanded).enter(stream, host, tls).await
+        }
+        (Some(_) | None, HostAddr::Tcp { .. } | HostAddr::Unix { .. }) => Ok(stream),
     }
 }
 
@@ -28,4 +36,31 @@ pub async fn send(mut stream: Stream, server: &ServerRecord) -> Result<(), Conne
     let mut buf = [0; 16];
     while stream.read(&mut buf).await? > 0 {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::pool::core::ServerId;
+    use crate::server::record::BackendKey;
+    use crate::tls::Ladder;
+
+    #[tokio::test]
+    async fn a_cancel_goes_where_its_server_is_whatever_the_hosts_name_leads_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = Stream::connect_to(address).await.unwrap();
+        listener.accept().await.unwrap();
+        let key = BackendKey { process_id: 7, secret: [1; 4].into() };
+        // Nobody is there.
+        let host = HostAddr::Tcp { host: "127.0.0.1".into(), port: 1 };
+        let record = ServerRecord::new(ServerId(1), host, key, &stream, &Ladder::disabled());
+
+        let cancel = connect(&record).await.unwrap();
+
+        let (_accepted, from) = listener.accept().await.unwrap();
+        assert_eq!(cancel.local().to_string(), from.to_string());
+    }
 }

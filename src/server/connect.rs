@@ -15,6 +15,7 @@ use super::parameters::Parameters;
 use super::record::{BackendKey, ServerRecord};
 use super::server::{CommandError, Server};
 use super::statements::Statements;
+use super::texts::Texts;
 use crate::auth::{Answer, ServerAuthError, ServerLogin, ServerSecret};
 use crate::config::HostAddr;
 use crate::error::ClientMessage;
@@ -439,7 +440,7 @@ impl Login {
             is_shared: false,
             is_dirty: false,
             is_worn: false,
-            statement_text: Vec::new(),
+            texts: Texts::default(),
             generation: 0,
             expires: None,
             last_used: Instant::now(),

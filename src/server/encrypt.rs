@@ -30,11 +30,24 @@ impl Way {
         host: &HostAddr,
         ladder: &Ladder,
     ) -> Result<Stream, ConnectError> {
-        let mut stream = Stream::connect(host).await?;
-        // libpq has no TLS on Unix sockets either, whatever its mode.
-        if let (HostAddr::Tcp { host, .. }, Some(config), Step::IfOffered | Step::Demanded) =
-            (host, ladder.config(), self.step)
-        {
+        let stream = Stream::connect(host).await?;
+        match host {
+            HostAddr::Tcp { host, .. } => self.enter(stream, host, ladder).await,
+            // libpq has no TLS there either, whatever its mode.
+            HostAddr::Unix { .. } => Ok(stream),
+        }
+    }
+
+    /// Encrypts a connection to the host of this name as the step says.
+    ///
+    /// Cancel-safe: dropping the future closes the connection.
+    pub(super) async fn enter(
+        &mut self,
+        mut stream: Stream,
+        host: &str,
+        ladder: &Ladder,
+    ) -> Result<Stream, ConnectError> {
+        if let (Some(config), Step::IfOffered | Step::Demanded) = (ladder.config(), self.step) {
             if ask(&mut stream).await? {
                 let shaken = stream.connect_tls(config, server_name(host)).await;
                 shaken.map_err(|source| ConnectError::Tls { source })?;

@@ -62,7 +62,7 @@ pub struct Exchange<U> {
     /// Serial number of the next entry.
     next: u64,
     /// That of the last one that ends with a `ReadyForQuery`.
-    last_boundary: u64,
+    pub(super) last_boundary: u64,
     copy: Copy,
     /// An error was reported, and no Sync has been sent since: the server ignores everything.
     skipping: bool,

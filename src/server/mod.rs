@@ -15,6 +15,7 @@ pub mod reset;
 pub mod server;
 pub mod shape;
 pub mod statements;
+pub mod texts;
 pub mod unnamed;
 
 pub use server::Server;

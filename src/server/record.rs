@@ -1,8 +1,10 @@
 //! What others may see of a server while a session or a pool holds it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, oneshot};
@@ -23,6 +25,8 @@ pub struct ServerRecord {
     pub key: BackendKey,
     pub peer: Peer,
     pub local: Peer,
+    /// Where it was reached, if by TCP: of all addresses that its host may have.
+    pub address: Option<SocketAddr>,
     /// The version and cipher of its TLS, and how to have the same again for a cancel request.
     pub encryption: Option<(Arc<str>, Ladder)>,
     /// Opened for replication.
@@ -66,6 +70,7 @@ impl ServerRecord {
             key,
             peer: stream.peer(),
             local: stream.local(),
+            address: stream.peer_addr(),
             encryption: stream.encryption().map(|description| (description, tls.clone())),
             replication: None,
             connected: SystemTime::now(),
@@ -142,20 +147,39 @@ pub type Askers = Vec<oneshot::Sender<()>>;
 /// that comes late would hit a stranger's statement (pitfalls P21, P69).
 #[derive(Debug, Default)]
 pub struct Cancels {
+    /// Those that may be sent, or heeded, after this.
     under_way: AtomicUsize,
     done: Notify,
-    /// Who asked for the one that is not sent yet, if there is such a one.
-    unsent: Mutex<Option<Askers>>,
+    /// The one that is not sent yet, if there is such a one.
+    unsent: Mutex<Option<Unsent>>,
     /// One was given up, and nobody knows whether PostgreSQL will still heed it.
     is_doubtful: AtomicBool,
+    /// The session that holds the server, if it waits for the end of them.
+    holder: Mutex<Option<Waker>>,
+}
+
+/// A cancel request for which there is no connection yet.
+#[derive(Debug)]
+enum Unsent {
+    /// By whom; more may come to ask for it.
+    Wanted(Askers),
+    /// What it was to stop is over. When it has its connection it may be wanted for something else.
+    Withdrawn,
 }
 
 /// One cancel request under way; its end is its drop.
 #[derive(Debug)]
 pub struct CancelUnderWay {
     server: Arc<ServerRecord>,
-    /// Who asked for it; `None`: it is not sent yet, and more may come to ask for it.
-    askers: Option<Askers>,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Unsent,
+    /// Who asked for it hears of its end.
+    Sending(#[expect(dead_code, reason = "told by its drop")] Askers),
+    Withdrawn,
 }
 
 impl Cancels {
@@ -166,19 +190,47 @@ impl Cancels {
             return None;
         }
         let mut unsent = record.cancels.unsent();
-        if let Some(waiting) = unsent.as_mut() {
+        if let Some(Unsent::Wanted(waiting)) = unsent.as_mut() {
             let room = ASKERS_MAX.saturating_sub(waiting.len());
             waiting.extend(askers.into_iter().take(room));
             return None;
         }
-        *unsent = Some(askers);
         record.cancels.under_way.fetch_add(1, Relaxed);
+        let has_carrier = unsent.replace(Unsent::Wanted(askers)).is_some();
         drop(unsent);
-        Some(CancelUnderWay { server: Arc::clone(record), askers: None })
+        (!has_carrier).then(|| CancelUnderWay { server: Arc::clone(record), stage: Stage::Unsent })
     }
 
-    fn unsent(&self) -> MutexGuard<'_, Option<Askers>> {
+    /// What they were to stop is over: one that is not sent yet never will be.
+    pub fn withdraw(&self) {
+        if !self.are_under_way() {
+            return;
+        }
+        let mut unsent = self.unsent();
+        if matches!(*unsent, Some(Unsent::Wanted(_))) {
+            let askers = unsent.replace(Unsent::Withdrawn);
+            drop(unsent);
+            self.end_one();
+            drop(askers);
+        }
+    }
+
+    /// Notes that one is over.
+    fn end_one(&self) {
+        self.under_way.fetch_sub(1, Relaxed);
+        self.done.notify_waiters();
+        let holder = self.holder().take();
+        if let Some(holder) = holder {
+            holder.wake();
+        }
+    }
+
+    fn unsent(&self) -> MutexGuard<'_, Option<Unsent>> {
         self.unsent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holder(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes that one was given up.
@@ -192,6 +244,17 @@ impl Cancels {
 
     pub fn are_under_way(&self) -> bool {
         self.under_way.load(Relaxed) > 0
+    }
+
+    /// Ready when none is under way. For the one session that holds the server.
+    pub fn poll_over(&self, cx: &Context<'_>) -> Poll<()> {
+        // Before it is looked: the end of one in between is not missed.
+        *self.holder() = Some(cx.waker().clone());
+        if self.are_under_way() {
+            return Poll::Pending;
+        }
+        *self.holder() = None;
+        Poll::Ready(())
     }
 
     /// Waits until none is under way. Each has a deadline of its own, so that this ends.
@@ -213,20 +276,28 @@ impl CancelUnderWay {
         &self.server
     }
 
-    /// From here on it may arrive at any time, and is not what later requests ask for.
-    pub fn begin_sending(&mut self) {
-        self.askers = self.server.cancels.unsent().take();
+    /// False if nobody wants it any more: it is not to be sent. If true, it may arrive at any time from
+    /// here on, and is not what later requests ask for.
+    #[must_use]
+    pub fn begin_sending(&mut self) -> bool {
+        let unsent = self.server.cancels.unsent().take();
+        let is_wanted = matches!(unsent, Some(Unsent::Wanted(_)));
+        self.stage = match unsent {
+            Some(Unsent::Wanted(askers)) => Stage::Sending(askers),
+            Some(Unsent::Withdrawn) | None => Stage::Withdrawn,
+        };
+        is_wanted
     }
 }
 
 impl Drop for CancelUnderWay {
     fn drop(&mut self) {
-        let cancels = &self.server.cancels;
-        if self.askers.is_none() {
-            *cancels.unsent() = None;
+        if matches!(self.stage, Stage::Unsent) {
+            let _is_sent: bool = self.begin_sending();
         }
-        cancels.under_way.fetch_sub(1, Relaxed);
-        cancels.done.notify_waiters();
+        if matches!(self.stage, Stage::Sending(_)) {
+            self.server.cancels.end_one();
+        }
     }
 }
 
@@ -250,7 +321,7 @@ mod tests {
         let mut first = Cancels::begin(&server, vec![one]).unwrap();
         assert!(Cancels::begin(&server, vec![two]).is_none());
 
-        first.begin_sending();
+        assert!(first.begin_sending());
         let second = Cancels::begin(&server, Vec::new()).unwrap();
 
         assert_eq!(hears.try_recv(), Err(oneshot::error::TryRecvError::Empty));
@@ -268,6 +339,56 @@ mod tests {
         drop(Cancels::begin(&server, Vec::new()).unwrap());
         assert!(!server.cancels().are_under_way());
         assert!(Cancels::begin(&server, Vec::new()).is_some());
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_over_at_once_and_does_for_the_next_if_there_is_one() {
+        let server = server(&[1, 2, 3, 4]);
+        let ((one, mut hears), (two, mut hears_too)) = (oneshot::channel(), oneshot::channel());
+        let mut first = Cancels::begin(&server, vec![one]).unwrap();
+        server.cancels().withdraw();
+        assert!(!server.cancels().are_under_way());
+        assert_eq!(hears.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+
+        assert!(Cancels::begin(&server, vec![two]).is_none());
+        assert!(server.cancels().are_under_way());
+        assert!(first.begin_sending());
+        server.cancels().withdraw();
+        assert!(server.cancels().are_under_way(), "it is too late for that");
+        assert_eq!(hears_too.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(first);
+        assert!(!server.cancels().are_under_way());
+
+        let mut last = Cancels::begin(&server, Vec::new()).unwrap();
+        server.cancels().withdraw();
+        assert!(!last.begin_sending());
+        let _next = Cancels::begin(&server, Vec::new()).unwrap();
+        drop(last);
+        assert!(server.cancels().are_under_way(), "the end of one is not that of another");
+    }
+
+    #[test]
+    fn the_session_that_holds_the_server_is_woken_by_the_end_of_the_last() {
+        use std::sync::atomic::Ordering::SeqCst;
+        use std::task::Wake;
+        #[derive(Default)]
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, SeqCst);
+            }
+        }
+        let (server, woken) = (server(&[1, 2, 3, 4]), Arc::new(Woken::default()));
+        let waker = Arc::clone(&woken).into();
+        let cx = Context::from_waker(&waker);
+        let mut one = Cancels::begin(&server, Vec::new()).unwrap();
+        assert!(one.begin_sending());
+        assert!(server.cancels().poll_over(&cx).is_pending());
+
+        drop(one);
+
+        assert!(woken.0.load(SeqCst));
+        assert!(server.cancels().poll_over(&cx).is_ready());
     }
 
     #[test]

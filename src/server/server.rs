@@ -13,6 +13,7 @@ use super::opening::Opening;
 use super::parameters::Parameters;
 use super::record::ServerRecord;
 use super::statements::{Statements, Undo};
+use super::texts::Texts;
 use super::unnamed::Unnamed;
 use crate::error::ClientMessage;
 use crate::net::stream::Stream;
@@ -55,8 +56,8 @@ pub struct Server {
     pub is_dirty: bool,
     /// It carries what DISCARD ALL would leave: it can only be closed.
     pub is_worn: bool,
-    /// The statement under way, masked and cut if it is logged.
-    pub statement_text: Vec<u8>,
+    /// What is under way, for the log of slow statements.
+    pub texts: Texts,
     /// Its pool's generation when it was opened.
     pub generation: u64,
     /// When it is too old to be lent again.
@@ -85,8 +86,6 @@ pub enum CommandError {
 
 /// How much of a server's answer to a command of ours is read at once.
 const COMMAND_READ: usize = 4096;
-/// Bytes of a statement's text that are kept.
-const TEXT_KEPT: usize = 1024;
 /// The longest message that such an answer may hold.
 const COMMAND_MESSAGE_MAX: usize = 1 << 20;
 
@@ -204,11 +203,9 @@ impl Server {
         has_changed
     }
 
-    /// Keeps the front of the text of the statement under way, for the log of slow ones.
+    /// Keeps the front of the text that comes with the next message, for the log of slow statements.
     pub fn note_text(&mut self, text: &[u8]) {
-        self.statement_text.clear();
-        let kept = text.get(..TEXT_KEPT).unwrap_or(text);
-        self.statement_text.extend_from_slice(kept);
+        self.texts.note(self.exchange.next_serial(), self.exchange.last_boundary, text);
     }
 
     /// Notes a `ParameterStatus`.
@@ -260,12 +257,13 @@ impl Server {
         true
     }
 
-    /// Waits until the server has closed its end, for at most `limit`. What it still sends is dropped.
-    pub async fn wait_for_end(&mut self, limit: Duration) {
+    /// Waits until the server has closed its end, until `deadline` at most. What it still sends is
+    /// dropped.
+    pub async fn wait_for_end(&mut self, deadline: Instant) {
         let mut buf = vec![0; COMMAND_READ];
         let ended = async { while self.stream.read(&mut buf).await.is_ok_and(|n| n > 0) {} };
         // Either way it is closed now.
-        let _ended: Result<(), _> = tokio::time::timeout(limit, ended).await;
+        let _ended: Result<(), _> = timeout_at(deadline, ended).await;
     }
 
     /// Tells the server goodbye. The socket is closed when the server is dropped.

@@ -309,6 +309,141 @@ fn a_server_whose_cancel_was_given_up_is_closed() {
     assert_eq!(proxy.pool().servers.total(), 1);
 }
 
+/// P69: nor does it hit what the same client sends next, which waits for the end of it.
+#[test]
+fn a_statement_waits_while_a_cancel_of_the_one_before_is_under_way() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let relay = Relay::before(&postgres);
+        let proxy = Proxy::before(&relay.host(), &format!("{ONE}pool.pool_mode = '{mode}'"));
+        let mut client = proxy.client();
+        client.ask("begin");
+        let mut cancel = with_cancel_held(&relay, &postgres, &mut client);
+
+        client.send(&query("select pg_sleep(0.3), 'undisturbed'"));
+        cancel.assert_silent();
+        relay.release_cancels();
+
+        assert_eq!(client.read_ready(1).errors(), []);
+        assert_eq!(cancel.try_read(), None);
+        assert_eq!(client.ask("commit").status(), Some('I'));
+    }
+}
+
+/// P69: nor the cancel of a `query_timeout`.
+#[test]
+fn what_query_timeout_stops_too_late_takes_no_later_statement_with_it() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let relay = Relay::before(&postgres);
+        let changes = format!("{ONE}pool.pool_mode = '{mode}'\npool.query_timeout = '400ms'");
+        let proxy = Proxy::before(&relay.host(), &changes);
+        let mut client = proxy.client();
+        client.ask("begin");
+        relay.hold_cancels();
+        let mut lock = begin_statement(&postgres, &mut client);
+        wait_until("the cancel is held", || relay.cancels().len() == 1);
+        lock.value("select pg_advisory_unlock(7)");
+        assert_eq!(client.read_ready(1).errors(), []);
+
+        client.send(&query("select pg_sleep(0.2), 'undisturbed'"));
+        client.assert_silent();
+        relay.release_cancels();
+
+        assert_eq!(client.read_ready(1).errors(), []);
+        assert_eq!(client.ask("commit").status(), Some('I'));
+    }
+}
+
+/// P21, P69: others are sent in front of it, and its statement ends meanwhile.
+#[test]
+fn a_cancel_that_is_not_sent_when_its_statement_ends_never_is() {
+    let postgres = Postgres::start();
+    let relay = Relay::before(&postgres);
+    let proxy = Proxy::before(&relay.host(), "pool.size = 20");
+    let mut others: Vec<_> = (0..16).map(|_| proxy.client()).collect();
+    let mut client = proxy.client();
+    client.ask("begin");
+    for other in &mut others {
+        other.send(&query("select pg_sleep(60)"));
+    }
+    wait_until("all run", || {
+        let count = "select count(*) from pg_stat_activity \
+                     where state = 'active' and query like 'select pg_sleep%'";
+        postgres.client().value(count) == "16"
+    });
+    relay.hold_cancels();
+    let _held: Vec<_> = others.iter().map(Client::begin_cancel).collect();
+    wait_until("as many as may be are sent", || relay.cancels().len() == 16);
+    let mut lock = begin_statement(&postgres, &mut client);
+    let mut cancel = client.begin_cancel();
+    wait_until("it waits", || proxy.pool().cancels_active == 17);
+
+    lock.value("select pg_advisory_unlock(7)");
+
+    assert_eq!(client.read_ready(1).errors(), []);
+    assert_eq!(cancel.try_read(), None, "it is over at once");
+    assert_eq!(client.value("select 'next'"), "next");
+    client.send(&query("select pg_sleep(1), 'undisturbed'"));
+    wait_for_statement(&postgres, "select pg_sleep(1)");
+    relay.release_cancels();
+    assert_eq!(client.read_ready(1).errors(), []);
+    assert_eq!(relay.cancels().len(), 16);
+}
+
+/// P69: the next client of a pool of one has its server when the statement that was left behind is
+/// over, and not before.
+#[test]
+fn a_statement_that_was_left_behind_keeps_its_place_until_it_is_over() {
+    let postgres = Postgres::start();
+    let relay = Relay::before(&postgres);
+    let proxy = Proxy::before(&relay.host(), "pool = { size = 1, max_overflow = 0 }");
+    let (mut client, mut next) = (proxy.client(), proxy.client());
+    client.send(&query("select pg_sleep(60)"));
+    wait_for_statement(&postgres, "select pg_sleep");
+    relay.hold_cancels();
+    client.vanish();
+    wait_until("the cancel is held", || relay.cancels().len() == 1);
+
+    next.send(&query("select count(*) from pg_stat_activity where usename = current_user"));
+    assert!(next.read_within(Duration::from_millis(800)).is_err(), "it has a server already");
+    relay.release_cancels();
+
+    assert_eq!(next.read_ready(1).values(), "1");
+}
+
+/// P22: a session that has both before it takes the query first.
+#[test]
+fn a_cancel_right_behind_a_query_is_passed_on() {
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let server = {
+        let cancels = Arc::clone(&cancels);
+        FakeServer::start(move |peer| {
+            if peer.minor().is_none() {
+                cancels.fetch_add(1, Relaxed);
+                return;
+            }
+            peer.welcome();
+            let mut asked = 0;
+            while peer.read_to(b'Q').is_some() {
+                asked += 1;
+                wait_until("it is passed on", || cancels.load(Relaxed) == asked);
+                peer.error("ERROR", "57014", "canceling statement due to user request");
+                peer.ready(b'I');
+            }
+        })
+    };
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+    for round in 0..60 {
+        client.send(&query("select"));
+
+        client.cancel();
+
+        assert_eq!(client.read_ready(1).code(), "57014", "round {round}");
+    }
+}
+
 /// Where nothing was sent nothing can hit anybody: the server is as good as before.
 #[test]
 fn a_cancel_that_finds_no_way_to_the_host_costs_no_server() {

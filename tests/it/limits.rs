@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use crate::support::fake_server::FakeServer;
-use crate::support::messages::{close_statement, extended, flush, message, query, startup, sync};
+use crate::support::messages::{
+    close_statement, extended, flush, message, parse, query, startup, sync, terminate,
+};
 use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::wait::wait_until;
@@ -565,4 +567,88 @@ fn a_client_that_reads_late_reads_everything_to_the_last_word() {
     let (notices, end) = answer.split_at(answer.len() - 2);
     assert_eq!(end.iter().map(|message| message.tag).collect::<Vec<_>>(), b"CZ");
     assert_eq!(notices.iter().filter(|message| message.tag == b'N').count(), 100_000);
+}
+
+/// P74: its end is noticed whatever keeps its next message back.
+#[test]
+fn a_client_that_vanishes_with_messages_held_back_leaves_its_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let prepared = [parse("s", "select 1"), sync()].concat();
+    let cases = [
+        ("a message that waits for answers", prepared, query("deallocate s")),
+        ("a pipeline deeper than may be", Vec::new(), query("").repeat(12_000)),
+    ];
+    for (what, first, held) in cases {
+        let mut client = proxy.client();
+        client.send(&[first, query("select 'there'")].concat());
+        client.read_to(b'D');
+        client.send(&[query("select pg_sleep(60)"), held].concat());
+        wait_until("the statement runs", || {
+            let running = "select count(*) from pg_stat_activity \
+                           where state = 'active' and query = 'select pg_sleep(60)'";
+            postgres.client().value(running) == "1"
+        });
+
+        client.vanish();
+
+        proxy.wait_for_pool(what, |pool| pool.servers.total() == 0);
+    }
+}
+
+/// P74: as deep as it may be, and no deeper, with nothing lost.
+#[test]
+fn a_pipeline_deeper_than_may_be_is_answered_to_its_end() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.send(&[query("select pg_sleep(0.3)"), query("").repeat(25_000)].concat());
+    client.send(&query("select 'last'"));
+
+    client.read_ready(25_001);
+    assert_eq!(client.read_ready(1).values(), "last");
+}
+
+/// What was sent before a Terminate is done, as PostgreSQL does it, even if it had to wait.
+#[test]
+fn what_a_client_said_before_its_goodbye_is_done_behind_a_wait() {
+    let postgres = Postgres::start();
+    let mut owner = postgres.client();
+    let count = "select count(*) from t";
+
+    let proxy = Proxy::start(&postgres, "pool = { size = 1, max_overflow = 0 }");
+    let (mut holder, mut leaver) = (proxy.client(), proxy.client());
+    holder.ask("create table t (n int)");
+    holder.ask("begin");
+    let inserts = [query("insert into t values (1)"), extended("insert into t values (2)", &[])];
+    leaver.send(&[inserts.concat(), terminate()].concat());
+    drop(leaver);
+    proxy.wait_for_waiting(1);
+    holder.ask("commit");
+    wait_until("both are done", || owner.value(count) == "2");
+    wait_until("its session is over", || proxy.observe().process().clients_connected == 1);
+
+    let proxy = Proxy::start(&postgres, "pool = { size = 1, pre_ping_idle = '0s' }");
+    proxy.client().value("select 1");
+    for _ in 0..10 {
+        let mut leaver = proxy.client();
+        leaver.send(&[query("insert into t values (3)"), terminate()].concat());
+    }
+    wait_until("all are done", || owner.value(count) == "12");
+}
+
+/// Its wait ends like any other's.
+#[test]
+fn a_client_that_has_said_goodbye_waits_no_longer_than_others() {
+    let postgres = Postgres::start();
+    let changes = "pool = { size = 1, max_overflow = 0, timeout = '300ms', wait_notice = '50ms' }";
+    let proxy = Proxy::start(&postgres, changes);
+    let (mut holder, mut leaver) = (proxy.client(), proxy.client());
+    holder.ask("begin");
+
+    leaver.send(&[query("select 1"), terminate()].concat());
+    drop(leaver);
+
+    wait_until("its session is over", || proxy.observe().process().clients_connected == 1);
+    assert_eq!(holder.ask("commit").status(), Some('I'));
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::messages::{query, startup};
+use crate::support::messages::{
+    bind, describe_portal, execute, extended, flush, parse, query, startup, sync,
+};
 use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
+use crate::support::relay::Relay;
 use crate::support::reply::Fields;
 use crate::support::wait::wait_until;
 
@@ -56,6 +59,100 @@ fn query_timeout_begins_anew_with_each_query_of_a_block() {
     assert_error(&reply.error(), "ERROR", "57014", "query_timeout");
     assert_eq!(reply.status(), Some('E'));
     assert_eq!(client.ask("rollback").status(), Some('I'));
+}
+
+/// P60: what is sent ahead has not begun.
+#[test]
+fn limits_begin_anew_with_each_statement_of_a_pipeline() {
+    const COUNT: usize = 12;
+    let postgres = Postgres::start();
+    let short = "select pg_sleep(0.1)";
+    for key in ["pool.query_timeout", "pool.transaction_timeout"] {
+        let proxy = Proxy::start(&postgres, &with(key, "800ms"));
+        let mut client = proxy.client();
+        for one in [query(short), extended(short, &[])] {
+            client.send(&one.repeat(COUNT));
+
+            assert_eq!(client.read_ready(COUNT).errors(), [], "{key}");
+        }
+        assert_eq!(proxy.pool().servers.total(), 1);
+
+        client.send(&[query(short).repeat(2), query("select pg_sleep(60)")].concat());
+        let reply = client.read_ready(3);
+        let setting = key.trim_start_matches("pool.");
+        assert!(reply.error().message().contains(setting), "{:?}", reply.errors());
+        assert_eq!(client.ask(short).errors(), []);
+    }
+}
+
+/// P60: each is one in the statistics as well.
+#[test]
+fn statements_and_transactions_of_a_pipeline_are_measured_one_by_one() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    let counts = || {
+        let stats = proxy.pool().stats;
+        [&stats.query_duration, &stats.transaction_duration]
+            .map(|histogram| histogram.values().0.iter().sum::<u64>())
+    };
+    let before = counts();
+
+    let block = ["begin", "select 1", "commit"].map(query).concat();
+    client.send(&[query("select 1"), extended("select 2", &[]), block].concat());
+    client.read_ready(5);
+
+    let after = counts();
+    assert_eq!([after[0] - before[0], after[1] - before[1]], [5, 3]);
+}
+
+/// P60: what a client thinks about behind a Flush is no time of a statement's, and it hears nothing
+/// that it has not asked for.
+#[test]
+fn query_timeout_does_not_run_while_a_client_has_all_its_answers() {
+    let postgres = Postgres::start();
+    for mode in ["transaction", "session"] {
+        let relay = Relay::before(&postgres);
+        let changes = format!("{}\npool.pool_mode = '{mode}'", with("pool.query_timeout", "900ms"));
+        let proxy = Proxy::before(&relay.host(), &changes);
+        let mut client = proxy.client();
+        let run = [bind("", &[]), execute(), flush()].concat();
+        client.send(&[parse("", "select pg_sleep(0.3)"), run.clone()].concat());
+        client.read_to(b'C');
+
+        assert!(client.read_within(Duration::from_millis(1200)).is_err(), "something came");
+        // It is each run of the segment that has the time.
+        for _ in 0..3 {
+            client.send(&run);
+            assert_eq!(client.read_to(b'C').errors(), []);
+        }
+        client.send(&sync());
+        assert_eq!(client.read_ready(1).tags(), "ZI");
+        assert_eq!(relay.cancels(), Vec::<Vec<u8>>::new());
+
+        client.send(&[parse("", "select pg_sleep(60)"), run, sync()].concat());
+        assert_error(&client.read_ready(1).error(), "ERROR", "57014", "query_timeout");
+    }
+}
+
+/// P60: PostgreSQL keeps the answers in front of the error back until it comes.
+#[test]
+fn query_timeout_is_named_in_either_protocol() {
+    let postgres = Postgres::start();
+    let text = "select pg_sleep(60)";
+    let described = [parse("", text), bind("", &[]), describe_portal(""), execute(), sync()];
+    for mode in ["transaction", "session"] {
+        let changes = format!("{}\npool.pool_mode = '{mode}'", with("pool.query_timeout", "150ms"));
+        let proxy = Proxy::start(&postgres, &changes);
+        let mut client = proxy.client();
+        for bytes in [query(text), extended(text, &[]), described.concat()] {
+            let reply = client.exchange(&bytes);
+
+            assert_error(&reply.error(), "ERROR", "57014", "query_timeout");
+        }
+        assert_eq!(client.ask("select 1 / 0").code(), "22012");
+        assert_eq!(client.value("select 1"), "1");
+    }
 }
 
 /// P60
@@ -134,6 +231,8 @@ fn a_waiter_gets_a_notice_after_wait_notice() {
     let notice = waiter.read();
     assert_eq!(notice.tag, b'N');
     assert_eq!(notice.fields().severity(), "NOTICE");
+    let waited = notice.fields().detail().trim_start_matches("waiting for ").to_owned();
+    assert!(waited.ends_with("ms") && !waited.contains("us"), "{waited}");
     holder.ask("commit");
 
     let reply = waiter.read_ready(1);
@@ -240,4 +339,23 @@ fn client_idle_timeout_counts_from_the_end_of_what_was_last_done() {
     assert_eq!(bereaved.read().tag, b'N');
     assert_eq!(bereaved.ask("rollback").status(), Some('I'));
     is_timely(&mut bereaved);
+}
+
+/// P60: whoever is answered by us is at work as well.
+#[test]
+fn a_client_at_work_without_a_server_is_not_idle() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, &with("listen.client_idle_timeout", "800ms"));
+    let mut bereaved = proxy.client();
+    let pid = bereaved.pid();
+    bereaved.ask("begin");
+    postgres.client().value(&format!("select pg_terminate_backend({pid})"));
+    assert_eq!(bereaved.read().tag, b'N');
+
+    for _ in 0..8 {
+        assert_eq!(bereaved.ask("select 1").status(), Some('E'));
+        assert!(bereaved.read_within(Duration::from_millis(150)).is_err(), "something came");
+    }
+
+    assert_error(&bereaved.read_fatal(), "FATAL", "57P05", "client_idle_timeout");
 }

@@ -16,6 +16,7 @@ use crate::server::exchange::Exchange;
 use crate::server::parameters::Parameters;
 use crate::server::record::{BackendKey, ServerRecord};
 use crate::server::statements::Statements;
+use crate::server::texts::Texts;
 use crate::state::settings::Settings;
 use crate::tls::Ladder;
 
@@ -67,7 +68,7 @@ fn server() -> Box<Server> {
         is_shared: false,
         is_dirty: false,
         is_worn: false,
-        statement_text: Vec::new(),
+        texts: Texts::default(),
         generation: 0,
         expires: None,
         last_used: Instant::now(),
