@@ -161,7 +161,7 @@ impl Session {
     fn refuse_query(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>, hidden: Mention) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
-        linked.replacements.push(Replacement {
+        linked.replacements.put(Replacement {
             serial: server.exchange.next_serial(),
             when: sqlstate::INVALID_STATEMENT_NAME,
             with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: hidden.name },
