@@ -253,7 +253,7 @@ fn who_may_alter_nothing_disturbs_nobody() {
 #[test]
 fn what_a_session_prepares_and_does_not_run_concerns_nobody() {
     let postgres = Postgres::start();
-    let proxy = start(&postgres, "pool.pool_mode = 'session'");
+    let proxy = start(&postgres, "pool.pool_mode = 'session'\npool.size = 1");
     let mut anybody = client(&proxy, "app_two", "other_db");
     let mut app = client(&proxy, "app", "other_db");
     let before = app.pid();
