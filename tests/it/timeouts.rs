@@ -231,8 +231,8 @@ fn a_waiter_gets_a_notice_after_wait_notice() {
     let notice = waiter.read();
     assert_eq!(notice.tag, b'N');
     assert_eq!(notice.fields().severity(), "NOTICE");
-    let waited = notice.fields().detail().trim_start_matches("waiting for ").to_owned();
-    assert!(waited.ends_with("ms") && !waited.contains("us"), "{waited}");
+    let told = notice.fields().detail().trim_start_matches("waiting for ").to_owned();
+    assert!(told.ends_with("ms") && !told.contains("us"), "{told}");
     holder.ask("commit");
 
     let reply = waiter.read_ready(1);
