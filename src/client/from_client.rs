@@ -9,8 +9,8 @@ use std::task::Context as TaskContext;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::from_server::may_be_left;
-use super::link::{InFlight, Link, Linked};
+use super::inbox::may_be_left;
+use super::link::{InFlight, Link};
 use super::names::{Prepared, drop_unnamed};
 use super::naming::note_execute;
 use super::serve::{End, Session};
@@ -20,7 +20,6 @@ use crate::net::stream::send;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::unnamed::Unnamed;
 use crate::sql::{Traits, classify};
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::frame::{self, HEAD, Head};
@@ -220,19 +219,6 @@ impl Session {
         Ok(Next::Go)
     }
 
-    /// A Bind where statements are not shared.
-    fn on_plain_bind(&mut self, frame: Frame<'_>) {
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
-        self.pool.stats.binds.increment();
-        let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
-        linked.portals.bind(b"", Effect::Anything);
-        server.exchange.on_request(Request::Bind, None);
-        if let Some(bind) = frontend::bind(frame.body) {
-            self.bind_affected(bind.statement, is_first);
-        }
-    }
-
     /// What a message of whatever kind means, or what has to come in front of it, is known later.
     fn waits_for_answers(&mut self, frame: Frame<'_>) -> bool {
         if let Link::Linked(linked) = &mut self.link {
@@ -303,34 +289,6 @@ impl Session {
     pub(super) fn alter(&self) {
         if matches!(&self.link, Link::Linked(linked) if linked.in_flight.alters_results) {
             self.context.store.alter(&self.pool.target.database);
-        }
-    }
-
-    /// A Parse where statements are not shared.
-    fn on_plain_parse(&mut self, frame: Frame<'_>, in_copy: bool) {
-        let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
-        server.statements.unnamed = Unnamed::None;
-        self.pool.stats.client_parses.increment();
-        self.pool.stats.server_parses.increment();
-        let parsed = frontend::parse(frame.body);
-        let traits = parsed.map_or_else(Traits::default, |parsed| classify(parsed.text));
-        if let Some(parsed) = parsed {
-            // Without shared statements a name stays on the server for the next client to meet.
-            server.is_dirty |= !parsed.name.is_empty() || in_copy;
-            server.note_text(parsed.text);
-            note_traits(&mut linked.in_flight, server, traits);
-            if traits.resets() && !is_session_mode {
-                linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
-            }
-        }
-        server.exchange.on_request(Request::Parse(Verdict::Forward), None);
-        self.alter();
-        let Some(parsed) = parsed else { return };
-        self.forget_affected(parsed.name);
-        if traits.affects_others() {
-            self.keep_affected(parsed.name, parsed.text);
         }
     }
 
@@ -503,11 +461,4 @@ fn unknown(tag: u8) -> End {
 
 fn fatal(message: ClientMessage) -> End {
     End::Fatal { fault: Fault::Client, message }
-}
-
-impl Linked {
-    /// The server's exchange has nothing left that the client waits for.
-    pub(super) fn is_settled(&self) -> bool {
-        self.checkout.peek().is_some_and(|server| server.exchange.is_settled())
-    }
 }

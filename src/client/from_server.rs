@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::from_client::put_made_up;
 use super::inbox::DEPTH_MAX;
+use super::inbox::may_be_left;
 use super::link::{Link, Linked, Rest};
 use super::serve::{End, Session};
 use crate::config::PoolMode;
@@ -442,11 +443,6 @@ impl Session {
         .detail(what);
         Err(End::Fatal { fault: Fault::Server, message })
     }
-}
-
-/// Nothing is to come that a client which said goodbye would still get: a copy waits for its data.
-pub(super) fn may_be_left(server: &Server) -> bool {
-    server.exchange.depth() == 0 || server.exchange.takes_copy_data()
 }
 
 impl Linked {

@@ -243,6 +243,11 @@ pub(super) enum Words {
 }
 
 impl Linked {
+    /// The server's exchange has nothing left that the client waits for.
+    pub(super) fn is_settled(&self) -> bool {
+        self.checkout.peek().is_some_and(|server| server.exchange.is_settled())
+    }
+
     /// A link that begins at `now`.
     pub(super) fn new(checkout: Checkout, now: Instant) -> Self {
         let path = checkout.peek().and_then(|server| server.applied.value("search_path"));

@@ -19,6 +19,7 @@ mod names;
 mod naming;
 mod own_server;
 mod placement;
+mod plain;
 mod prepared;
 mod provide;
 pub mod record;

@@ -1,0 +1,53 @@
+//! Messages about statements where they are not shared: they go on as they are.
+
+use super::from_client::{Frame, note_traits};
+use super::link::Link;
+use super::serve::Session;
+use crate::server::exchange::{Request, Verdict};
+use crate::server::fate::Effect;
+use crate::server::unnamed::Unnamed;
+use crate::sql::{Traits, classify};
+use crate::wire::frontend;
+
+impl Session {
+    /// A Parse where statements are not shared.
+    pub(super) fn on_plain_parse(&mut self, frame: Frame<'_>, in_copy: bool) {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        server.statements.unnamed = Unnamed::None;
+        self.pool.stats.client_parses.increment();
+        self.pool.stats.server_parses.increment();
+        let parsed = frontend::parse(frame.body);
+        let traits = parsed.map_or_else(Traits::default, |parsed| classify(parsed.text));
+        if let Some(parsed) = parsed {
+            // Without shared statements a name stays on the server for the next client to meet.
+            server.is_dirty |= !parsed.name.is_empty() || in_copy;
+            server.note_text(parsed.text);
+            note_traits(&mut linked.in_flight, server, traits);
+            if traits.resets() && !is_session_mode {
+                linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
+            }
+        }
+        server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+        self.alter();
+        let Some(parsed) = parsed else { return };
+        self.forget_affected(parsed.name);
+        if traits.affects_others() {
+            self.keep_affected(parsed.name, parsed.text);
+        }
+    }
+
+    /// A Bind where statements are not shared.
+    pub(super) fn on_plain_bind(&mut self, frame: Frame<'_>) {
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(server) = linked.checkout.server() else { return };
+        self.pool.stats.binds.increment();
+        let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
+        linked.portals.bind(b"", Effect::Anything);
+        server.exchange.on_request(Request::Bind, None);
+        if let Some(bind) = frontend::bind(frame.body) {
+            self.bind_affected(bind.statement, is_first);
+        }
+    }
+}
