@@ -227,7 +227,7 @@ impl Session {
                 return true;
             }
         }
-        frame.head.tag == b'H' && frame.head.len > HEAD && self.must_await_answers(frame)
+        frame.head.tag == b'H' && frame.head.len > HEAD && self.must_await_answers(None)
     }
 
     /// Does what a message leads to besides its answer.

@@ -11,6 +11,38 @@ use crate::server::exchange::{Request, Verdict};
 use crate::sql::classify;
 use crate::wire::frontend::{self, Target};
 
+/// What a message about a statement or a portal says, read once.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum About<'a> {
+    Parse(frontend::Parse<'a>),
+    Bind(frontend::Bind<'a>),
+    Describe(frontend::Named<'a>),
+    Close(frontend::Named<'a>),
+}
+
+impl<'a> About<'a> {
+    /// Reads a Parse, Bind, Describe or Close; `None` if it breaks the protocol.
+    pub(super) fn read(frame: Frame<'a>) -> Option<Self> {
+        match frame.head.tag {
+            b'P' => frontend::parse(frame.body).map(Self::Parse),
+            b'B' => frontend::bind(frame.body).map(Self::Bind),
+            b'D' => frontend::named(frame.body).map(Self::Describe),
+            _ => frontend::named(frame.body).map(Self::Close),
+        }
+    }
+
+    /// The name of the statement that it is about.
+    fn statement(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Parse(parse) => Some(parse.name),
+            Self::Bind(bind) => Some(bind.statement),
+            Self::Describe(named) | Self::Close(named) => {
+                (named.target == Target::Statement).then_some(named.name)
+            }
+        }
+    }
+}
+
 impl Session {
     /// A message that breaks the protocol is the server's to refuse: in its words, and in its turn.
     pub(super) fn pass_malformed(
@@ -39,8 +71,8 @@ impl Session {
 
     /// A COPY is under way that may swallow the message, or a DEALLOCATE that may take the statement
     /// (pitfall P51), or a Parse or Close of it that may fail or be skipped: only the answer tells which.
-    /// The message is held back until then.
-    pub(super) fn must_await_answers(&mut self, frame: Frame<'_>) -> bool {
+    /// The message is held back until then. `None`: one that is about no statement.
+    pub(super) fn must_await_answers(&mut self, about: Option<About<'_>>) -> bool {
         let Link::Linked(linked) = &mut self.link else { return false };
         let Some(server) = linked.checkout.peek() else { return false };
         let in_flight = linked.in_flight;
@@ -49,13 +81,13 @@ impl Session {
             linked.in_flight.may_copy = false;
             return false;
         }
-        let depends = |name: &[u8]| {
+        let depends = |about: About<'_>| {
+            let Some(name) = about.statement() else { return false };
             // A new unnamed statement takes the place of whatever there is.
-            if name.is_empty() && frame.head.tag == b'P' {
+            if name.is_empty() && matches!(about, About::Parse(_)) {
                 return false;
             }
-            let is_read_otherwise = frame.head.tag != b'P'
-                && frame.head.tag != b'C'
+            let is_read_otherwise = matches!(about, About::Bind(_) | About::Describe(_))
                 && self.prepared.is_read_otherwise(name, server, in_flight);
             is_read_otherwise
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
@@ -63,9 +95,9 @@ impl Session {
         };
         // What it names, and whether the block is good, is known then.
         let depends_on_named = (in_flight.deallocates || server.exchange.has_boundary())
-            && names_statements(frame, &self.prepared);
+            && about.is_some_and(|about| names_statements(about, &self.prepared));
         linked.awaits.answers =
-            in_flight.may_copy || depends_on_named || name_in(frame).is_some_and(depends);
+            in_flight.may_copy || depends_on_named || about.is_some_and(depends);
         linked.awaits.answers
     }
 }
@@ -87,35 +119,15 @@ impl Linked {
 }
 
 /// The message is about a statement whose text names others, which are prepared in front of it.
-fn names_statements(frame: Frame<'_>, prepared: &Prepared) -> bool {
-    match frame.head.tag {
+fn names_statements(about: About<'_>, prepared: &Prepared) -> bool {
+    match about {
         // Who never had one has none that could be named.
-        b'P' if prepared.len() == 0 && prepared.closed.is_none() => false,
-        b'P' => {
-            frontend::parse(frame.body).is_some_and(|parse| classify(parse.text).names_statements())
-        }
-        b'C' => false,
-        _ => name_in(frame)
+        About::Parse(_) if prepared.len() == 0 && prepared.closed.is_none() => false,
+        About::Parse(parse) => classify(parse.text).names_statements(),
+        About::Close(_) => false,
+        About::Bind(_) | About::Describe(_) => about
+            .statement()
             .and_then(|name| prepared.statement(name))
             .is_some_and(|statement| statement.traits().names_statements()),
-    }
-}
-
-/// The name of the statement that a message is about.
-fn name_in(frame: Frame<'_>) -> Option<&[u8]> {
-    match frame.head.tag {
-        b'P' => frontend::parse(frame.body).map(|parse| parse.name),
-        b'B' => frontend::bind(frame.body).map(|bind| bind.statement),
-        _ => frontend::named(frame.body)
-            .filter(|named| named.target == Target::Statement)
-            .map(|named| named.name),
-    }
-}
-
-pub(super) fn is_malformed(frame: Frame<'_>) -> bool {
-    match frame.head.tag {
-        b'P' => frontend::parse(frame.body).is_none(),
-        b'B' => frontend::bind(frame.body).is_none(),
-        _ => frontend::named(frame.body).is_none(),
     }
 }

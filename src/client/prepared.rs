@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
-use super::from_client::{Frame, Next, malformed};
-use super::held::is_malformed;
+use super::from_client::{Frame, Next};
+use super::held::About;
 use super::link::{InFlight, Link, Portals, Replacement, Replacements, Words};
 use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
 use super::naming::Naming;
-use super::provide::{Name, scope_of};
+use super::provide::scope_of;
 use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::pool::Pool;
@@ -51,19 +51,17 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
     ) -> Result<Next, End> {
-        let tag = frame.head.tag;
-        if is_malformed(frame) {
-            return self.pass_malformed(batch, frame);
-        }
-        if self.must_await_answers(frame) {
+        let Some(about) = About::read(frame) else { return self.pass_malformed(batch, frame) };
+        if self.must_await_answers(Some(about)) {
             batch.gather();
             frontend::put_flush(batch.out);
             return Ok(Next::Hold);
         }
-        let next = match tag {
-            b'P' => self.on_parse(batch, frame)?,
-            b'B' => self.on_bind(batch, frame)?,
-            _ => self.on_named(batch, frame)?,
+        let next = match about {
+            About::Parse(parse) => self.on_parse(batch, frame, &parse),
+            About::Bind(bind) => self.on_bind(batch, frame, bind),
+            About::Describe(named) => self.on_describe(batch, frame, named),
+            About::Close(named) => self.on_close(batch, frame, named),
         };
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
@@ -96,28 +94,32 @@ impl Session {
         })
     }
 
-    fn on_parse(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
-        let parse = frontend::parse(frame.body).ok_or_else(|| malformed(b'P'))?;
+    fn on_parse(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        parse: &frontend::Parse<'_>,
+    ) -> Next {
         let max = self.context.config.listen.max_statements_per_client;
-        let Some(mut desk) = self.desk() else { return Ok(Next::Go) };
+        let Some(mut desk) = self.desk() else { return Next::Go };
         desk.stats.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
-            if desk.parse_unnamed(batch, &parse) {
+            if desk.parse_unnamed(batch, parse) {
                 batch.pass(frame.available);
             } else {
                 batch.swallow(frame.available);
             }
-            return Ok(Next::Go);
+            return Next::Go;
         }
         batch.swallow(frame.available);
         if desk.prepared.find(parse.name).is_some() {
-            desk.parse_again(batch, &parse);
-            return Ok(Next::Go);
+            desk.parse_again(batch, parse);
+            return Next::Go;
         }
         if let Err(message) = desk.prepared.check_room(max) {
             desk.refuse(batch, Words::Ours(message));
-            return Ok(Next::Go);
+            return Next::Go;
         }
         let statement = if desk.in_flight.changes_meaning {
             desk.store.private(parse.rest, None)
@@ -125,19 +127,23 @@ impl Session {
             desk.store.statement(scope_of(desk.pool), parse.rest, desk.settings)
         };
         if desk.refuse_hidden(batch, &statement) {
-            return Ok(Next::Go);
+            return Next::Go;
         }
         if desk.server.statements.has_own_name(key(parse.name)) {
             desk.ask_for_name(batch, parse.name);
         }
         desk.parse_named(batch, parse.name, &statement);
-        Ok(Next::Go)
+        Next::Go
     }
 
-    fn on_bind(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
-        let bind = frontend::bind(frame.body).ok_or_else(|| malformed(b'B'))?;
-        let Some(mut desk) = self.desk() else { return Ok(Next::Go) };
-        let Some(name) = desk.provide(batch, bind.statement) else { return Ok(Next::Hold) };
+    fn on_bind(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        bind: frontend::Bind<'_>,
+    ) -> Next {
+        let Some(mut desk) = self.desk() else { return Next::Go };
+        let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
         desk.stats.binds.increment();
         let effect = desk.effect(bind.statement);
         desk.portals.bind(bind.portal, effect);
@@ -145,9 +151,9 @@ impl Session {
         let undo = desk.prepared.used(bind.statement).map(Undo::Uses);
         desk.server.exchange.on_request(Request::Bind, undo);
         let rest = frame.head.len - frame.available;
-        match name {
-            Name::AsItIs => batch.pass(frame.available),
-            Name::Is(name) => {
+        match name.on_server() {
+            None => batch.pass(frame.available),
+            Some(name) => {
                 let tail = frame.head.len - crate::wire::frame::HEAD - bind.names_len;
                 batch.gather();
                 frontend::put_bind_names(batch.out, bind.portal, name.as_bytes(), tail);
@@ -160,32 +166,43 @@ impl Session {
         if let Some((statement, is_first)) = affects {
             self.note_affected_by(statement.text(), is_first);
         }
-        Ok(Next::Go)
+        Next::Go
     }
 
-    /// A Describe or a Close.
-    fn on_named(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
-        let tag = frame.head.tag;
-        let named = frontend::named(frame.body).ok_or_else(|| malformed(tag))?;
-        let Some(mut desk) = self.desk() else { return Ok(Next::Go) };
-        match (tag, named.target) {
-            (b'D', Target::Statement) => {
-                let Some(name) = desk.provide(batch, named.name) else { return Ok(Next::Hold) };
-                let undo = desk.on_describe(named.name);
-                desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
-                match name {
-                    Name::AsItIs => batch.pass(frame.available),
-                    Name::Is(name) => {
-                        batch.swallow(frame.available);
-                        frontend::put_describe_statement(batch.out, name.as_bytes());
-                    }
-                }
+    fn on_describe(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        named: frontend::Named<'_>,
+    ) -> Next {
+        let Some(mut desk) = self.desk() else { return Next::Go };
+        if named.target == Target::Portal {
+            desk.server.exchange.on_request(Request::Describe(Verdict::Forward), None);
+            batch.pass(frame.available);
+            return Next::Go;
+        }
+        let Some(name) = desk.provide(batch, named.name) else { return Next::Hold };
+        let undo = desk.undo_of_describe(named.name);
+        desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
+        match name.on_server() {
+            None => batch.pass(frame.available),
+            Some(name) => {
+                batch.swallow(frame.available);
+                frontend::put_describe_statement(batch.out, name.as_bytes());
             }
-            (b'D', Target::Portal) => {
-                desk.server.exchange.on_request(Request::Describe(Verdict::Forward), None);
-                batch.pass(frame.available);
-            }
-            (_, Target::Statement) if !named.name.is_empty() => {
+        }
+        Next::Go
+    }
+
+    fn on_close(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        named: frontend::Named<'_>,
+    ) -> Next {
+        let Some(desk) = self.desk() else { return Next::Go };
+        match named.target {
+            Target::Statement if !named.name.is_empty() => {
                 // Others may use it: on the server it stays until it is the least recently used.
                 let undo = desk
                     .prepared
@@ -201,7 +218,7 @@ impl Session {
                     batch.swallow(frame.available);
                 }
             }
-            (_, target) => {
+            target @ (Target::Statement | Target::Portal) => {
                 let undo = match target {
                     Target::Statement => drop_unnamed(desk.prepared, desk.server),
                     Target::Portal => None,
@@ -210,7 +227,7 @@ impl Session {
                 batch.pass(frame.available);
             }
         }
-        Ok(Next::Go)
+        Next::Go
     }
 
     /// Takes back what was noted of messages that came to nothing.
@@ -330,7 +347,7 @@ impl Desk<'_> {
     }
 
     /// Notes a statement's Describe, which is about to be sent.
-    fn on_describe(&self, name: &[u8]) -> Option<Undo> {
+    fn undo_of_describe(&self, name: &[u8]) -> Option<Undo> {
         if !name.is_empty() {
             return self.prepared.used(name).map(Undo::Uses);
         }

@@ -25,7 +25,20 @@ use crate::wire::sqlstate;
 pub(super) enum Name {
     /// As the client calls it, which includes the unnamed one.
     AsItIs,
-    Is(Box<str>),
+    Of(Arc<Given>),
+    /// Something that there is not.
+    Unknown,
+}
+
+impl Name {
+    /// The name to put in the place of the client's; `None` if that stands.
+    pub(super) fn on_server(&self) -> Option<&str> {
+        match self {
+            Self::AsItIs => None,
+            Self::Of(given) => Some(given.statement.name()),
+            Self::Unknown => Some(UNKNOWN),
+        }
+    }
 }
 
 /// What no statement is called.
@@ -55,7 +68,7 @@ impl Desk<'_> {
                 return None;
             }
             note_traits(self.in_flight, self.server, statement.traits());
-            return Some(Name::Is(statement.name().into()));
+            return Some(Name::Of(given));
         }
         if is_reserved(name) {
             // Another client's statement may be called so on the server.
@@ -64,7 +77,7 @@ impl Desk<'_> {
                 when: sqlstate::INVALID_STATEMENT_NAME,
                 with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },
             });
-            return Some(Name::Is(UNKNOWN.into()));
+            return Some(Name::Unknown);
         }
         Some(Name::AsItIs)
     }

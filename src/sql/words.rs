@@ -54,20 +54,12 @@ impl<'a> Word<'a> {
     /// The name that it is, as `PostgreSQL` knows it: without quotes, in lower case if it had none,
     /// and cut. `None` if it is none, or not one whose letters are read.
     pub(super) fn name(&self) -> Option<Box<[u8]>> {
-        let mut name = match self.kind {
-            TokenKind::Word => self.text.to_ascii_lowercase(),
-            TokenKind::Quoted => unquoted(self.text, b'"')?,
-            TokenKind::Space
-            | TokenKind::Comment
-            | TokenKind::QuotedUnicode
-            | TokenKind::String
-            | TokenKind::EscapeString
-            | TokenKind::UnicodeString
-            | TokenKind::Dollar
-            | TokenKind::Number
-            | TokenKind::Parameter
-            | TokenKind::Semicolon
-            | TokenKind::Sign => return None,
+        let mut name = if self.kind == TokenKind::Word {
+            self.text.to_ascii_lowercase()
+        } else if self.kind == TokenKind::Quoted {
+            unquoted(self.text, b'"')?
+        } else {
+            return None;
         };
         name.truncate(clipped(&name));
         Some(name.into())

@@ -4,6 +4,7 @@
 use crate::support::messages::{bind, copy_data, copy_done, execute, extended, parse, query, sync};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
+use crate::support::random::Random;
 use crate::support::raw_client::Client;
 use crate::support::reply::Reply;
 
@@ -353,18 +354,18 @@ fn settings_are_those_of_a_direct_connection_after_any_sequence() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, ONE);
     for seed in 0..SEQUENCES {
-        let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (seed + 1));
-        let startup = &STARTUP[..dice.below(STARTUP.len() + 1)];
+        let mut random = Random::new(seed);
+        let startup = &STARTUP[..random.below(STARTUP.len() + 1)];
         let mut pair = Pair::new(&postgres, &proxy, startup);
         pair.done.push(format!("seed {seed}"));
         for _ in 0..6 {
-            if dice.below(3) == 0 {
-                let text = *dice.of(&OUTSIDE);
-                step(&mut pair, &mut dice, text);
+            if random.below(3) == 0 {
+                let text = *random.one(&OUTSIDE);
+                step(&mut pair, &mut random, text);
             } else {
-                block(&mut pair, &mut dice);
+                block(&mut pair, &mut random);
             }
-            if dice.below(2) == 0 {
+            if random.below(2) == 0 {
                 pair.disturb();
             }
             pair.check();
@@ -407,12 +408,12 @@ const INSIDE: [&str; 17] = [
     "discard all",
 ];
 
-fn block(pair: &mut Pair, dice: &mut Dice) {
+fn block(pair: &mut Pair, random: &mut Random) {
     pair.ask("begin");
-    for _ in 0..dice.below(7) {
-        let text = *dice.of(&INSIDE);
-        step(pair, dice, text);
-        if dice.below(3) == 0 {
+    for _ in 0..random.below(7) {
+        let text = *random.one(&INSIDE);
+        step(pair, random, text);
+        if random.below(3) == 0 {
             pair.check();
         }
     }
@@ -420,27 +421,11 @@ fn block(pair: &mut Pair, dice: &mut Dice) {
     pair.ask("rollback");
 }
 
-fn step(pair: &mut Pair, dice: &mut Dice, text: &str) {
-    match dice.below(4) {
+fn step(pair: &mut Pair, random: &mut Random, text: &str) {
+    match random.below(4) {
         0 if !text.contains(';') => drop(pair.both(text, &extended(text, &[]), 1)),
         1 => drop(pair.both(text, &[query(text), query(&show())].concat(), 2)),
         _ => drop(pair.ask(text)),
-    }
-}
-
-/// xorshift: the same numbers for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
     }
 }
 

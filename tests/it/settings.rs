@@ -9,6 +9,7 @@ use crate::support::fake_server::FakeServer;
 use crate::support::messages::{message, parse, query, run, sync};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
+use crate::support::random::Random;
 use crate::support::raw_client::Client;
 use crate::support::wait::wait_until;
 
@@ -202,19 +203,19 @@ fn settings_are_those_of_a_direct_connection_after_any_strings_and_pipelines() {
 
 /// Plays one sequence; what was other than on a direct connection.
 fn play(postgres: &Postgres, proxy: &Proxy, seed: u64) -> Option<String> {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15 ^ (seed + 1));
-    let startup = *dice.of(&STARTUPS);
+    let mut random = Random::new(seed);
+    let startup = *random.one(&STARTUPS);
     let mut plain = direct(postgres, startup);
     let mut through = proxy.client_with(startup);
-    let theirs = *dice.of(&STARTUPS);
+    let theirs = *random.one(&STARTUPS);
     let mut other = proxy.client_with(theirs);
     let mut done = vec![format!("seed {seed} {startup:?}")];
     for _ in 0..6 {
-        let requests = 1 + dice.below(2);
+        let requests = 1 + random.below(2);
         let mut bytes = Vec::new();
         for _ in 0..requests {
-            let texts: Vec<_> = (0..=dice.below(3)).map(|_| *dice.of(&STATEMENTS)).collect();
-            if dice.below(3) == 0 {
+            let texts: Vec<_> = (0..=random.below(3)).map(|_| *random.one(&STATEMENTS)).collect();
+            if random.below(3) == 0 {
                 bytes.extend(extended(&texts));
                 done.push(format!("X[{}]", texts.join(" | ")));
             } else {
@@ -232,22 +233,6 @@ fn play(postgres: &Postgres, proxy: &Proxy, seed: u64) -> Option<String> {
         }
     }
     None
-}
-
-/// xorshift: the same numbers for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % end
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        &all[self.below(all.len())]
-    }
 }
 
 /// P88: what is rolled back with its server was never set, and the client hears so.

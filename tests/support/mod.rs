@@ -6,6 +6,7 @@ pub mod messages;
 pub mod password;
 pub mod postgres;
 pub mod proxy;
+pub mod random;
 pub mod raw_client;
 pub mod relay;
 pub mod reply;

@@ -35,6 +35,7 @@ enum Format {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub struct Direct {
     connection: Connection,
     mode: Mode,
@@ -43,9 +44,16 @@ pub struct Direct {
     pub is_open: bool,
     /// Something was bound since then.
     pub has_bound: bool,
+    /// Something was executed since then.
+    has_executed: bool,
     /// The unnamed portal is what a Query left behind that has failed in a block.
     has_debris: bool,
+    /// It loses track of its transaction where a Query comes behind an Execute without a Sync.
+    loses_track: bool,
 }
+
+/// The first version that does.
+const LOSES_TRACK: u32 = 17;
 
 /// PostgreSQL did not say what was expected of it: a mistake of the tester.
 #[derive(Debug)]
@@ -63,14 +71,17 @@ impl fmt::Display for Unexpected {
 }
 
 impl Direct {
-    pub const fn new(connection: Connection) -> Self {
+    /// `version`: PostgreSQL's major one.
+    pub const fn new(connection: Connection, version: u32) -> Self {
         Self {
             connection,
             mode: Mode::Ready,
             status: b'I',
             is_open: false,
             has_bound: false,
+            has_executed: false,
             has_debris: false,
+            loses_track: version >= LOSES_TRACK,
         }
     }
 
@@ -96,9 +107,17 @@ impl Direct {
     }
 
     /// PostgreSQL 15 may crash of it: the portal of a Query that has failed in a block points to a plan
-    /// that is gone, which an Execute of the unnamed portal reads.
+    /// that is gone, which an Execute of the unnamed portal reads. PostgreSQL 17 and 18 take a Query behind
+    /// an Execute without a Sync for one in a block, and say XX000 to the next one behind the Sync.
     pub fn is_deadly(&self, frame: &Frame) -> bool {
-        self.has_debris && frame.executes_unnamed()
+        let is_query = matches!(frame.tag(), b'Q' | b'F');
+        let is_unsynced = self.has_executed && self.status == b'I';
+        (self.has_debris && frame.executes_unnamed())
+            || (self.loses_track && is_unsynced && is_query)
+    }
+
+    pub const fn loses_track(&self) -> bool {
+        self.loses_track
     }
 
     /// `said` describes a statement that returns nothing, in a block that has failed. Rule 3: pgweir can
@@ -149,6 +168,7 @@ impl Direct {
             (Mode::Ready, tag) => {
                 self.is_open = true;
                 self.has_bound |= tag == b'B';
+                self.has_executed |= tag == b'E';
                 self.connection.send(&flush());
                 Some(match tag {
                     b'P' => b"1E",
@@ -205,6 +225,7 @@ impl Direct {
                 self.has_debris = self.status == b'E' && (self.has_debris || asked != b'S');
                 self.is_open = false;
                 self.has_bound = false;
+                self.has_executed = false;
                 Mode::Ready
             }
             b'G' => {

@@ -1,6 +1,5 @@
 //! Random sequences: what drivers send, what they never should, and what lies between.
 
-use super::random::Random;
 use super::sequence::{Frame, Sequence, Step};
 use super::texts::{
     BINARY_COPY, CSV_COPY, LONG, ODD, OTHER_ENCODING, PORTALS, PREPARED, Parameter, QUERIES,
@@ -10,6 +9,7 @@ use crate::support::messages::{
     copy_data, copy_done, copy_fail, describe_portal, describe_statement, execute_portal, flush,
     message, parse_typed, query, sync, terminate,
 };
+use crate::support::random::Random;
 
 /// What a run is about.
 #[derive(Debug, Clone)]

@@ -14,7 +14,6 @@ mod direct;
 mod generate;
 mod link;
 mod odd;
-mod random;
 mod rules;
 mod run;
 mod sequence;

@@ -100,7 +100,8 @@ impl Bench {
                 return self.fail(format!("login: {expected:?} became {said:?}"));
             }
         }
-        Ok(Pair { direct: Direct::new(direct), through, waiting: None })
+        let version = major_version(&expected);
+        Ok(Pair { direct: Direct::new(direct, version), through, waiting: None })
     }
 
     /// Plays a sequence, and brings both sides back to where they were.
@@ -155,7 +156,7 @@ impl Bench {
 
     /// Sends a step to pgweir, where it waits for a server.
     fn wait(&mut self, mut step: Step) {
-        step.take_out_deadly();
+        step.take_out_deadly(self.clients[step.client].direct.loses_track());
         self.transcript.push(format!("client {} waits", step.client));
         let pair = &mut self.clients[step.client];
         pair.through.send(&step.bytes());
@@ -336,4 +337,14 @@ fn configuration(shape: &Shape) -> String {
 fn shown(message: &Message) -> String {
     let body = message.body.get(..300).unwrap_or(&message.body);
     format!("{} {}", char::from(message.tag), body.escape_ascii())
+}
+
+/// PostgreSQL's major version, as a login is told it.
+fn major_version(login: &[Message]) -> u32 {
+    let told = login.iter().find_map(|message| {
+        let value =
+            message.body.strip_prefix(b"server_version\0").filter(|_| message.tag == b'S')?;
+        std::str::from_utf8(value).ok()?.split('.').next()?.parse().ok()
+    });
+    told.expect("every login is told the server's version")
 }

@@ -92,11 +92,16 @@ impl Step {
         Some(Self { client: self.client, frames, cuts: Vec::new() })
     }
 
-    /// Takes out each Execute of the unnamed portal that may find what a Query left there
-    /// (`Direct::is_deadly`), of a step that is sent before anybody knows its answers.
-    pub fn take_out_deadly(&mut self) {
-        let (mut has_queried, mut is_bound) = (false, false);
+    /// Takes out what PostgreSQL may not bear (`Direct::is_deadly`), of a step that is sent before anybody
+    /// knows its answers.
+    pub fn take_out_deadly(&mut self, loses_track: bool) {
+        let (mut has_queried, mut is_bound, mut has_executed) = (false, false, false);
         self.frames.retain(|frame| {
+            let tag = frame.tag();
+            if loses_track && has_executed && matches!(tag, b'Q' | b'F') {
+                return false;
+            }
+            has_executed = tag == b'E' || (has_executed && tag != b'S');
             match frame.tag() {
                 b'Q' | b'F' => (has_queried, is_bound) = (true, false),
                 b'S' => is_bound = false,
