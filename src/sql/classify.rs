@@ -157,15 +157,10 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Commit | K::End => self.end(Traits::WRITES),
             K::Rollback | K::Abort => self.end(Traits::default()),
             K::Set => self.set(),
-            K::Reset => {
-                self.mark(Traits::RESETS.and(Traits::CHANGES_MEANING));
-                if self.next_keyword() == K::All {
-                    self.mark(Traits::RESETS_ALL);
-                }
-            }
+            K::Reset => self.mark(Traits::RESETS.and(Traits::CHANGES_MEANING)),
             K::Discard => {
                 if self.next_keyword() == K::All {
-                    let all = Traits::DEALLOCATES_ALL.and(Traits::RESETS_ALL).and(Traits::RESETS);
+                    let all = Traits::DEALLOCATES_ALL.and(Traits::RESETS);
                     self.mark(all.and(Traits::CHANGES_MEANING));
                 }
             }

@@ -45,11 +45,6 @@ impl Traits {
         self.has(Self::DEALLOCATES_ALL)
     }
 
-    /// RESET ALL or DISCARD ALL.
-    pub const fn resets_all(self) -> bool {
-        self.has(Self::RESETS_ALL)
-    }
-
     /// A setting, or all of them, may go back to what it was when the connection was opened:
     /// [`super::Resets`] tells which.
     pub const fn resets(self) -> bool {
@@ -122,7 +117,6 @@ impl Traits {
     pub(super) const ENDS_BLOCK: Self = Self(1 << 3);
     pub(super) const CHANGES_MEANING: Self = Self(1 << 4);
     pub(super) const DEALLOCATES_ALL: Self = Self(1 << 5);
-    pub(super) const RESETS_ALL: Self = Self(1 << 6);
     pub(super) const WRITES: Self = Self(1 << 7);
     pub(super) const SEVERAL: Self = Self(1 << 8);
     pub(super) const RESETS: Self = Self(1 << 9);
@@ -185,7 +179,6 @@ impl fmt::Debug for Traits {
             (self.has(Self::SETS), "sets"),
             (self.has(Self::NAMES_STATEMENTS), "names statements"),
             (self.has(Self::DEALLOCATES_ALL), "deallocates all"),
-            (self.has(Self::RESETS_ALL), "resets all"),
             (self.has(Self::RESETS), "resets"),
             (self.has(Self::AFFECTS_OTHERS), "affects others"),
             (self.has(Self::WRITES), "may write"),

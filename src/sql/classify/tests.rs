@@ -168,10 +168,10 @@ fn blocks_end() {
 }
 
 #[test]
-fn wholesale_resets_are_told_apart() {
+fn what_gives_up_statements_and_resets_is_told_apart() {
     let facts = |text| {
         let traits = of(text);
-        (traits.names_statements(), traits.deallocates_all(), traits.resets_all())
+        (traits.names_statements(), traits.deallocates_all(), traits.resets())
     };
     // P51
     assert_eq!(facts("DISCARD ALL"), (false, true, true));
@@ -185,7 +185,7 @@ fn wholesale_resets_are_told_apart() {
     assert_eq!(facts("PREPARE p AS SELECT 1"), (true, false, false));
     assert_eq!(facts("PREPARE TRANSACTION 'p'"), (false, false, false));
     assert_eq!(facts("RESET ALL"), (false, false, true));
-    assert_eq!(facts("RESET a"), (false, false, false));
+    assert_eq!(facts("RESET a"), (false, false, true));
 }
 
 /// P68: what a text means when it is parsed depends on more than its words.
