@@ -152,7 +152,7 @@ impl Session {
                 self.close_server(CloseReason::Timeout);
                 let code = sqlstate::IDLE_IN_TRANSACTION_TIMEOUT;
                 let message = held_too_long(code, "idle_in_transaction_timeout");
-                Err(End::Fatal { fault: Fault::Proxy, message })
+                Err(End::fatal(Fault::Proxy, message))
             }
             Over::Prepared => {
                 self.sync_for_client();
@@ -211,5 +211,5 @@ fn held_too_long(code: SqlState, setting: &str) -> ClientMessage {
 }
 
 fn fatal(code: SqlState, message: impl Into<String>) -> End {
-    End::Fatal { fault: Fault::Proxy, message: ClientMessage::new(code, message) }
+    End::fatal(Fault::Proxy, ClientMessage::new(code, message))
 }

@@ -460,5 +460,5 @@ fn unknown(tag: u8) -> End {
 }
 
 fn fatal(message: ClientMessage) -> End {
-    End::Fatal { fault: Fault::Client, message }
+    End::fatal(Fault::Client, message)
 }

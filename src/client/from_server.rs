@@ -429,7 +429,7 @@ impl Session {
         let message = ClientMessage::new(sqlstate::PROGRAM_LIMIT, text)
             .detail(error.to_string())
             .hint("Raise listen.max_message.");
-        Err(End::Fatal { fault: Fault::Server, message })
+        Err(End::fatal(Fault::Server, message))
     }
 
     fn on_violation(&mut self, what: &str) -> Result<bool, End> {
@@ -441,7 +441,7 @@ impl Session {
             "the server broke the protocol, and the connection is closed",
         )
         .detail(what);
-        Err(End::Fatal { fault: Fault::Server, message })
+        Err(End::fatal(Fault::Server, message))
     }
 }
 

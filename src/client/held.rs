@@ -91,7 +91,7 @@ impl Session {
                 && self.prepared.is_read_otherwise(name, server, in_flight);
             is_read_otherwise
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
-                || self.prepared.is_open_question(name, server)
+                || (server.exchange.has_boundary() && self.prepared.is_open_question(name, server))
         };
         // What it names, and whether the block is good, is known then.
         let depends_on_named = (in_flight.deallocates || server.exchange.has_boundary())
@@ -106,12 +106,12 @@ impl Linked {
     /// True if a message with this tag has to wait, whatever is in it.
     pub(super) fn holds(&mut self, tag: u8) -> bool {
         let Some(server) = self.checkout.peek() else { return true };
-        let is_of_copy = matches!(tag, b'd' | b'c' | b'f') || server.exchange.takes_copy_data();
+        let is_of_copy = || matches!(tag, b'd' | b'c' | b'f') || server.exchange.takes_copy_data();
         self.awaits = Awaits {
             answers: self.awaits.answers || self.restores.must_be_awaited(),
             room: server.exchange.depth() >= DEPTH_MAX,
             // It could come to hit this one (P69). A copy is what it is meant for.
-            cancels: !is_of_copy && server.record.cancels().are_under_way(),
+            cancels: server.record.cancels().are_under_way() && !is_of_copy(),
         };
         // A server that is done goes back when the client has its answer: this is for the next.
         self.is_done || self.awaits.any()

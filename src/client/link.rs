@@ -250,8 +250,7 @@ impl Linked {
 
     /// A link that begins at `now`.
     pub(super) fn new(checkout: Checkout, now: Instant) -> Self {
-        let path = checkout.peek().and_then(|server| server.applied.value("search_path"));
-        let moves = path.is_some_and(|path| path.to_ascii_lowercase().contains("pg_temp"));
+        let moves = checkout.peek().is_some_and(|server| server.applied.names_pg_temp());
         Self {
             checkout,
             since: now,

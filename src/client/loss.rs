@@ -78,10 +78,10 @@ impl Session {
             }
             // The session's state is gone with its server.
             let message = session_lost_message(&under_way);
-            return Err(End::Fatal { fault: Fault::Server, message });
+            return Err(End::fatal(Fault::Server, message));
         }
         if let Some(words) = last_words.as_ref().filter(|words| is_of_the_client(words)) {
-            return Err(End::Fatal { fault: Fault::Client, message: words.clone() });
+            return Err(End::fatal(Fault::Client, words.clone()));
         }
         self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_ref()), &mut out);
         if !out.is_empty() {
@@ -112,7 +112,7 @@ impl Session {
         }
         if self.is_session_mode() {
             let message = doubting(message.clone(), under_way.fates.overall());
-            return Err(End::Fatal { fault: Fault::Proxy, message });
+            return Err(End::fatal(Fault::Proxy, message));
         }
         self.put_loss(&under_way, |fate| doubting(message.clone(), fate), out);
         Ok(())
@@ -176,7 +176,7 @@ impl Session {
             return self.put_given_up(message, batch.out).map(|()| None);
         }
         self.close_server(CloseReason::Refused);
-        Err(End::Fatal { fault: Fault::Client, message: message.clone() })
+        Err(End::fatal(Fault::Client, message.clone()))
     }
 
     /// Appends what the client is told, and leaves a stand-in for what it is still to be told.

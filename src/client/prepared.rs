@@ -10,7 +10,7 @@ use super::held::About;
 use super::link::{InFlight, Link, Portals, Replacement, Replacements, Words};
 use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
 use super::naming::Naming;
-use super::provide::scope_of;
+use super::provide::{Name, scope_of};
 use super::resets::Restores;
 use super::serve::{End, Session};
 use crate::pool::Pool;
@@ -145,11 +145,10 @@ impl Session {
         let Some(mut desk) = self.desk() else { return Next::Go };
         let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
         desk.stats.binds.increment();
-        let effect = desk.effect(bind.statement);
+        let statement = name.statement(desk.prepared);
+        let effect = statement.map_or(Effect::Anything, |bound| Effect::of(bound.traits()));
         desk.portals.bind(bind.portal, effect);
-        let affects = desk.note_bound(batch, bind.statement, bind.portal);
-        let undo = desk.prepared.used(bind.statement).map(Undo::Uses);
-        desk.server.exchange.on_request(Request::Bind, undo);
+        let affects = desk.note_bound(batch, &name, bind.portal);
         let rest = frame.head.len - frame.available;
         match name.on_server() {
             None => batch.pass(frame.available),
@@ -162,6 +161,7 @@ impl Session {
                 batch.swallow(frame.available);
             }
         }
+        desk.server.exchange.on_request(Request::Bind, name.used());
         self.client_rest = rest;
         if let Some((statement, is_first)) = affects {
             self.note_affected_by(statement.text(), is_first);
@@ -182,8 +182,6 @@ impl Session {
             return Next::Go;
         }
         let Some(name) = desk.provide(batch, named.name) else { return Next::Hold };
-        let undo = desk.undo_of_describe(named.name);
-        desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
         match name.on_server() {
             None => batch.pass(frame.available),
             Some(name) => {
@@ -191,6 +189,8 @@ impl Session {
                 frontend::put_describe_statement(batch.out, name.as_bytes());
             }
         }
+        let undo = desk.undo_of_describe(name);
+        desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
         Next::Go
     }
 
@@ -346,22 +346,16 @@ impl Desk<'_> {
         self.server.exchange.on_request(Request::Parse(Verdict::Forward), None);
     }
 
-    /// Notes a statement's Describe, which is about to be sent.
-    fn undo_of_describe(&self, name: &[u8]) -> Option<Undo> {
-        if !name.is_empty() {
-            return self.prepared.used(name).map(Undo::Uses);
+    /// What is noted of a Describe of a statement.
+    fn undo_of_describe(&self, name: Name) -> Option<Undo> {
+        if !matches!(name, Name::Unnamed) {
+            return name.used();
         }
-        let statement = Arc::clone(self.prepared.statement(name)?);
+        let statement = Arc::clone(name.statement(self.prepared)?);
         let (name, why) = (Box::default(), Why::Asked);
         let serial = self.server.exchange.next_serial();
         let describes = Describes { statement, name, why, serial, epoch: self.epoch() };
         Some(Undo::Describes(Box::new(describes)))
-    }
-
-    /// What the statement that the client calls `name` does. One of SQL's PREPARE is not known.
-    fn effect(&self, name: &[u8]) -> Effect {
-        let statement = self.prepared.statement(name);
-        statement.map_or(Effect::Anything, |statement| Effect::of(statement.traits()))
     }
 
     /// A statement is bound: what it resets is put back behind the segment. It is returned if it
@@ -369,16 +363,16 @@ impl Desk<'_> {
     fn note_bound(
         &mut self,
         batch: &mut Batch<'_>,
-        name: &[u8],
+        name: &Name,
         portal: &[u8],
     ) -> Option<(Arc<Statement>, bool)> {
         let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
         let names = |statement: &&Arc<Statement>| statement.traits().names_statements();
-        let naming = self.prepared.statement(name).filter(names).map(Arc::clone);
+        let naming = name.statement(self.prepared).filter(names).map(Arc::clone);
         if naming.is_some() || self.naming.is_some() {
             self.put_bound(batch, naming, portal);
         }
-        let statement = self.prepared.statement(name);
+        let statement = name.statement(self.prepared);
         match statement.filter(|statement| statement.traits().resets()) {
             Some(statement) => {
                 let serial = self.server.exchange.next_serial();

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::batch::Batch;
 use super::from_client::note_traits;
 use super::link::{Replacement, Words};
-use super::names::{change_unnamed, drop_unnamed};
+use super::names::{Prepared, change_unnamed, drop_unnamed};
 use super::prepared::Desk;
 use super::reread::Reading;
 use super::shapes::outdated;
@@ -21,12 +21,14 @@ use crate::wire::backend::TxStatus;
 use crate::wire::frontend;
 use crate::wire::sqlstate;
 
-/// What a statement is called on the server.
+/// What a Bind or a Describe names.
 pub(super) enum Name {
-    /// As the client calls it, which includes the unnamed one.
-    AsItIs,
+    Unnamed,
+    /// One that the client has parsed.
     Of(Arc<Given>),
-    /// Something that there is not.
+    /// One that SQL's PREPARE has made, or none.
+    Foreign,
+    /// None, though a server may have one that is called so.
     Unknown,
 }
 
@@ -34,9 +36,26 @@ impl Name {
     /// The name to put in the place of the client's; `None` if that stands.
     pub(super) fn on_server(&self) -> Option<&str> {
         match self {
-            Self::AsItIs => None,
+            Self::Unnamed | Self::Foreign => None,
             Self::Of(given) => Some(given.statement.name()),
             Self::Unknown => Some(UNKNOWN),
+        }
+    }
+
+    /// The statement, if the client has parsed one.
+    pub(super) fn statement<'a>(&'a self, prepared: &'a Prepared) -> Option<&'a Arc<Statement>> {
+        match self {
+            Self::Unnamed => prepared.unnamed.as_ref().map(|parse| &parse.statement),
+            Self::Of(given) => Some(&given.statement),
+            Self::Foreign | Self::Unknown => None,
+        }
+    }
+
+    /// What is noted of a message that uses it.
+    pub(super) fn used(self) -> Option<Undo> {
+        match self {
+            Self::Of(given) => Some(Undo::Uses(given)),
+            Self::Unnamed | Self::Foreign | Self::Unknown => None,
         }
     }
 }
@@ -50,42 +69,46 @@ pub(super) fn scope_of(pool: &Pool) -> Scope<'_> {
 }
 
 impl Desk<'_> {
-    /// Makes sure that the server has the statement that the client calls `name`, and says what it
-    /// is called there. `None`: what the server has made of it has to be known first.
+    /// Makes sure that the server has the statement that the client calls `name`, and says which it
+    /// is. `None`: what the server has made of it has to be known first.
     pub(super) fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Option<Name> {
-        if self.tell_outdated(batch, name) {
+        let found = if name.is_empty() {
+            Name::Unnamed
+        } else {
+            self.prepared.used(name).map_or(Name::Foreign, Name::Of)
+        };
+        if self.tell_outdated(batch, name, &found) {
             // Skipped, by whatever name.
-            return Some(Name::AsItIs);
+            return Some(found);
         }
-        if name.is_empty() {
-            return self.provide_unnamed(batch).then_some(Name::AsItIs);
-        }
-        if let Some(given) = self.prepared.find(name) {
-            let given = Arc::clone(given);
-            let statement = &given.statement;
-            self.server.note_text(statement.text());
-            if !self.ensure(batch, &given) {
-                return None;
+        match &found {
+            Name::Unnamed => self.provide_unnamed(batch).then_some(found),
+            Name::Of(given) => {
+                let statement = &given.statement;
+                self.server.note_text(statement.text());
+                if !self.ensure(batch, given) {
+                    return None;
+                }
+                note_traits(self.in_flight, self.server, statement.traits());
+                Some(found)
             }
-            note_traits(self.in_flight, self.server, statement.traits());
-            return Some(Name::Of(given));
+            Name::Foreign if is_reserved(name) => {
+                // Another client's statement may be called so on the server.
+                self.replacements.put(Replacement {
+                    serial: self.server.exchange.next_serial(),
+                    when: sqlstate::INVALID_STATEMENT_NAME,
+                    with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },
+                });
+                Some(Name::Unknown)
+            }
+            Name::Foreign | Name::Unknown => Some(found),
         }
-        if is_reserved(name) {
-            // Another client's statement may be called so on the server.
-            self.replacements.put(Replacement {
-                serial: self.server.exchange.next_serial(),
-                when: sqlstate::INVALID_STATEMENT_NAME,
-                with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: name.into() },
-            });
-            return Some(Name::Unknown);
-        }
-        Some(Name::AsItIs)
     }
 
     /// Tells the client that its statement takes or gives something else than it was told, as a server
     /// of its own would.
-    fn tell_outdated(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> bool {
-        let Some(statement) = self.prepared.statement(name) else { return false };
+    fn tell_outdated(&mut self, batch: &mut Batch<'_>, name: &[u8], found: &Name) -> bool {
+        let Some(statement) = found.statement(self.prepared) else { return false };
         let differs_here = self.differs.take_if(|differs| Arc::ptr_eq(differs, statement));
         if !statement.is_outdated() && differs_here.is_none() {
             return false;

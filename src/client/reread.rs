@@ -65,12 +65,14 @@ impl Prepared {
         in_flight: InFlight,
     ) -> bool {
         let Some(statement) = self.statement(name) else { return false };
-        let is_there = if name.is_empty() {
-            self.unnamed.as_ref().is_some_and(|parse| server.statements.unnamed.is(parse))
-        } else {
-            server.statements.is_ready(statement)
+        let is_there = || {
+            if name.is_empty() {
+                self.unnamed.as_ref().is_some_and(|parse| server.statements.unnamed.is(parse))
+            } else {
+                server.statements.is_ready(statement)
+            }
         };
-        !is_there && Reading::of(statement, server, in_flight) != Reading::AsItIs
+        Reading::of(statement, server, in_flight) != Reading::AsItIs && !is_there()
     }
 }
 

@@ -84,12 +84,18 @@ pub(super) enum End {
     /// The client is told, and its connection closed.
     Fatal {
         fault: Fault,
-        message: ClientMessage,
+        message: Box<ClientMessage>,
     },
     /// A frame of the answer has been forwarded in part: nothing can be said any more.
     Cut(&'static str),
     /// The client has been told by its own server, word for word.
     ServerEnded,
+}
+
+impl End {
+    pub(super) fn fatal(fault: Fault, message: ClientMessage) -> Self {
+        Self::Fatal { fault, message: Box::new(message) }
+    }
 }
 
 /// Serves the session to its end.
@@ -208,7 +214,7 @@ impl Session {
             };
         if bell.is_rung(Ring::Stop) || (bell.is_rung(Ring::Drain) && is_at_boundary) {
             let message = ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
-            return Err(End::Fatal { fault: Fault::Proxy, message });
+            return Err(End::fatal(Fault::Proxy, message));
         }
         Ok(())
     }

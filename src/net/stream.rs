@@ -255,7 +255,12 @@ impl Stream {
 }
 
 /// Sends what is left over in `outbox`; true if something went.
+#[inline]
 pub fn flush(stream: &mut Stream, outbox: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<bool> {
+    if outbox.is_empty() { Ok(false) } else { flush_some(stream, outbox, cx) }
+}
+
+fn flush_some(stream: &mut Stream, outbox: &mut Vec<u8>, cx: &mut Context<'_>) -> io::Result<bool> {
     let mut sent = 0;
     while sent < outbox.len() {
         let rest = outbox.get(sent..).unwrap_or_default();

@@ -197,7 +197,6 @@ impl Pool {
                 return Err(self.connect_error(source));
             }
             let decision = core.checkout(home, last, wish, now, || Arc::clone(waiter));
-            let waiting = core.counts().waiting;
             drop(core);
             match decision {
                 Decision::Lend(mut server) => {
@@ -225,6 +224,7 @@ impl Pool {
                     }));
                 }
                 Decision::QueueFull => {
+                    let waiting = self.core().counts().waiting;
                     return Err(CheckoutError::QueueFull {
                         domain: Arc::clone(&self.domain),
                         waiting,

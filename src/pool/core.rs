@@ -222,6 +222,9 @@ impl<S, W, K: Kind> Core<S, W, K> {
 
     /// Whose a server of `kind` is that has come free.
     fn taker(&self, kind: Option<&K>) -> Taker {
+        if self.queue.len() == 0 {
+            return Taker::Nobody;
+        }
         let mut on_its_way = self.on_its_way(self.closing);
         for (ticket, wish) in self.queue.wishes() {
             if wish == kind {

@@ -106,10 +106,15 @@ pub struct Pool {
     pub cancels_active: AtomicUsize,
     /// Startup settings that a server has taken, and how it spells them.
     checked: Mutex<LruCache<Settings, Arc<Settings>>>,
+    /// Settings of sessions: those who have the same have one copy of them.
+    copies: Mutex<LruCache<Arc<Settings>, Arc<Settings>>>,
 }
 
 /// Sets of startup settings that are remembered as taken.
 const CHECKED_MOST: usize = 100;
+
+/// Sets of settings of which later sessions get the copy that earlier ones have.
+const COPIES_MOST: usize = 100;
 
 /// Another pool's waiter must be older by this than our own oldest before a busy server is given up
 /// for it: each such change costs a login.
@@ -149,6 +154,7 @@ impl Pool {
             trouble: Mutex::default(),
             cancels_active: AtomicUsize::new(0),
             checked: Mutex::new(LruCache::new(CHECKED_MOST)),
+            copies: Mutex::new(LruCache::new(COPIES_MOST)),
             commons,
         }
     }
@@ -182,6 +188,16 @@ impl Pool {
     pub fn note_checked(&self, settings: &Settings, spelled: &Arc<Settings>) {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked.insert(settings.clone(), Arc::clone(spelled));
+    }
+
+    /// The copy of `settings` that others have, if anybody has: what is one need not be compared.
+    pub fn one_copy(&self, settings: Arc<Settings>) -> Arc<Settings> {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = copies.get(&settings) {
+            return Arc::clone(copy);
+        }
+        copies.insert(Arc::clone(&settings), Arc::clone(&settings));
+        settings
     }
 
     /// Takes back a server in whatever state it is. Where it may not be lent again as it is, it is

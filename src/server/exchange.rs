@@ -43,12 +43,13 @@ enum Copy {
     Both,
 }
 
-#[derive(Debug)]
-struct Entry<U> {
+#[derive(Debug, Clone, Copy)]
+struct Entry {
     serial: u64,
     request: Request,
     effect: Effect,
-    undo: Option<U>,
+    /// Something of it stands in `undos`.
+    is_noted: bool,
 }
 
 /// The exchange in progress on a server connection.
@@ -56,7 +57,10 @@ struct Entry<U> {
 /// `U` is what the caller wants back about a message that came to nothing.
 #[derive(Debug)]
 pub struct Exchange<U> {
-    owed: VecDeque<Entry<U>>,
+    owed: VecDeque<Entry>,
+    /// What was noted of some of them, with their serial numbers and in their order: kept apart because
+    /// most have nothing.
+    undos: VecDeque<(u64, U)>,
     /// Entries of `owed` that end with a `ReadyForQuery`.
     boundaries: usize,
     /// Serial number of the next entry.
@@ -82,6 +86,7 @@ impl<U> Default for Exchange<U> {
     fn default() -> Self {
         Self {
             owed: VecDeque::new(),
+            undos: VecDeque::new(),
             boundaries: 0,
             next: 0,
             last_boundary: 0,
@@ -105,16 +110,11 @@ impl<U> Exchange<U> {
 
     /// Notes a message that runs something, and what that may do.
     pub fn on_run(&mut self, request: Request, effect: Effect, undo: Option<U>) {
-        self.note(Entry { serial: self.next, request, effect, undo });
-    }
-
-    fn note(&mut self, entry: Entry<U>) {
-        let request = entry.request;
         if self.skipping {
             if request == Request::Sync {
                 self.skipping = false;
             } else {
-                return self.skip(entry.undo);
+                return self.skip(undo);
             }
         }
         match request {
@@ -137,7 +137,9 @@ impl<U> Exchange<U> {
             | Request::Own
             | Request::MadeUp(_) => self.segment_open = true,
         }
-        self.owed.push_back(entry);
+        let serial = self.next;
+        self.owed.push_back(Entry { serial, request, effect, is_noted: undo.is_some() });
+        self.undos.extend(undo.map(|undo| (serial, undo)));
         self.next += 1;
     }
 
@@ -199,7 +201,7 @@ impl<U> Exchange<U> {
                 verdict
             }
             (b'T' | b'n', Some(Request::Describe(verdict))) => {
-                self.described = self.pop().and_then(|entry| entry.undo);
+                self.described = self.pop();
                 verdict
             }
             (b'2', Some(Request::Bind)) | (b'I' | b's', Some(Request::Execute)) => {
@@ -259,8 +261,8 @@ impl<U> Exchange<U> {
                 return Ok(Verdict::Forward);
             }
             // A server that skips ignores a Query as well.
-            let entry = self.remove_front();
-            self.undone.extend(entry.and_then(|e| e.undo).map(|undo| Undone { failed, undo }));
+            let undo = self.owed.pop_front().and_then(|entry| self.forget(entry));
+            self.undone.extend(undo.map(|undo| Undone { failed, undo }));
             failed = false;
         }
         self.skipping = true;
@@ -296,10 +298,8 @@ impl<U> Exchange<U> {
             if next == Request::CopyEnd && !is_last {
                 break;
             }
-            let removed = self.owed.remove(1);
-            self.boundaries -= usize::from(next == Request::Sync);
-            self.undone
-                .extend(removed.and_then(|e| e.undo).map(|undo| Undone { failed: false, undo }));
+            let undo = self.owed.remove(1).and_then(|entry| self.forget(entry));
+            self.skip(undo);
             if is_last {
                 break;
             }
@@ -310,6 +310,7 @@ impl<U> Exchange<U> {
     }
 
     /// A `CopyDone` that no copy was waiting for is ignored by the server.
+    #[inline]
     fn drop_useless_copy_ends(&mut self) {
         while self.owed.front().is_some_and(|entry| entry.request == Request::CopyEnd) {
             self.pop();
@@ -320,19 +321,24 @@ impl<U> Exchange<U> {
         self.undone.extend(undo.map(|undo| Undone { failed: false, undo }));
     }
 
-    /// Takes off the first request, which was answered.
-    fn pop(&mut self) -> Option<Entry<U>> {
-        let entry = self.remove_front()?;
+    /// Takes off the first request, which was answered; what was noted of it.
+    fn pop(&mut self) -> Option<U> {
+        let entry = self.owed.pop_front()?;
         self.course.answered(entry.effect);
-        Some(entry)
+        self.forget(entry)
     }
 
-    fn remove_front(&mut self) -> Option<Entry<U>> {
-        let entry = self.owed.pop_front()?;
+    /// An entry was taken out of `owed`; what was noted of it.
+    fn forget(&mut self, entry: Entry) -> Option<U> {
         if matches!(entry.request, Request::Simple(_) | Request::Sync) {
             self.boundaries -= 1;
         }
-        Some(entry)
+        if !entry.is_noted {
+            return None;
+        }
+        // As a rule it is the first.
+        let at = self.undos.iter().position(|(serial, _)| *serial == entry.serial)?;
+        self.undos.remove(at).map(|(_, undo)| undo)
     }
 
     /// Takes the next answer of ours, if it is due.
@@ -372,14 +378,14 @@ impl<U> Exchange<U> {
 
     /// Something was noted of the Describe that is being answered.
     pub fn awaits_description(&self) -> bool {
-        self.owed.front().is_some_and(|entry| {
-            matches!(entry.request, Request::Describe(_)) && entry.undo.is_some()
-        })
+        self.owed
+            .front()
+            .is_some_and(|entry| matches!(entry.request, Request::Describe(_)) && entry.is_noted)
     }
 
     /// What was noted of the messages that are still owed an answer.
     pub fn undos_mut(&mut self) -> impl Iterator<Item = &mut U> {
-        self.owed.iter_mut().filter_map(|entry| entry.undo.as_mut())
+        self.undos.iter_mut().map(|(_, undo)| undo)
     }
 
     pub fn has_undone(&self) -> bool {
@@ -434,7 +440,7 @@ impl<U> Exchange<U> {
 
     /// Nothing is to be heard from the server before it gets more.
     pub fn is_answered(&self) -> bool {
-        let is_ours = |entry: &Entry<U>| matches!(entry.request, Request::MadeUp(_));
+        let is_ours = |entry: &Entry| matches!(entry.request, Request::MadeUp(_));
         self.owed.iter().all(is_ours) || self.takes_copy_data()
     }
 
@@ -483,8 +489,9 @@ impl<U> Exchange<U> {
 
     /// Everything sent so far ends the connection's use: what is owed will never come.
     pub fn abandon(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
-        while let Some(entry) = self.remove_front() {
-            self.undone.extend(entry.undo.map(|undo| Undone { failed: false, undo }));
+        while let Some(entry) = self.owed.pop_front() {
+            let undo = self.forget(entry);
+            self.skip(undo);
         }
         self.take_undone()
     }

@@ -25,6 +25,8 @@ pub struct Statement {
     identity: Box<[u8]>,
     /// Where `rest` begins in `identity`.
     rest_at: usize,
+    /// Bytes of the text, which `rest` begins with.
+    text_len: usize,
     traits: Traits,
     /// The settings of the client when it was parsed; `None` if others may have been in force.
     under: Option<Arc<Settings>>,
@@ -94,7 +96,7 @@ impl Statement {
 
     /// The text alone.
     pub fn text(&self) -> &[u8] {
-        text_of(self.rest())
+        self.rest().get(..self.text_len).unwrap_or_default()
     }
 
     pub const fn traits(&self) -> Traits {
@@ -268,7 +270,8 @@ impl Store {
         rest_at: usize,
         under: Option<Arc<Settings>>,
     ) -> Statement {
-        let traits = classify(text_of(identity.get(rest_at..).unwrap_or_default()));
+        let text = text_of(identity.get(rest_at..).unwrap_or_default());
+        let (text_len, traits) = (text.len(), classify(text));
         let id = self.next.fetch_add(1, Relaxed);
         let name = format!("{PREFIX}{id}").into();
         Statement {
@@ -276,6 +279,7 @@ impl Store {
             name,
             identity: identity.into(),
             rest_at,
+            text_len,
             traits,
             under,
             is_shared: false,

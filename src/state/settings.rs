@@ -51,6 +51,8 @@ pub struct Settings {
     entries: Vec<(Box<str>, Box<str>)>,
     /// Of all entries: two that differ are told apart without looking further, as a rule.
     hash: u64,
+    /// The search path names the schema of temporary objects.
+    names_pg_temp: bool,
 }
 
 impl PartialEq for Settings {
@@ -103,6 +105,11 @@ impl Settings {
         self.entries.get(at).map(|(_, value)| &**value)
     }
 
+    /// True if the search path names the schema of temporary objects.
+    pub const fn names_pg_temp(&self) -> bool {
+        self.names_pg_temp
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -117,6 +124,8 @@ impl Settings {
 
     fn rehash(&mut self) {
         self.hash = foldhash::fast::FixedState::default().hash_one(&self.entries);
+        let path = self.value("search_path").map(str::to_ascii_lowercase);
+        self.names_pg_temp = path.is_some_and(|path| path.contains("pg_temp"));
     }
 
     /// Statement text that turns a server with settings `self` into one with `wanted`; `None` if
@@ -216,7 +225,8 @@ impl Settings {
 
     /// True if every text means the same under both.
     pub fn is_same_parse_context(&self, other: &Self) -> bool {
-        PARSE_DEPENDS_ON.iter().all(|name| self.value(name) == other.value(name))
+        let is_same = |name: &&str| self.value(name) == other.value(name);
+        self == other || PARSE_DEPENDS_ON.iter().all(is_same)
     }
 
     /// Statement text that puts on a server, for the rest of a transaction, what texts are to be
