@@ -89,6 +89,6 @@ impl Session {
 
 /// Has the task polled once more when this worker has heard of all that has come to its sockets: a
 /// query that was sent before a cancel, to another socket, may not have been told of yet.
-fn look_again(cx: &mut TaskContext<'_>) {
+pub(super) fn look_again(cx: &mut TaskContext<'_>) {
     let _pending: Poll<()> = pin!(yield_now()).poll(cx);
 }

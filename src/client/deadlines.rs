@@ -43,6 +43,9 @@ enum Over {
 impl Session {
     /// Sets the alarm to the first of the times that run now.
     pub(super) fn set_alarm(&mut self) {
+        if matches!(self.link, Link::Free) && self.idle_timeout.is_none() {
+            return self.alarm.set(None);
+        }
         let deadline = self.deadlines().into_iter().flatten().map(|(at, _)| at).min();
         self.alarm.set(deadline);
     }

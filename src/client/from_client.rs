@@ -9,7 +9,6 @@ use std::task::Context as TaskContext;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::inbox::may_be_left;
 use super::link::{InFlight, Link};
 use super::names::{Prepared, drop_unnamed};
 use super::naming::note_execute;
@@ -295,13 +294,21 @@ impl Session {
     /// Nothing comes behind this from the client: what it sent before is done and answered first.
     fn leave(&mut self, batch: &mut Batch<'_>, end: End) -> Result<(), End> {
         let Link::Linked(linked) = &mut self.link else { return Err(end) };
+        let may_be_left = linked.may_be_left();
         let Some(server) = linked.checkout.server() else { return Err(end) };
-        if may_be_left(server) {
+        // Whether it takes what it has got of a copy, it says at the end.
+        let ends_copy = matches!(end, End::Fatal { .. }) && server.exchange.takes_copy_data();
+        if may_be_left && !ends_copy {
             return Err(end);
         }
         if !linked.is_leaving {
             linked.is_leaving = true;
             batch.gather();
+            if ends_copy {
+                linked.has_ended_copy = true;
+                frontend::put_copy_fail(batch.out);
+                server.exchange.on_request(Request::CopyEnd, None);
+            }
             frontend::put_flush(batch.out);
         }
         Ok(())

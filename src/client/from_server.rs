@@ -2,14 +2,16 @@
 //!
 //! Rows are never parsed: the five bytes of a frame's head are enough to step over it.
 
+use std::ops::ControlFlow;
 use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::cancel::look_again;
 use super::from_client::put_made_up;
 use super::inbox::DEPTH_MAX;
-use super::inbox::may_be_left;
 use super::link::{Link, Linked, Rest};
 use super::serve::{End, Session};
 use crate::config::PoolMode;
@@ -19,10 +21,9 @@ use crate::net::stream::flush;
 use crate::server::Server;
 use crate::server::exchange::{CopyEnd, Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
-use crate::telemetry::counters::CloseReason;
+use crate::telemetry::counters::{CloseReason, Observed};
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
-use crate::wire::error_response::ErrorFields;
 use crate::wire::frame::{self, FrameError, HEAD, Head};
 use crate::wire::sqlstate;
 
@@ -68,7 +69,7 @@ impl Session {
         }
         if let Link::Linked(linked) = &self.link
             && linked.is_leaving
-            && linked.checkout.peek().is_none_or(may_be_left)
+            && linked.may_be_left()
             && self.outbox.is_empty()
         {
             // In the inbox is what says why.
@@ -114,6 +115,12 @@ impl Session {
                 return Ok(Read::Nothing);
             }
             let n = match server.stream.poll_read(cx, &mut scratch.input) {
+                // It may have said why, and this worker not heard of that yet.
+                Poll::Pending if linked.is_broken && !linked.has_listened => {
+                    linked.has_listened = true;
+                    look_again(cx);
+                    return Ok(Read::Nothing);
+                }
                 Poll::Pending if linked.is_broken => return Ok(Read::Lost),
                 Poll::Pending => return Ok(Read::Nothing),
                 Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::Lost),
@@ -225,26 +232,12 @@ impl Session {
         let serial = server.exchange.head_serial();
         let mut copy_end = CopyEnd::Failed;
         if tag == b'E' {
-            let fields = ErrorFields::parse(body);
-            if fields.is_fatal() {
-                linked.last_words = Some(fields.to_message());
-                // Who has a server to itself hears it as it is, and so does who broke the protocol: what
-                // ends the server is then the client's doing, and ends its session too.
-                linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;
-                let is_for_client = linked.is_told || is_session_mode;
-                return Ok(Some(if is_for_client { Verdict::Forward } else { Verdict::Swallow }));
-            }
-            if is_own {
-                let message = fields.to_message();
-                if !linked.forgives(&message, serial) {
-                    return self.on_settings_refused(batch, &message);
-                }
-            } else {
-                let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
-                self.context.process.errors.increment(class.class(), Fault::Client);
-                copy_end = end_of_copy(&fields);
+            match self.weigh_error(batch, body, serial, is_own)? {
+                ControlFlow::Continue(end) => copy_end = end,
+                ControlFlow::Break(decided) => return Ok(decided),
             }
         }
+        let Link::Linked(linked) = &mut self.link else { return Ok(None) };
         let Some(server) = linked.checkout.server() else { return Ok(None) };
         let ready = body.first().copied().and_then(TxStatus::from_byte);
         let applied = match tag {
@@ -385,24 +378,26 @@ impl Session {
         linked.replacements.drop_before(serial + 1);
         let now = Instant::now();
         linked.quiet_since = now;
+        // What was sent ahead begins now.
+        let since = std::mem::replace(&mut linked.request_since, (!is_done).then_some(now));
+        let took = since.map(|since| now.saturating_duration_since(since));
+        let observed = took.map(Observed::of);
         if tx == TxStatus::Idle {
-            let took = now.saturating_duration_since(linked.since);
-            self.pool.stats.transaction_duration.observe(took);
-            self.pool.stats.transaction_micros.add(micros(took));
+            // As a rule the request is all of its transaction.
+            let whole = observed.filter(|_| since == Some(linked.since));
+            let whole =
+                whole.unwrap_or_else(|| Observed::of(now.saturating_duration_since(linked.since)));
+            self.pool.stats.transaction_duration.add(whole);
             linked.since = now;
             linked.is_done = is_done && !is_session_mode;
         }
-        // What was sent ahead begins now.
-        let since = std::mem::replace(&mut linked.request_since, (!is_done).then_some(now));
-        if let Some(since) = since {
-            self.observe_request(since, now, serial);
+        if let (Some(took), Some(observed)) = (took, observed) {
+            self.pool.stats.query_duration.add(observed);
+            self.log_request(took, serial);
         }
     }
 
-    fn observe_request(&mut self, since: Instant, now: Instant, serial: u64) {
-        let took = now.saturating_duration_since(since);
-        self.pool.stats.query_duration.observe(took);
-        self.pool.stats.query_micros.add(micros(took));
+    fn log_request(&mut self, took: Duration, serial: u64) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         let text = server.texts.answered(serial);
@@ -483,16 +478,4 @@ impl Linked {
             _ => Verdict::Forward,
         }
     }
-}
-
-/// What an error tells of the copy that it ends, if it ends one.
-pub(super) fn end_of_copy(fields: &ErrorFields<'_>) -> CopyEnd {
-    // A cancel has the same code, but comes from elsewhere.
-    let is_copy_fail =
-        fields.routine == Some(b"CopyGetData") && fields.sqlstate == Some(sqlstate::QUERY_CANCELED);
-    if is_copy_fail { CopyEnd::GivenUp } else { CopyEnd::Failed }
-}
-
-fn micros(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

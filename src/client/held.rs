@@ -76,6 +76,18 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return false };
         let Some(server) = linked.checkout.peek() else { return false };
         let in_flight = linked.in_flight;
+        let is_read_otherwise = |about: About<'_>| {
+            matches!(about, About::Bind(_) | About::Describe(_))
+                && about
+                    .statement()
+                    .is_some_and(|name| self.prepared.is_read_otherwise(name, server, in_flight))
+        };
+        let has_boundary = server.exchange.has_boundary();
+        if !(in_flight.deallocates || in_flight.may_copy || has_boundary) {
+            linked.awaits.answers =
+                about.is_some_and(is_read_otherwise) && !server.exchange.is_answered();
+            return linked.awaits.answers;
+        }
         if server.exchange.is_answered() {
             linked.in_flight.deallocates = false;
             linked.in_flight.may_copy = false;
@@ -87,14 +99,12 @@ impl Session {
             if name.is_empty() && matches!(about, About::Parse(_)) {
                 return false;
             }
-            let is_read_otherwise = matches!(about, About::Bind(_) | About::Describe(_))
-                && self.prepared.is_read_otherwise(name, server, in_flight);
-            is_read_otherwise
+            is_read_otherwise(about)
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
-                || (server.exchange.has_boundary() && self.prepared.is_open_question(name, server))
+                || self.prepared.is_open_question(name, server)
         };
         // What it names, and whether the block is good, is known then.
-        let depends_on_named = (in_flight.deallocates || server.exchange.has_boundary())
+        let depends_on_named = (in_flight.deallocates || has_boundary)
             && about.is_some_and(|about| names_statements(about, &self.prepared));
         linked.awaits.answers =
             in_flight.may_copy || depends_on_named || about.is_some_and(depends);

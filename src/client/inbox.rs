@@ -5,7 +5,6 @@ use std::task::{Context as TaskContext, Poll};
 use super::link::Link;
 use super::serve::{End, Session};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
-use crate::server::Server;
 use crate::wire::frame;
 
 /// Requests that a client may have unanswered before no more are passed on.
@@ -110,9 +109,4 @@ fn ends_with_goodbye(mut inbox: &[u8]) -> bool {
         }
     }
     last == b'X'
-}
-
-/// Nothing is to come that a client which said goodbye would still get: a copy waits for its data.
-pub(super) fn may_be_left(server: &Server) -> bool {
-    server.exchange.depth() == 0 || server.exchange.takes_copy_data()
 }

@@ -81,6 +81,10 @@ pub(super) struct Linked {
     pub(super) is_told: bool,
     /// A write failed: whatever the server still had to say is read, then it is lost.
     pub(super) is_broken: bool,
+    /// The copy that was under way was ended in the place of a client that broke the protocol.
+    pub(super) has_ended_copy: bool,
+    /// What it may have said before was listened for since.
+    pub(super) has_listened: bool,
     /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, and is still owed answers.
@@ -269,10 +273,20 @@ impl Linked {
             last_words: None,
             is_told: false,
             is_broken: false,
+            has_listened: false,
+            has_ended_copy: false,
             cancel_sent: None,
             is_leaving: false,
             is_done: false,
         }
+    }
+
+    /// Nothing is to come that a client which sends no more would still get: a copy waits for its data.
+    pub(super) fn may_be_left(&self) -> bool {
+        self.server_rest.len == 0
+            && self.checkout.peek().is_none_or(|server| {
+                server.exchange.depth() == 0 || server.exchange.takes_copy_data()
+            })
     }
 
     /// No request is under way, and no block is open.

@@ -35,13 +35,8 @@ pub(super) struct Named {
 }
 
 impl Named {
-    pub(super) fn new(
-        name: Box<[u8]>,
-        statement: Arc<Statement>,
-        server: ServerId,
-        serial: u64,
-    ) -> Self {
-        Self { given: Arc::new(Given { name, statement }), server, serial }
+    pub(super) const fn new(given: Arc<Given>, server: ServerId, serial: u64) -> Self {
+        Self { given, server, serial }
     }
 }
 
@@ -133,12 +128,13 @@ impl Prepared {
         if name.is_empty() {
             self.unnamed = Some(self.parse_unnamed(statement));
         } else {
-            self.insert(Named::new(name.into(), statement, ServerId(0), 0));
+            let given = Arc::new(Given { name: name.into(), statement });
+            self.insert(Named::new(given, ServerId(0), 0));
         }
     }
 
-    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        self.named.as_mut()?.remove(key(name)).map(|named| Arc::clone(&named.given.statement))
+    pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Given>> {
+        self.named.as_mut()?.remove(key(name)).map(|named| named.given)
     }
 
     /// The server is lost: what was not answered was never prepared.
@@ -200,23 +196,22 @@ pub(super) fn drop_unnamed(prepared: &mut Prepared, server: &mut Server) -> Opti
 pub(super) fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Undone<Undo>) {
     let Undone { failed, undo } = undone;
     match undo {
-        Undo::Parse { name, statement, sent } => {
-            if prepared.find(&name).is_some_and(|found| Arc::ptr_eq(&found.statement, &statement)) {
-                prepared.remove(&name);
+        Undo::Parse { given, sent } => {
+            let Given { name, statement } = &*given;
+            if prepared.find(name).is_some_and(|found| Arc::ptr_eq(&found.statement, statement)) {
+                prepared.remove(name);
             }
             if let Some(serial) = sent {
-                server.statements.take_back(&statement, serial);
+                server.statements.take_back(statement, serial);
             }
         }
         Undo::Reparse { statement, serial } => server.statements.take_back(&statement, serial),
         Undo::Unnamed(before) => take_back_unnamed(prepared, server, before, failed),
-        Undo::Close { name, statement } => {
-            prepared.insert(Named::new(name, statement, server.id(), 0));
-        }
+        Undo::Close(given) => prepared.insert(Named::new(given, server.id(), 0)),
         // A use changes nothing.
         Undo::Uses(_) => {}
         Undo::Describes(described) => take_back_description(server, &described),
-        Undo::Evict(evicted) => server.statements.restore(evicted),
+        Undo::Evict(evicted) => server.statements.restore(*evicted),
     }
 }
 
@@ -258,7 +253,7 @@ fn take_back_unnamed(
         Undo::Unnamed(later) => Some(later).filter(|later| later.since == before.serial),
         Undo::Parse { .. }
         | Undo::Reparse { .. }
-        | Undo::Close { .. }
+        | Undo::Close(_)
         | Undo::Uses(_)
         | Undo::Describes(_)
         | Undo::Evict(_) => None,

@@ -18,7 +18,7 @@ use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
 use crate::server::shape::{Describes, Why};
-use crate::server::statements::{Presence, Statement, Store, Undo};
+use crate::server::statements::{Given, Presence, Statement, Store, Undo};
 use crate::server::unnamed::{Unnamed, UnnamedParse};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
@@ -204,10 +204,7 @@ impl Session {
         match named.target {
             Target::Statement if !named.name.is_empty() => {
                 // Others may use it: on the server it stays until it is the least recently used.
-                let undo = desk
-                    .prepared
-                    .remove(named.name)
-                    .map(|statement| Undo::Close { name: named.name.into(), statement });
+                let undo = desk.prepared.remove(named.name).map(Undo::Close);
                 desk.prepared.closed = Some((desk.server.id(), desk.server.exchange.next_serial()));
                 if desk.server.statements.has_own_name(key(named.name)) {
                     desk.server.exchange.on_request(Request::Close(Verdict::Forward), undo);
@@ -283,13 +280,9 @@ impl Desk<'_> {
             && self.server.exchange.may_make_up()
             && !self.in_flight.deallocates;
         let serial = self.server.exchange.next_serial();
-        self.prepared.insert(Named::new(
-            name.into(),
-            Arc::clone(statement),
-            self.server.id(),
-            serial,
-        ));
-        let undo = |sent| Undo::Parse { name: name.into(), statement: Arc::clone(statement), sent };
+        let given = Arc::new(Given { name: name.into(), statement: Arc::clone(statement) });
+        self.prepared.insert(Named::new(Arc::clone(&given), self.server.id(), serial));
+        let undo = |sent| Undo::Parse { given, sent };
         if may_make_up {
             let undo = undo(None);
             self.stats.statements.increment(StatementOutcome::Hit as usize);

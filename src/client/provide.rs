@@ -331,7 +331,7 @@ impl Desk<'_> {
     pub(super) fn close_on_server(&mut self, batch: &mut Batch<'_>, gone: Evicted) {
         batch.gather();
         frontend::put_close_statement(batch.out, gone.statement().name().as_bytes());
-        let undo = Undo::Evict(gone);
+        let undo = Undo::Evict(Box::new(gone));
         self.server.exchange.on_request(Request::Close(Verdict::Swallow), Some(undo));
     }
 }

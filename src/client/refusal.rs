@@ -1,15 +1,17 @@
 //! What a server refuses, in the words that the client is told it in.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::batch::Batch;
 use super::deadlines::query_took_too_long;
-use super::from_server::end_of_copy;
 use super::link::{Link, Words};
-use super::serve::Session;
+use super::serve::{End, Session};
 use super::shapes::{OUTDATED_ROUTINE, outdated};
+use crate::error::Fault;
 use crate::server::exchange::{CopyEnd, Verdict};
 use crate::server::statements::{Given, Undo};
+use crate::telemetry::counters::CloseReason;
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::sqlstate;
 
@@ -17,6 +19,45 @@ use crate::wire::sqlstate;
 const WANT_TO_BE_ALONE: [&[u8]; 4] = [b"createdb", b"dropdb", b"movedb", b"RenameDatabase"];
 
 impl Session {
+    /// An error of the server's, before it is applied: what it tells of a copy that it ends, or who it
+    /// is for if it ends the link (`None`: nobody).
+    pub(super) fn weigh_error(
+        &mut self,
+        batch: &mut Batch<'_>,
+        body: &[u8],
+        serial: u64,
+        is_own: bool,
+    ) -> Result<ControlFlow<Option<Verdict>, CopyEnd>, End> {
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return Ok(ControlFlow::Break(None)) };
+        let fields = ErrorFields::parse(body);
+        if fields.is_fatal() {
+            linked.last_words = Some(fields.to_message());
+            // Who has a server to itself hears it as it is, and so does who broke the protocol: what
+            // ends the server is then the client's doing, and ends its session too.
+            linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;
+            let is_for_client = linked.is_told || is_session_mode;
+            let verdict = if is_for_client { Verdict::Forward } else { Verdict::Swallow };
+            return Ok(ControlFlow::Break(Some(verdict)));
+        }
+        if is_own {
+            let message = fields.to_message();
+            if !linked.forgives(&message, serial) {
+                return self.on_settings_refused(batch, &message).map(ControlFlow::Break);
+            }
+            return Ok(ControlFlow::Continue(CopyEnd::Failed));
+        }
+        let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
+        self.context.process.errors.increment(class.class(), Fault::Client);
+        let end = end_of_copy(&fields);
+        if end == CopyEnd::GivenUp && linked.has_ended_copy {
+            // It was ended by us, whose words come instead.
+            self.close_server(CloseReason::ClientLeft);
+            return Ok(ControlFlow::Break(None));
+        }
+        Ok(ControlFlow::Continue(end))
+    }
+
     /// An error for the client: in our words, if it answers something that we made it refuse.
     pub(super) fn on_error(
         &mut self,
@@ -100,6 +141,14 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return };
         server.statements.remove(&given.statement);
     }
+}
+
+/// What an error tells of the copy that it ends, if it ends one.
+fn end_of_copy(fields: &ErrorFields<'_>) -> CopyEnd {
+    // A cancel has the same code, but comes from elsewhere.
+    let is_copy_fail =
+        fields.routine == Some(b"CopyGetData") && fields.sqlstate == Some(sqlstate::QUERY_CANCELED);
+    if is_copy_fail { CopyEnd::GivenUp } else { CopyEnd::Failed }
 }
 
 /// True for the error of a statement that was cancelled.

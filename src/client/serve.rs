@@ -191,10 +191,12 @@ impl Session {
         }
         let mut moved = self.flush_client(cx)?;
         moved |= self.poll_link(cx)?;
-        moved |= self.poll_server(cx)?;
+        let has_answered = self.poll_server(cx)?;
         moved |= self.poll_cancels(cx)?;
         moved |= self.answer_inbox(cx)?;
         moved |= self.poll_client(cx)?;
+        // If that has ended the link, the client was looked at behind it: there is nothing else.
+        moved |= has_answered && !matches!(self.link, Link::Free);
         // Behind the client: what it sent before its cancel is what that is meant for.
         if self.record().bell.is_rung(Ring::Cancel) && self.on_cancel(cx) {
             self.take_inbox(cx)?;
@@ -279,7 +281,6 @@ impl Session {
         let now = Instant::now();
         let waited = now.saturating_duration_since(since);
         self.pool.stats.checkout_wait.observe(waited);
-        self.pool.stats.wait_micros.add(u64::try_from(waited.as_micros()).unwrap_or(u64::MAX));
         self.become_linked(checkout, now);
     }
 

@@ -139,7 +139,9 @@ impl<U> Exchange<U> {
         }
         let serial = self.next;
         self.owed.push_back(Entry { serial, request, effect, is_noted: undo.is_some() });
-        self.undos.extend(undo.map(|undo| (serial, undo)));
+        if let Some(undo) = undo {
+            self.undos.push_back((serial, undo));
+        }
         self.next += 1;
     }
 
@@ -337,6 +339,9 @@ impl<U> Exchange<U> {
             return None;
         }
         // As a rule it is the first.
+        if self.undos.front().is_some_and(|(serial, _)| *serial == entry.serial) {
+            return self.undos.pop_front().map(|(_, undo)| undo);
+        }
         let at = self.undos.iter().position(|(serial, _)| *serial == entry.serial)?;
         self.undos.remove(at).map(|(_, undo)| undo)
     }
@@ -441,7 +446,10 @@ impl<U> Exchange<U> {
     /// Nothing is to be heard from the server before it gets more.
     pub fn is_answered(&self) -> bool {
         let is_ours = |entry: &Entry| matches!(entry.request, Request::MadeUp(_));
-        self.owed.iter().all(is_ours) || self.takes_copy_data()
+        match self.owed.front() {
+            Some(first) if !is_ours(first) => self.takes_copy_data(),
+            _ => self.owed.iter().all(is_ours) || self.takes_copy_data(),
+        }
     }
 
     /// Requests that are not answered yet.

@@ -221,7 +221,8 @@ impl Server {
     /// one that is notified listens for a session that it is not known to have listened for.
     pub fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        let mut buf = [0; 1024];
+        // Nothing is there as a rule, and small is quickly cleared.
+        let mut buf = [0; 64];
         loop {
             match self.stream.poll_read(&mut cx, &mut buf) {
                 Poll::Pending => return self.inbox.is_empty(),

@@ -486,19 +486,19 @@ pub struct Given {
 pub enum Undo {
     /// A Parse under a client's name. `sent`: it went to the server, which did not have it, as the
     /// request with this serial number.
-    Parse { name: Box<[u8]>, statement: Arc<Statement>, sent: Option<u64> },
+    Parse { given: Arc<Given>, sent: Option<u64> },
     /// A Parse of ours, in front of a Bind or a Describe.
     Reparse { statement: Arc<Statement>, serial: u64 },
     /// What was to change the unnamed statement.
     Unnamed(UnnamedBefore),
     /// A Close under a client's name: the statement was still its.
-    Close { name: Box<[u8]>, statement: Arc<Statement> },
+    Close(Arc<Given>),
     /// A Bind or a Describe: the statement that it is of.
     Uses(Arc<Given>),
     /// A Describe that tells what a statement takes and gives.
     Describes(Box<Describes>),
     /// A Close of ours: to make room, or to prepare it anew.
-    Evict(Evicted),
+    Evict(Box<Evicted>),
 }
 
 #[cfg(test)]

@@ -118,20 +118,109 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
     if lengths & length_bit(word.len()) == 0 {
         return Keyword::Other;
     }
-    look_up(*first, word)
+    look_up(word)
 }
 
-fn look_up(first: u8, word: &[u8]) -> Keyword {
-    for (name, keyword) in candidates(first) {
-        if word.len() == name.len() && word.eq_ignore_ascii_case(name) {
-            return *keyword;
+fn look_up(word: &[u8]) -> Keyword {
+    let ends = Ends::of(word);
+    let mut at = ends.slot(word.len());
+    while let Some(Some(entry)) = TABLE.get(at) {
+        // Sixteen bytes are all in the two ends.
+        if entry.ends.is_same(ends)
+            && entry.name.len() == word.len()
+            && (word.len() <= 16 || word.eq_ignore_ascii_case(entry.name))
+        {
+            return entry.keyword;
         }
+        at = (at + 1) % SLOTS;
     }
     match word.split_at_checked(PG_TEMP.len()) {
         Some((head, b"" | [b'_', ..])) if head.eq_ignore_ascii_case(PG_TEMP) => Keyword::PgTemp,
         Some(_) | None => Keyword::Other,
     }
 }
+
+/// The first and the last eight bytes of a word in lower case; they overlap in a short one, and one of
+/// less than four is all in the first.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    first: u64,
+    last: u64,
+}
+
+impl Ends {
+    #[inline]
+    const fn of(word: &[u8]) -> Self {
+        let (first, last) = match (word.first_chunk(), word.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => match (word.first_chunk(), word.last_chunk()) {
+                (Some(first), Some(last)) => {
+                    (u32::from_le_bytes(*first) as u64, u32::from_le_bytes(*last) as u64)
+                }
+                _ => match *word {
+                    [a, b, c] => (u32::from_le_bytes([a, b, c, 0]) as u64, 0),
+                    [a, b] => (u16::from_le_bytes([a, b]) as u64, 0),
+                    [a] => (a as u64, 0),
+                    _ => (0, 0),
+                },
+            },
+        };
+        Self { first: lower_case(first), last: lower_case(last) }
+    }
+
+    const fn is_same(self, other: Self) -> bool {
+        self.first == other.first && self.last == other.last
+    }
+
+    /// Where in [`TABLE`] to begin.
+    const fn slot(self, len: usize) -> usize {
+        let mixed = (self.first ^ self.last.rotate_left(29)).wrapping_add(len as u64);
+        (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize % SLOTS
+    }
+}
+
+/// Eight bytes at once, those of ASCII's letters in lower case.
+const fn lower_case(bytes: u64) -> u64 {
+    const EACH: u64 = u64::MAX / 255;
+    let low = bytes & (EACH * 0x7f);
+    let from_a = low + EACH * (0x80 - b'A' as u64);
+    let behind_z = low + EACH * (0x7f - b'Z' as u64);
+    let is_upper = (from_a ^ behind_z) & !bytes & (EACH * 0x80);
+    bytes | (is_upper >> 2)
+}
+
+#[derive(Clone, Copy)]
+struct Entry {
+    ends: Ends,
+    name: &'static [u8],
+    keyword: Keyword,
+}
+
+/// A power of two, several times as many as there are words.
+const SLOTS: usize = 512;
+
+/// All words; one whose slot is taken stands in the next that is free.
+static TABLE: [Option<Entry>; SLOTS] = {
+    let mut table = [None; SLOTS];
+    let mut letter = b'a';
+    while letter <= b'z' {
+        let mut words = candidates(letter);
+        while let [(name, keyword), rest @ ..] = words {
+            let ends = Ends::of(name);
+            let mut at = ends.slot(name.len());
+            #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+            {
+                while table[at].is_some() {
+                    at = (at + 1) % SLOTS;
+                }
+                table[at] = Some(Entry { ends, name, keyword: *keyword });
+            }
+            words = rest;
+        }
+        letter += 1;
+    }
+    table
+};
 
 /// The bit of a length in [`LENGTHS`]; all long words share the last.
 const fn length_bit(len: usize) -> u32 {
@@ -162,7 +251,7 @@ const LENGTHS: [u32; 32] = {
     table
 };
 
-/// The words that begin with this letter, the most frequent first.
+/// The words that begin with this letter.
 #[expect(clippy::too_many_lines, reason = "a table")]
 const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
     use Keyword as K;
@@ -291,6 +380,14 @@ mod tests {
                 assert_eq!(keyword(&name.to_ascii_uppercase()), *expected);
                 assert_ne!(keyword(&[*name, b"z"].concat()), *expected);
             }
+        }
+    }
+
+    #[test]
+    fn only_letters_have_a_lower_case() {
+        for byte in 0..=u8::MAX {
+            let eight = u64::from_le_bytes([byte; 8]);
+            assert_eq!(lower_case(eight).to_le_bytes(), [byte.to_ascii_lowercase(); 8]);
         }
     }
 

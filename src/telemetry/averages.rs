@@ -77,9 +77,9 @@ impl Totals {
             queries: stats.queries.value(),
             bytes_received: stats.bytes_received.value(),
             bytes_sent: stats.bytes_sent.value(),
-            transaction_micros: stats.transaction_micros.value(),
-            query_micros: stats.query_micros.value(),
-            wait_micros: stats.wait_micros.value(),
+            transaction_micros: stats.transaction_duration.sum_micros(),
+            query_micros: stats.query_duration.sum_micros(),
+            wait_micros: stats.checkout_wait.sum_micros(),
             client_parses: stats.client_parses.value(),
             server_parses: stats.server_parses.value(),
             binds: stats.binds.value(),
@@ -228,7 +228,7 @@ mod tests {
         averages.sample(std::slice::from_ref(&pool), start + PERIOD);
 
         pool.stats.queries.add(600);
-        pool.stats.query_micros.add(1_200_000);
+        pool.stats.query_duration.observe(Duration::from_millis(1_200));
         pool.stats.bytes_sent.add(61);
         averages.sample(std::slice::from_ref(&pool), start + 2 * PERIOD);
 

@@ -16,10 +16,6 @@ pub struct PoolStats {
     /// Bytes from clients to servers, and from servers to clients.
     pub bytes_received: Counter,
     pub bytes_sent: Counter,
-    /// Sums in microseconds, for the console's averages.
-    pub query_micros: Counter,
-    pub transaction_micros: Counter,
-    pub wait_micros: Counter,
     /// Parse messages from clients, Parse messages to servers, Bind messages.
     pub client_parses: Counter,
     pub server_parses: Counter,
@@ -232,6 +228,21 @@ pub struct Histogram {
     sum_micros: Counter,
 }
 
+/// A duration, and where it belongs in a [`Histogram`].
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    micros: u64,
+    bucket: usize,
+}
+
+impl Observed {
+    pub fn of(duration: Duration) -> Self {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = Histogram::BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        Self { micros, bucket }
+    }
+}
+
 impl Histogram {
     /// Upper bounds in microseconds, 50 µs to 60 s.
     pub const BOUNDS_MICROS: [u64; 19] = [
@@ -240,12 +251,20 @@ impl Histogram {
     ];
 
     pub fn observe(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let index = Self::BOUNDS_MICROS.partition_point(|bound| *bound < micros);
-        if let Some(bucket) = self.buckets.get(index) {
+        self.add(Observed::of(duration));
+    }
+
+    /// The same for a duration that more than one observes.
+    pub fn add(&self, observed: Observed) {
+        if let Some(bucket) = self.buckets.get(observed.bucket) {
             bucket.increment();
         }
-        self.sum_micros.add(micros);
+        self.sum_micros.add(observed.micros);
+    }
+
+    /// The sum of what was observed, in microseconds.
+    pub fn sum_micros(&self) -> u64 {
+        self.sum_micros.value()
     }
 
     /// Counts of each bucket (not cumulative), the last unbounded, and the sum in microseconds.

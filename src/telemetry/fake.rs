@@ -109,9 +109,6 @@ pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
     stats.checkouts.add(10);
     stats.bytes_received.add(1_000);
     stats.bytes_sent.add(5_000);
-    stats.query_micros.add(40_000);
-    stats.transaction_micros.add(50_000);
-    stats.wait_micros.add(600);
     stats.client_parses.add(3);
     stats.server_parses.add(2);
     stats.binds.add(7);
@@ -123,6 +120,8 @@ pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
     stats.statements.increment(StatementOutcome::Hit as usize);
     stats.query_duration.observe(Duration::from_millis(2));
     stats.query_duration.observe(Duration::from_secs(100));
+    stats.transaction_duration.observe(Duration::from_millis(50));
+    stats.checkout_wait.observe(Duration::from_micros(600));
     PoolSnapshot {
         domain: domain.into(),
         database: database.into(),

@@ -128,7 +128,7 @@ impl PoolStatus {
             oldest_wait_ms: milliseconds(pool.oldest_wait),
             pool_utilization_percent: 100.0 * ratio(pool.checked_out() as u64, pool.limit() as u64),
             mean_response_time_ms: ratio(
-                pool.stats.query_micros.value(),
+                pool.stats.query_duration.sum_micros(),
                 pool.stats.queries.value(),
             ) / 1e3,
             totals: Totals::new(pool),
@@ -146,9 +146,9 @@ impl Totals {
             checkouts: stats.checkouts.value(),
             bytes_received: stats.bytes_received.value(),
             bytes_sent: stats.bytes_sent.value(),
-            query_seconds: seconds(stats.query_micros.value()),
-            transaction_seconds: seconds(stats.transaction_micros.value()),
-            wait_seconds: seconds(stats.wait_micros.value()),
+            query_seconds: seconds(stats.query_duration.sum_micros()),
+            transaction_seconds: seconds(stats.transaction_duration.sum_micros()),
+            wait_seconds: seconds(stats.checkout_wait.sum_micros()),
             logins: stats.logins.value(),
             connects_ok: stats.connects_ok.value(),
             connects_failed: stats.connects_failed.value(),
@@ -194,9 +194,9 @@ mod tests {
         assert_eq!(asyncpg.map(|key| pool[key].as_u64().unwrap()), [2, 30, 1, 3]);
         let seed = ["active_connections", "idle_connections", "connections_created"];
         assert_eq!(seed.map(|key| pool[key].as_u64().unwrap()), [2, 1, 6]);
-        assert_eq!(pool["mean_response_time_ms"], 2.0);
+        assert_eq!(pool["mean_response_time_ms"], 5000.1);
         assert_eq!(pool["oldest_wait_ms"], 1500.25);
-        assert_eq!(pool["totals"]["query_seconds"], 0.04);
+        assert_eq!(pool["totals"]["query_seconds"], 100.002);
     }
 
     #[test]

@@ -165,6 +165,11 @@ pub fn put_flush(out: &mut Vec<u8>) {
     put(out, b'H', |_| {});
 }
 
+/// Appends a `CopyFail` that gives no reason.
+pub fn put_copy_fail(out: &mut Vec<u8>) {
+    put(out, b'f', |out| out.push(0));
+}
+
 /// Appends a Terminate.
 pub fn put_terminate(out: &mut Vec<u8>) {
     put(out, b'X', |_| {});

@@ -38,7 +38,7 @@ impl Tally {
             sum.connects += pool.stats.connects_ok.value();
             sum.transactions += pool.stats.transactions.value();
             sum.queries += pool.stats.queries.value();
-            sum.query_micros += pool.stats.query_micros.value();
+            sum.query_micros += pool.stats.query_duration.sum_micros();
             add(&mut sum.query_duration, &pool.stats.query_duration);
             add(&mut sum.checkout_wait, &pool.stats.checkout_wait);
         }
