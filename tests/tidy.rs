@@ -90,7 +90,8 @@ const LEAVES: &[(&str, &[&str])] = &[
     ("pool/idle.rs", &["pool::core"]),
     ("pool/queue.rs", &[]),
     ("pool/ledger.rs", &[]),
-    ("server/exchange.rs", &["server::fate", "server::request", "wire::backend"]),
+    ("server/exchange.rs", &["server::fate", "server::owed", "server::request", "wire::backend"]),
+    ("server/owed.rs", &["server::fate", "server::request"]),
     ("server/fate.rs", &["sql", "wire::backend"]),
     ("client/stand_in.rs", &["error", "sql", "wire"]),
 ];
@@ -104,6 +105,7 @@ const PURE: &[&str] = &[
     "pool/ledger.rs",
     "pool/queue.rs",
     "server/exchange.rs",
+    "server/owed.rs",
     "server/request.rs",
     "server/fate.rs",
     "server/shape.rs",

@@ -10,7 +10,7 @@ use super::serve::{End, Session};
 use super::shapes::{OUTDATED_ROUTINE, outdated};
 use crate::error::Fault;
 use crate::server::exchange::{CopyEnd, Verdict};
-use crate::server::statements::{Given, Undo};
+use crate::server::undo::{Given, Undo};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::sqlstate;

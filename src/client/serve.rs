@@ -195,8 +195,10 @@ impl Session {
         moved |= self.poll_cancels(cx)?;
         moved |= self.answer_inbox(cx)?;
         moved |= self.poll_client(cx)?;
-        // If that has ended the link, the client was looked at behind it: there is nothing else.
-        moved |= has_answered && !matches!(self.link, Link::Free);
+        // If that has ended the link, the client was looked at behind it: nothing is left but a bell
+        // that the end of an exchange was awaited for.
+        let is_over = matches!(self.link, Link::Free) && !self.record().bell.has_rung();
+        moved |= has_answered && !is_over;
         // Behind the client: what it sent before its cancel is what that is meant for.
         if self.record().bell.is_rung(Ring::Cancel) && self.on_cancel(cx) {
             self.take_inbox(cx)?;

@@ -14,7 +14,8 @@ use super::provide::scope_of;
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::shape::{Describes, Parameters, Shape, Why};
-use crate::server::statements::{Given, Statement, Undo};
+use crate::server::statements::Statement;
+use crate::server::undo::{Given, Undo};
 use crate::wire::sqlstate;
 
 /// As PostgreSQL words it, and where it raises it: drivers look for it there.

@@ -10,13 +10,12 @@
 //! Invariant: each entry of `owed` gets exactly one end: answered, skipped by an error, or lost in a
 //! copy.
 
-use std::collections::VecDeque;
-
 use thiserror::Error;
 
 pub use super::request::{CopyEnd, MadeUp, Request, Segment, Verdict};
 
 use super::fate::{Course, Effect, Fates, Step};
+use super::owed::{Entry, Owed};
 use crate::wire::backend::TxStatus;
 
 /// What was noted of a message that came to nothing.
@@ -43,26 +42,12 @@ enum Copy {
     Both,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    serial: u64,
-    request: Request,
-    effect: Effect,
-    /// Something of it stands in `undos`.
-    is_noted: bool,
-}
-
 /// The exchange in progress on a server connection.
 ///
 /// `U` is what the caller wants back about a message that came to nothing.
 #[derive(Debug)]
 pub struct Exchange<U> {
-    owed: VecDeque<Entry>,
-    /// What was noted of some of them, with their serial numbers and in their order: kept apart because
-    /// most have nothing.
-    undos: VecDeque<(u64, U)>,
-    /// Entries of `owed` that end with a `ReadyForQuery`.
-    boundaries: usize,
+    owed: Owed<U>,
     /// Serial number of the next entry.
     next: u64,
     /// That of the last one that ends with a `ReadyForQuery`.
@@ -85,9 +70,7 @@ pub struct Exchange<U> {
 impl<U> Default for Exchange<U> {
     fn default() -> Self {
         Self {
-            owed: VecDeque::new(),
-            undos: VecDeque::new(),
-            boundaries: 0,
+            owed: Owed::default(),
             next: 0,
             last_boundary: 0,
             copy: Copy::None,
@@ -123,7 +106,6 @@ impl<U> Exchange<U> {
                     // One or many: none is answered, or all are in doubt.
                     return;
                 }
-                self.boundaries += 1;
                 self.last_boundary = self.next;
                 self.segment_open = false;
             }
@@ -137,24 +119,19 @@ impl<U> Exchange<U> {
             | Request::Own
             | Request::MadeUp(_) => self.segment_open = true,
         }
-        let serial = self.next;
-        self.owed.push_back(Entry { serial, request, effect, is_noted: undo.is_some() });
-        if let Some(undo) = undo {
-            self.undos.push_back((serial, undo));
-        }
+        self.owed.push(self.next, request, effect, undo);
         self.next += 1;
     }
 
     /// A Sync went into the copy, and nothing but data behind it.
     fn ends_with_sync_in_copy(&self) -> bool {
-        let last = self.owed.back().map(|entry| entry.request);
-        self.takes_copy_data() && last == Some(Request::Sync)
+        self.takes_copy_data() && self.owed.last() == Some(Request::Sync)
     }
 
     /// Applies a message from the server and says who it is for. Rows and other messages that end
     /// nothing need not be shown.
     pub fn on_answer(&mut self, tag: u8, ready: Option<TxStatus>) -> Result<Verdict, Violation> {
-        let head = self.owed.front().map(|entry| entry.request);
+        let head = self.head();
         let violation = Violation { tag, owed: head };
         let verdict = match (tag, head) {
             (b'Z', _)
@@ -241,8 +218,7 @@ impl<U> Exchange<U> {
 
     /// Applies an error, and says who it is for. `end`: what of a copy it ends, if there is one.
     pub fn on_error(&mut self, end: CopyEnd) -> Result<Verdict, Violation> {
-        let head = self.owed.front().map(|entry| entry.request);
-        let Some(request) = head else { return Err(Violation { tag: b'E', owed: None }) };
+        let Some(request) = self.head() else { return Err(Violation { tag: b'E', owed: None }) };
         self.end_copy(end);
         match request {
             // Its ReadyForQuery is still to come.
@@ -258,12 +234,14 @@ impl<U> Exchange<U> {
             | Request::MadeUp(_) => {}
         }
         let mut failed = true;
-        while let Some(entry) = self.owed.front() {
-            if entry.request == Request::Sync {
-                return Ok(Verdict::Forward);
+        loop {
+            match self.head() {
+                Some(Request::Sync) => return Ok(Verdict::Forward),
+                Some(_) => {}
+                None => break,
             }
             // A server that skips ignores a Query as well.
-            let undo = self.owed.pop_front().and_then(|entry| self.forget(entry));
+            let undo = self.owed.pop().and_then(|(_, undo)| undo);
             self.undone.extend(undo.map(|undo| Undone { failed, undo }));
             failed = false;
         }
@@ -278,7 +256,7 @@ impl<U> Exchange<U> {
         if !was_in {
             return;
         }
-        while let Some(next) = self.owed.get(1).map(|entry| entry.request) {
+        while let Some(next) = self.owed.second() {
             let is_last = match next {
                 Request::Sync => {
                     self.doubtful |= end == CopyEnd::Failed;
@@ -300,7 +278,7 @@ impl<U> Exchange<U> {
             if next == Request::CopyEnd && !is_last {
                 break;
             }
-            let undo = self.owed.remove(1).and_then(|entry| self.forget(entry));
+            let undo = self.owed.take_second();
             self.skip(undo);
             if is_last {
                 break;
@@ -314,7 +292,7 @@ impl<U> Exchange<U> {
     /// A `CopyDone` that no copy was waiting for is ignored by the server.
     #[inline]
     fn drop_useless_copy_ends(&mut self) {
-        while self.owed.front().is_some_and(|entry| entry.request == Request::CopyEnd) {
+        while self.head() == Some(Request::CopyEnd) {
             self.pop();
         }
     }
@@ -325,30 +303,14 @@ impl<U> Exchange<U> {
 
     /// Takes off the first request, which was answered; what was noted of it.
     fn pop(&mut self) -> Option<U> {
-        let entry = self.owed.pop_front()?;
+        let (entry, undo) = self.owed.pop()?;
         self.course.answered(entry.effect);
-        self.forget(entry)
-    }
-
-    /// An entry was taken out of `owed`; what was noted of it.
-    fn forget(&mut self, entry: Entry) -> Option<U> {
-        if matches!(entry.request, Request::Simple(_) | Request::Sync) {
-            self.boundaries -= 1;
-        }
-        if !entry.is_noted {
-            return None;
-        }
-        // As a rule it is the first.
-        if self.undos.front().is_some_and(|(serial, _)| *serial == entry.serial) {
-            return self.undos.pop_front().map(|(_, undo)| undo);
-        }
-        let at = self.undos.iter().position(|(serial, _)| *serial == entry.serial)?;
-        self.undos.remove(at).map(|(_, undo)| undo)
+        undo
     }
 
     /// Takes the next answer of ours, if it is due.
     pub fn next_made_up(&mut self) -> Option<MadeUp> {
-        match self.owed.front()?.request {
+        match self.head()? {
             Request::MadeUp(made_up) => {
                 self.pop();
                 self.drop_useless_copy_ends();
@@ -383,14 +345,12 @@ impl<U> Exchange<U> {
 
     /// Something was noted of the Describe that is being answered.
     pub fn awaits_description(&self) -> bool {
-        self.owed
-            .front()
-            .is_some_and(|entry| matches!(entry.request, Request::Describe(_)) && entry.is_noted)
+        matches!(self.head(), Some(Request::Describe(_))) && self.owed.is_first_noted()
     }
 
     /// What was noted of the messages that are still owed an answer.
     pub fn undos_mut(&mut self) -> impl Iterator<Item = &mut U> {
-        self.undos.iter_mut().map(|(_, undo)| undo)
+        self.owed.undos_mut()
     }
 
     pub fn has_undone(&self) -> bool {
@@ -419,12 +379,12 @@ impl<U> Exchange<U> {
 
     /// The request that the next answer belongs to.
     pub fn head(&self) -> Option<Request> {
-        self.owed.front().map(|entry| entry.request)
+        self.owed.first().map(|entry| entry.request)
     }
 
     /// Serial number of the request that is being answered; later requests have higher ones.
     pub fn head_serial(&self) -> u64 {
-        self.owed.front().map_or(self.next, |entry| entry.serial)
+        self.owed.first().map_or(self.next, |entry| entry.serial)
     }
 
     /// Serial number that the next request will have.
@@ -435,18 +395,18 @@ impl<U> Exchange<U> {
     /// True if nobody knows yet whether the request with this serial number works, and what is sent now
     /// does not share its fate: a Sync or a Query stands between them.
     pub fn is_open_question(&self, serial: u64) -> bool {
-        self.boundaries > 0 && serial < self.last_boundary && serial >= self.head_serial()
+        self.owed.has_boundary() && serial < self.last_boundary && serial >= self.head_serial()
     }
 
     /// What is sent now comes behind a Sync or a Query that is not answered yet.
     pub const fn has_boundary(&self) -> bool {
-        self.boundaries > 0
+        self.owed.has_boundary()
     }
 
     /// Nothing is to be heard from the server before it gets more.
     pub fn is_answered(&self) -> bool {
         let is_ours = |entry: &Entry| matches!(entry.request, Request::MadeUp(_));
-        match self.owed.front() {
+        match self.owed.first() {
             Some(first) if !is_ours(first) => self.takes_copy_data(),
             _ => self.owed.iter().all(is_ours) || self.takes_copy_data(),
         }
@@ -492,13 +452,12 @@ impl<U> Exchange<U> {
     /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
     /// would refuse, and whether an earlier segment fails is not known before it is answered.
     pub fn may_make_up(&self) -> bool {
-        self.tx != TxStatus::Failed && self.boundaries == 0 && self.copy == Copy::None
+        self.tx != TxStatus::Failed && !self.owed.has_boundary() && self.copy == Copy::None
     }
 
     /// Everything sent so far ends the connection's use: what is owed will never come.
     pub fn abandon(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
-        while let Some(entry) = self.owed.pop_front() {
-            let undo = self.forget(entry);
+        while let Some((_, undo)) = self.owed.pop() {
             self.skip(undo);
         }
         self.take_undone()

@@ -7,6 +7,7 @@ mod encrypt;
 pub mod exchange;
 pub mod fate;
 pub mod opening;
+mod owed;
 pub mod parameters;
 pub mod record;
 mod request;
@@ -16,6 +17,7 @@ pub mod server;
 pub mod shape;
 pub mod statements;
 pub mod texts;
+pub mod undo;
 pub mod unnamed;
 
 pub use server::Server;

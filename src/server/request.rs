@@ -27,6 +27,13 @@ pub enum Request {
     MadeUp(MadeUp),
 }
 
+impl Request {
+    /// The server answers it with a `ReadyForQuery`, at the end of whatever else.
+    pub(super) const fn ends_with_ready(self) -> bool {
+        matches!(self, Self::Simple(_) | Self::Sync)
+    }
+}
+
 /// An answer of ours in the place of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MadeUp {

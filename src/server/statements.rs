@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use foldhash::fast::RandomState;
 use hashlink::LinkedHashMap;
 
-use super::shape::{self, Describes, Parameters, Shape};
-use super::unnamed::{Unnamed, UnnamedBefore};
+use super::shape::{self, Parameters, Shape};
+use super::unnamed::Unnamed;
 use crate::sql::{Traits, classify, literal_clock};
 use crate::state::settings::Settings;
 
@@ -472,33 +472,6 @@ impl Statements {
     pub fn is_empty(&self) -> bool {
         self.named.is_empty()
     }
-}
-
-/// A statement under the name that a client gave it.
-#[derive(Debug)]
-pub struct Given {
-    pub name: Box<[u8]>,
-    pub statement: Arc<Statement>,
-}
-
-/// How to take back what was noted when a message was sent, if it comes to nothing.
-#[derive(Debug)]
-pub enum Undo {
-    /// A Parse under a client's name. `sent`: it went to the server, which did not have it, as the
-    /// request with this serial number.
-    Parse { given: Arc<Given>, sent: Option<u64> },
-    /// A Parse of ours, in front of a Bind or a Describe.
-    Reparse { statement: Arc<Statement>, serial: u64 },
-    /// What was to change the unnamed statement.
-    Unnamed(UnnamedBefore),
-    /// A Close under a client's name: the statement was still its.
-    Close(Arc<Given>),
-    /// A Bind or a Describe: the statement that it is of.
-    Uses(Arc<Given>),
-    /// A Describe that tells what a statement takes and gives.
-    Describes(Box<Describes>),
-    /// A Close of ours: to make room, or to prepare it anew.
-    Evict(Box<Evicted>),
 }
 
 #[cfg(test)]

@@ -124,13 +124,14 @@ pub(super) fn keyword(word: &[u8]) -> Keyword {
 fn look_up(word: &[u8]) -> Keyword {
     let ends = Ends::of(word);
     let mut at = ends.slot(word.len());
-    while let Some(Some(entry)) = TABLE.get(at) {
+    // A free slot has an index that is no word's.
+    while let Some(found) = TABLE.get(at).and_then(|index| WORDS.get(usize::from(*index))) {
         // Sixteen bytes are all in the two ends.
-        if entry.ends.is_same(ends)
-            && entry.name.len() == word.len()
-            && (word.len() <= 16 || word.eq_ignore_ascii_case(entry.name))
+        if found.ends.is_same(ends)
+            && found.name.len() == word.len()
+            && (word.len() <= 16 || word.eq_ignore_ascii_case(found.name))
         {
-            return entry.keyword;
+            return found.keyword;
         }
         at = (at + 1) % SLOTS;
     }
@@ -172,7 +173,7 @@ impl Ends {
         self.first == other.first && self.last == other.last
     }
 
-    /// Where in [`TABLE`] to begin.
+    /// Where in [`TABLE`] to look first.
     const fn slot(self, len: usize) -> usize {
         let mixed = (self.first ^ self.last.rotate_left(29)).wrapping_add(len as u64);
         (mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55) as usize % SLOTS
@@ -190,34 +191,65 @@ const fn lower_case(bytes: u64) -> u64 {
 }
 
 #[derive(Clone, Copy)]
-struct Entry {
+struct Word {
     ends: Ends,
     name: &'static [u8],
     keyword: Keyword,
 }
 
-/// A power of two, several times as many as there are words.
-const SLOTS: usize = 512;
-
-/// All words; one whose slot is taken stands in the next that is free.
-static TABLE: [Option<Entry>; SLOTS] = {
-    let mut table = [None; SLOTS];
+/// All words.
+const WORDS: [Word; COUNT] = {
+    let mut all =
+        [Word { ends: Ends { first: 0, last: 0 }, name: b"", keyword: Keyword::Other }; COUNT];
+    let mut at = 0;
     let mut letter = b'a';
     while letter <= b'z' {
         let mut words = candidates(letter);
         while let [(name, keyword), rest @ ..] = words {
-            let ends = Ends::of(name);
-            let mut at = ends.slot(name.len());
             #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
             {
-                while table[at].is_some() {
-                    at = (at + 1) % SLOTS;
-                }
-                table[at] = Some(Entry { ends, name, keyword: *keyword });
+                all[at] = Word { ends: Ends::of(name), name, keyword: *keyword };
             }
+            at += 1;
             words = rest;
         }
         letter += 1;
+    }
+    all
+};
+
+const COUNT: usize = {
+    let mut count = 0;
+    let mut letter = b'a';
+    while letter <= b'z' {
+        count += candidates(letter).len();
+        letter += 1;
+    }
+    count
+};
+
+/// A power of two, several times as many as there are words.
+const SLOTS: usize = 512;
+
+/// No word's.
+const FREE: u8 = u8::MAX;
+
+/// Where each word stands in [`WORDS`]; one whose slot is taken has the next that is free.
+const TABLE: [u8; SLOTS] = {
+    let mut table = [FREE; SLOTS];
+    let mut index = 0;
+    while index < COUNT {
+        #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+        #[expect(clippy::cast_possible_truncation, reason = "there are fewer words than that")]
+        {
+            let word = WORDS[index];
+            let mut at = word.ends.slot(word.name.len());
+            while table[at] != FREE {
+                at = (at + 1) % SLOTS;
+            }
+            table[at] = index as u8;
+        }
+        index += 1;
     }
     table
 };

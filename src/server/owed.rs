@@ -1,0 +1,114 @@
+//! The messages that a server owes answers to, in their order, and what was noted of them. Pure.
+
+use std::collections::VecDeque;
+
+use super::fate::Effect;
+use super::request::Request;
+
+/// A message that is not answered yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) serial: u64,
+    pub(super) request: Request,
+    pub(super) effect: Effect,
+    /// Something of it stands in `undos`.
+    is_noted: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Owed<U> {
+    entries: VecDeque<Entry>,
+    /// What was noted of some of them, with their serial numbers and in their order: kept apart because
+    /// most have nothing.
+    undos: VecDeque<(u64, U)>,
+    /// Those that end with a `ReadyForQuery`.
+    boundaries: usize,
+}
+
+impl<U> Default for Owed<U> {
+    fn default() -> Self {
+        Self { entries: VecDeque::new(), undos: VecDeque::new(), boundaries: 0 }
+    }
+}
+
+impl<U> Owed<U> {
+    #[inline]
+    pub(super) fn push(&mut self, serial: u64, request: Request, effect: Effect, undo: Option<U>) {
+        self.boundaries += usize::from(request.ends_with_ready());
+        self.entries.push_back(Entry { serial, request, effect, is_noted: undo.is_some() });
+        if let Some(undo) = undo {
+            self.undos.push_back((serial, undo));
+        }
+    }
+
+    /// Takes out the first, with what was noted of it.
+    #[inline]
+    pub(super) fn pop(&mut self) -> Option<(Entry, Option<U>)> {
+        let entry = self.entries.pop_front()?;
+        Some((entry, self.forget(entry)))
+    }
+
+    /// Takes out the second; what was noted of it.
+    pub(super) fn take_second(&mut self) -> Option<U> {
+        let entry = self.entries.remove(1)?;
+        self.forget(entry)
+    }
+
+    fn forget(&mut self, entry: Entry) -> Option<U> {
+        self.boundaries -= usize::from(entry.request.ends_with_ready());
+        if !entry.is_noted {
+            return None;
+        }
+        // As a rule it is the first.
+        if self.undos.front().is_some_and(|(serial, _)| *serial == entry.serial) {
+            return self.undos.pop_front().map(|(_, undo)| undo);
+        }
+        let at = self.undos.iter().position(|(serial, _)| *serial == entry.serial)?;
+        self.undos.remove(at).map(|(_, undo)| undo)
+    }
+
+    pub(super) fn first(&self) -> Option<&Entry> {
+        self.entries.front()
+    }
+
+    pub(super) fn second(&self) -> Option<Request> {
+        self.entries.get(1).map(|entry| entry.request)
+    }
+
+    pub(super) fn last(&self) -> Option<Request> {
+        self.entries.back().map(|entry| entry.request)
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
+        self.entries.iter()
+    }
+
+    /// What was noted, of the oldest message first.
+    pub(super) fn undos_mut(&mut self) -> impl Iterator<Item = &mut U> {
+        self.undos.iter_mut().map(|(_, undo)| undo)
+    }
+
+    /// True if something was noted of the first.
+    pub(super) fn is_first_noted(&self) -> bool {
+        self.entries.front().is_some_and(|entry| entry.is_noted)
+    }
+
+    /// True if one ends with a `ReadyForQuery`.
+    pub(super) const fn has_boundary(&self) -> bool {
+        self.boundaries > 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.entries.capacity() + self.undos.capacity()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
