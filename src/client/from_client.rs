@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::link::{InFlight, Link};
-use super::names::{Prepared, drop_unnamed};
+use super::names::drop_unnamed;
 use super::naming::note_execute;
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
@@ -19,6 +19,7 @@ use crate::net::stream::send;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
+use crate::server::undo::Undo;
 use crate::sql::{Traits, classify};
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::frame::{self, HEAD, Head};
@@ -255,28 +256,32 @@ impl Session {
         in_copy: bool,
     ) -> Option<Next> {
         let is_session_mode = self.is_session_mode();
-        let traits = frame.is_whole().then(|| classify(frontend::query_text(frame.body)));
+        let text = frontend::query_text(frame.body);
+        // One that breaks the protocol is refused before it does anything.
+        let is_sound = !frame.is_whole() || text.len() + 1 == frame.body.len();
+        let traits = frame.is_whole().then(|| classify(text));
         if traits.is_some_and(Traits::names_statements)
             && self.shares_statements()
             && !in_copy
-            && frontend::is_query(frame.body)
+            && is_sound
             && let Some(next) = self.name_statements(batch, frame)
         {
             return Some(next);
         }
         if traits.is_some_and(Traits::affects_others) {
-            self.note_affected(frontend::query_text(frame.body));
+            self.note_affected(text);
         }
         let Link::Linked(linked) = &mut self.link else { return Some(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Some(Next::Hold) };
         let serial = server.exchange.next_serial();
-        on_query(&mut self.prepared, &mut linked.in_flight, server, frame, traits);
+        let undo = is_sound.then(|| drop_unnamed(&mut self.prepared, server)).flatten();
+        server.note_text(text);
+        on_query(&mut linked.in_flight, server, traits, undo);
         if traits.is_none() {
             linked.restores.note_unread();
         }
         let traits = traits.unwrap_or_default();
         if traits.resets() && !is_session_mode && !in_copy {
-            let text = frontend::query_text(frame.body);
             linked.restores.note(text, serial, true, true);
         }
         self.alter();
@@ -414,16 +419,11 @@ pub(super) fn may_begin(frame: Frame<'_>) -> bool {
 
 /// Notes a simple query, of which a long one is known by its front only.
 fn on_query(
-    prepared: &mut Prepared,
     in_flight: &mut InFlight,
     server: &mut Server,
-    frame: Frame<'_>,
     traits: Option<Traits>,
+    undo: Option<Undo>,
 ) {
-    // One that breaks the protocol is refused before it does anything.
-    let is_sound = !frame.is_whole() || frontend::is_query(frame.body);
-    let undo = is_sound.then(|| drop_unnamed(prepared, server)).flatten();
-    server.note_text(frontend::query_text(frame.body));
     let effect = if let Some(traits) = traits {
         note_traits(in_flight, server, traits);
         in_flight.may_copy |= traits.may_copy();

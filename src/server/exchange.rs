@@ -241,7 +241,7 @@ impl<U> Exchange<U> {
                 None => break,
             }
             // A server that skips ignores a Query as well.
-            let undo = self.owed.pop().and_then(|(_, undo)| undo);
+            let undo = self.owed.pop().and_then(|entry| self.owed.take_undo(entry));
             self.undone.extend(undo.map(|undo| Undone { failed, undo }));
             failed = false;
         }
@@ -278,7 +278,7 @@ impl<U> Exchange<U> {
             if next == Request::CopyEnd && !is_last {
                 break;
             }
-            let undo = self.owed.take_second();
+            let undo = self.owed.take_second().and_then(|entry| self.owed.take_undo(entry));
             self.skip(undo);
             if is_last {
                 break;
@@ -302,10 +302,11 @@ impl<U> Exchange<U> {
     }
 
     /// Takes off the first request, which was answered; what was noted of it.
+    #[inline]
     fn pop(&mut self) -> Option<U> {
-        let (entry, undo) = self.owed.pop()?;
+        let entry = self.owed.pop()?;
         self.course.answered(entry.effect);
-        undo
+        self.owed.take_undo(entry)
     }
 
     /// Takes the next answer of ours, if it is due.
@@ -457,7 +458,8 @@ impl<U> Exchange<U> {
 
     /// Everything sent so far ends the connection's use: what is owed will never come.
     pub fn abandon(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
-        while let Some((_, undo)) = self.owed.pop() {
+        while let Some(entry) = self.owed.pop() {
+            let undo = self.owed.take_undo(entry);
             self.skip(undo);
         }
         self.take_undone()

@@ -42,29 +42,33 @@ impl<U> Owed<U> {
         }
     }
 
-    /// Takes out the first, with what was noted of it.
+    /// Takes out the first. What was noted of it is to be taken next.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(Entry, Option<U>)> {
+    pub(super) fn pop(&mut self) -> Option<Entry> {
         let entry = self.entries.pop_front()?;
-        Some((entry, self.forget(entry)))
-    }
-
-    /// Takes out the second; what was noted of it.
-    pub(super) fn take_second(&mut self) -> Option<U> {
-        let entry = self.entries.remove(1)?;
-        self.forget(entry)
-    }
-
-    fn forget(&mut self, entry: Entry) -> Option<U> {
         self.boundaries -= usize::from(entry.request.ends_with_ready());
-        if !entry.is_noted {
-            return None;
-        }
+        Some(entry)
+    }
+
+    /// The same for the second.
+    pub(super) fn take_second(&mut self) -> Option<Entry> {
+        let entry = self.entries.remove(1)?;
+        self.boundaries -= usize::from(entry.request.ends_with_ready());
+        Some(entry)
+    }
+
+    /// Takes what was noted of an entry that was taken out.
+    #[inline]
+    pub(super) fn take_undo(&mut self, entry: Entry) -> Option<U> {
+        if entry.is_noted { self.find_undo(entry.serial) } else { None }
+    }
+
+    fn find_undo(&mut self, serial: u64) -> Option<U> {
         // As a rule it is the first.
-        if self.undos.front().is_some_and(|(serial, _)| *serial == entry.serial) {
+        if self.undos.front().is_some_and(|(first, _)| *first == serial) {
             return self.undos.pop_front().map(|(_, undo)| undo);
         }
-        let at = self.undos.iter().position(|(serial, _)| *serial == entry.serial)?;
+        let at = self.undos.iter().position(|(other, _)| *other == serial)?;
         self.undos.remove(at).map(|(_, undo)| undo)
     }
 

@@ -89,12 +89,8 @@ pub fn named(body: &[u8]) -> Option<Named<'_>> {
     left.is_empty().then_some(Named { target, name })
 }
 
-/// True for the body of a Query that keeps to the protocol: a text, its terminator, and no more.
-pub fn is_query(body: &[u8]) -> bool {
-    memchr::memchr(0, body).is_some_and(|end| end + 1 == body.len())
-}
-
-/// The text of a Query message, without its terminator.
+/// The text of a Query message, without its terminator. It is one byte shorter than a body that keeps
+/// to the protocol.
 pub fn query_text(body: &[u8]) -> &[u8] {
     let end = memchr::memchr(0, body).unwrap_or(body.len());
     body.get(..end).unwrap_or(body)
