@@ -1,6 +1,6 @@
 //! The end of a session: what its client is still told, and what becomes of its server.
 
-use std::task::{Context as TaskContext, Waker};
+use std::task::{Context as TaskContext, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::link::Link;
 use super::registry::Registered;
 use super::serve::{End, Session};
+use crate::net::buffer::with_scratch;
 use crate::net::stream::{Stream, flush, send};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::error_response::{self, Severity};
@@ -62,7 +63,13 @@ impl Session {
                 linked.checkout.checkin(Instant::now());
             }
         }
-        last_words.and_then(|words| self.say_last(&words))
+        match last_words {
+            Some(words) => self.say_last(&words),
+            None => {
+                discard(&mut self.stream);
+                None
+            }
+        }
     }
 
     /// Sends `words` behind what is left over, as far as the socket takes them now.
@@ -72,6 +79,7 @@ impl Session {
         // A client that is gone misses nothing.
         flush(&mut stream, &mut rest, &mut cx).ok()?;
         send(&mut stream, &mut rest, words, &mut cx).ok()?;
+        discard(&mut stream);
         (!rest.is_empty()).then_some(Farewell { stream, rest, _registered: registered })
     }
 }
@@ -88,7 +96,26 @@ async fn write_last(mut stream: Stream, rest: Vec<u8>, hard: &CancellationToken)
         sent = timeout(FAREWELL_TIMEOUT, stream.write_all(&rest)) => drop(sent),
         () = hard.cancelled() => {}
     }
+    discard(&mut stream);
 }
+
+/// Takes what has come from a client that is answered no more: a socket that is closed with something
+/// unread resets the connection, and what the client was told last may be lost with it (RFC 1122,
+/// 4.2.2.13).
+fn discard(stream: &mut Stream) {
+    let mut cx = TaskContext::from_waker(Waker::noop());
+    with_scratch(|scratch| {
+        for _ in 0..DISCARDS_MOST {
+            match stream.poll_read(&mut cx, &mut scratch.input) {
+                Poll::Ready(Ok(n)) if n > 0 => {}
+                Poll::Ready(_) | Poll::Pending => return,
+            }
+        }
+    });
+}
+
+/// Reads that are made for nothing but that.
+const DISCARDS_MOST: usize = 16;
 
 #[cfg(test)]
 mod tests {

@@ -306,14 +306,14 @@ impl Session {
         if may_be_left && !ends_copy {
             return Err(end);
         }
+        batch.gather();
+        if ends_copy {
+            linked.has_ended_copy = true;
+            frontend::put_copy_fail(batch.out);
+            server.exchange.on_request(Request::CopyEnd, None);
+        }
         if !linked.is_leaving {
             linked.is_leaving = true;
-            batch.gather();
-            if ends_copy {
-                linked.has_ended_copy = true;
-                frontend::put_copy_fail(batch.out);
-                server.exchange.on_request(Request::CopyEnd, None);
-            }
             frontend::put_flush(batch.out);
         }
         Ok(())

@@ -72,9 +72,9 @@ impl Session {
             && linked.may_be_left()
             && self.outbox.is_empty()
         {
-            // In the inbox is what says why.
+            // In the inbox is what says why, and what is to be done first.
             self.take_inbox(cx)?;
-            return Err(End::ClientLeft);
+            moved = true;
         }
         // The client's part is at most what one read brought: its server need not wait for it (P74).
         if matches!(&self.link, Link::Linked(linked) if linked.is_done) {
