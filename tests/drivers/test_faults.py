@@ -46,7 +46,7 @@ conn.cursor().copy_expert("COPY t FROM STDIN", Endless())
 MID_RESULT = """
 import sys, psycopg
 conn = psycopg.connect(sys.argv[1], autocommit=True)
-rows = conn.cursor().stream("SELECT repeat('x', 1000) FROM generate_series(1, 2000000)")
+rows = conn.cursor().stream("SELECT repeat('x', 1000) FROM generate_series(1, 2000) a, generate_series(1, 1000) b")
 for _ in range(10):
     next(rows)
 print("ready", flush=True)
