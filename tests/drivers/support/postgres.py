@@ -73,12 +73,23 @@ def installed_program(name: str) -> str:
     raise RuntimeError(f"PostgreSQL's `{name}` not found: run tests/setup.sh, or set PG_BIN")
 
 
+def in_memory() -> str | None:
+    """A folder in memory, where a database is created in a third of the time; None without room.
+
+    A run that copies gigabytes has its cluster on the disk.
+    """
+    folder = "/dev/shm"
+    if "PGWEIR_COPY_MB" in os.environ or not os.access(folder, os.W_OK):
+        return None
+    return folder if shutil.disk_usage(folder).free >= 4 << 30 else None
+
+
 class Postgres:
     """A cluster of its own. `start`, `stop` and `start` again keep port and data."""
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.folder = temporary_folder("postgres")
+        self.folder = temporary_folder("postgres", in_memory())
         give_to_unprivileged(self.folder)
         self.data = self.folder / "data"
         self.log_file = self.folder / "postgres.log"
@@ -134,7 +145,8 @@ class Postgres:
         return conn
 
     def create_database(self, name: str, owner: str = APP[0]) -> None:
-        self._run_sql(f'CREATE DATABASE "{name}" OWNER {owner}')
+        # Copied as files: a third of the time that it takes through the write-ahead log.
+        self._run_sql(f'CREATE DATABASE "{name}" OWNER {owner} STRATEGY file_copy')
 
     def drop_database(self, name: str) -> None:
         self._run_sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

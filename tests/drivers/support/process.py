@@ -55,9 +55,10 @@ def spawn(argv: list[str], log: Path, last_words: signal.Signals, **how) -> subp
         )
 
 
-def temporary_folder(name: str) -> Path:
+def temporary_folder(name: str, base: str | None = None) -> Path:
     """A folder that other users may pass through, with a path short enough for Unix sockets."""
-    base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"
+    if base is None:
+        base = tempfile.gettempdir() if len(tempfile.gettempdir()) <= 40 else "/tmp"
     folder = Path(tempfile.mkdtemp(prefix=f"pgweir-{name}-", dir=base))
     folder.chmod(0o755)
     return folder
