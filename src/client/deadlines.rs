@@ -43,6 +43,7 @@ enum Over {
 impl Session {
     /// Sets the alarm to the first of the times that run now.
     pub(super) fn set_alarm(&mut self) {
+        // Most polls end here: nothing runs for a client that may idle for ever.
         if matches!(self.link, Link::Free) && self.idle_timeout.is_none() {
             return self.alarm.set(None);
         }

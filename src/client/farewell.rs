@@ -114,7 +114,7 @@ fn discard(stream: &mut Stream) {
     });
 }
 
-/// Reads that are made for nothing but that.
+/// How many reads that is at most: a client that goes on sending is left to its reset.
 const DISCARDS_MOST: usize = 16;
 
 #[cfg(test)]

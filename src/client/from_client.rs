@@ -302,7 +302,9 @@ impl Session {
         let may_be_left = linked.may_be_left();
         let Some(server) = linked.checkout.server() else { return Err(end) };
         // Whether it takes what it has got of a copy, it says at the end.
-        let ends_copy = matches!(end, End::Fatal { .. }) && server.exchange.takes_copy_data();
+        let ends_copy = matches!(end, End::Fatal { .. })
+            && server.exchange.copies_in()
+            && !linked.has_ended_copy;
         if may_be_left && !ends_copy {
             return Err(end);
         }

@@ -116,12 +116,14 @@ impl Session {
             }
             let n = match server.stream.poll_read(cx, &mut scratch.input) {
                 // It may have said why, and this worker not heard of that yet.
-                Poll::Pending if linked.is_broken && !linked.has_listened => {
-                    linked.has_listened = true;
-                    look_again(cx);
-                    return Ok(Read::Nothing);
+                Poll::Pending if linked.is_broken => {
+                    let listened_in = *linked.listened_in.get_or_insert_with(|| {
+                        look_again(cx);
+                        self.polls
+                    });
+                    let is_new = listened_in == self.polls;
+                    return Ok(if is_new { Read::Nothing } else { Read::Lost });
                 }
-                Poll::Pending if linked.is_broken => return Ok(Read::Lost),
                 Poll::Pending => return Ok(Read::Nothing),
                 Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::Lost),
                 Poll::Ready(Ok(n)) => n,

@@ -85,7 +85,7 @@ impl Session {
         let has_boundary = server.exchange.has_boundary();
         if !(in_flight.deallocates || in_flight.may_copy || has_boundary) {
             linked.awaits.answers =
-                about.is_some_and(is_read_otherwise) && !server.exchange.is_answered();
+                !server.exchange.is_answered() && about.is_some_and(is_read_otherwise);
             return linked.awaits.answers;
         }
         if server.exchange.is_answered() {

@@ -83,8 +83,8 @@ pub(super) struct Linked {
     pub(super) is_broken: bool,
     /// The copy that was under way was ended in the place of a client that broke the protocol.
     pub(super) has_ended_copy: bool,
-    /// What it may have said before was listened for since.
-    pub(super) has_listened: bool,
+    /// The poll in which its last words began to be listened for.
+    pub(super) listened_in: Option<u64>,
     /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, and is still owed answers.
@@ -273,8 +273,8 @@ impl Linked {
             last_words: None,
             is_told: false,
             is_broken: false,
-            has_listened: false,
             has_ended_copy: false,
+            listened_in: None,
             cancel_sent: None,
             is_leaving: false,
             is_done: false,
@@ -283,10 +283,10 @@ impl Linked {
 
     /// Nothing is to come that a client which sends no more would still get: a copy waits for its data.
     pub(super) fn may_be_left(&self) -> bool {
-        self.server_rest.len == 0
-            && self.checkout.peek().is_none_or(|server| {
-                server.exchange.depth() == 0 || server.exchange.takes_copy_data()
-            })
+        self.checkout.peek().is_none_or(|server| {
+            let is_answered = server.exchange.depth() == 0 && self.server_rest.len == 0;
+            is_answered || server.exchange.takes_copy_data()
+        })
     }
 
     /// No request is under way, and no block is open.
@@ -303,7 +303,13 @@ impl Linked {
 /// Puts what carries a client's settings over to its server in front of everything that the client
 /// sends: in the same write, and without a round trip of its own.
 pub(super) fn carry_over(server: &mut Server, settings: &Arc<Settings>) {
-    let Some(change) = server.change_to(settings) else { return };
+    let Some(change) = server.change_to(settings) else {
+        // The same, maybe in another copy: next time that is seen at once.
+        if !Arc::ptr_eq(&server.applied, settings) {
+            server.applied = Arc::clone(settings);
+        }
+        return;
+    };
     frontend::put_query(&mut server.outbox, change.as_bytes());
     server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
     // A simple query takes it along.

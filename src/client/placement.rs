@@ -175,7 +175,7 @@ async fn shared(
     }
     let known = if settings.is_empty() { Some(Arc::default()) } else { pool.checked(&settings) };
     if let (Some(known), Some(welcome), None) = (&known, pool.welcome(), wish) {
-        return Ok((pool.one_copy(with_name(Arc::clone(known), name.as_deref())), welcome));
+        return Ok((pool.share_settings(with_name(Arc::clone(known), name.as_deref())), welcome));
     }
     let lent = check_out(pool, wish, patience).await;
     let mut lent = lent.map_err(|source| refusal(source, wish.map(|wish| &**wish)))?;
@@ -258,7 +258,7 @@ async fn apply(
     }
     let spelled = Arc::new(spelled);
     pool.note_checked(&asked, &spelled);
-    let spelled = pool.one_copy(with_name(spelled, name));
+    let spelled = pool.share_settings(with_name(spelled, name));
     server.applied = Arc::clone(&spelled);
     Ok(spelled)
 }

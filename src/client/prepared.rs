@@ -162,7 +162,7 @@ impl Session {
                 batch.swallow(frame.available);
             }
         }
-        desk.server.exchange.on_request(Request::Bind, name.used());
+        desk.server.exchange.on_request(Request::Bind, name.into_undo());
         self.client_rest = rest;
         if let Some((statement, is_first)) = affects {
             self.note_affected_by(statement.text(), is_first);
@@ -343,7 +343,7 @@ impl Desk<'_> {
     /// What is noted of a Describe of a statement.
     fn undo_of_describe(&self, name: Name) -> Option<Undo> {
         if !matches!(name, Name::Unnamed) {
-            return name.used();
+            return name.into_undo();
         }
         let statement = Arc::clone(name.statement(self.prepared)?);
         let (name, why) = (Box::default(), Why::Asked);

@@ -53,7 +53,7 @@ impl Name {
     }
 
     /// What is noted of a message that uses it.
-    pub(super) fn used(self) -> Option<Undo> {
+    pub(super) fn into_undo(self) -> Option<Undo> {
         match self {
             Self::Of(given) => Some(Undo::Uses(given)),
             Self::Unnamed | Self::Foreign | Self::Unknown => None,

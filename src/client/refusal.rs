@@ -47,14 +47,14 @@ impl Session {
             }
             return Ok(ControlFlow::Continue(CopyEnd::Failed));
         }
-        let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
-        self.context.process.errors.increment(class.class(), Fault::Client);
         let end = end_of_copy(&fields);
         if end == CopyEnd::GivenUp && linked.has_ended_copy {
             // It was ended by us, whose words come instead.
             self.close_server(CloseReason::ClientLeft);
             return Ok(ControlFlow::Break(None));
         }
+        let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
+        self.context.process.errors.increment(class.class(), Fault::Client);
         Ok(ControlFlow::Continue(end))
     }
 

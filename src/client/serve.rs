@@ -2,7 +2,7 @@
 //!
 //! Every poll does what can be done without waiting, in this order: what is left to send to the
 //! client, the wait for a server, what the server sends, what the client sends, its cancels. It is over
-//! when nothing moved. Both directions go on independently of each other: an unfinished write in one never
+//! when nothing moved that leaves more to do. Both directions go on independently of each other: an unfinished write in one never
 //! stops reading in the other.
 
 use std::future::poll_fn;
@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::context::Context;
@@ -67,6 +68,8 @@ pub(super) struct Session {
     waiter: Option<Arc<Waiter>>,
     last: Option<ServerId>,
     pub(super) alarm: Alarm,
+    /// How often its task was polled.
+    pub(super) polls: u64,
     /// When the client last had nothing open; only kept if it may not idle for ever.
     pub(super) idle_since: Instant,
     /// The client has said goodbye and closed its end, and what it said before still waits.
@@ -118,6 +121,10 @@ pub(super) async fn run(stream: Stream, start: Box<SessionStart>, context: Arc<C
         Ok(()) => poll_fn(|cx| session.poll(cx)).await,
         Err(end) => end,
     };
+    if matches!(end, End::Fatal { .. } | End::ServerEnded) {
+        // What the client has sent meanwhile is heard of: it is discarded, lest it reset the connection.
+        yield_now().await;
+    }
     session.pool.clients.fetch_sub(1, Relaxed);
     let hard = session.context.commons.drain.hard().clone();
     if let Some(rest) = session.finish(&end) {
@@ -150,6 +157,7 @@ impl Session {
             waiter: None,
             last: None,
             alarm: Alarm::default(),
+            polls: 0,
             idle_since: now,
             has_left: false,
             has_looked: false,
@@ -165,6 +173,7 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+        self.polls += 1;
         loop {
             match self.step(cx) {
                 Err(end) => return Poll::Ready(end),
@@ -184,21 +193,22 @@ impl Session {
         }
     }
 
-    /// Does what can be done without waiting; true if something was.
+    /// Does what can be done without waiting; true if that may have left more to do.
     fn step(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         if self.record().bell.has_rung() {
             self.on_bell()?;
         }
         let mut moved = self.flush_client(cx)?;
         moved |= self.poll_link(cx)?;
-        let has_answered = self.poll_server(cx)?;
+        let server_moved = self.poll_server(cx)?;
         moved |= self.poll_cancels(cx)?;
         moved |= self.answer_inbox(cx)?;
         moved |= self.poll_client(cx)?;
-        // If that has ended the link, the client was looked at behind it: nothing is left but a bell
-        // that the end of an exchange was awaited for.
+        // If that has ended the link, the client was looked at behind it, and what it does not take is
+        // waited for where it was sent: nothing is left but a bell that the end of an exchange was awaited
+        // for.
         let is_over = matches!(self.link, Link::Free) && !self.record().bell.has_rung();
-        moved |= has_answered && !is_over;
+        moved |= server_moved && !is_over;
         // Behind the client: what it sent before its cancel is what that is meant for.
         if self.record().bell.is_rung(Ring::Cancel) && self.on_cancel(cx) {
             self.take_inbox(cx)?;

@@ -28,7 +28,7 @@ impl Session {
     /// The transaction is over: what is in force by now outlives it.
     pub(super) fn keep_settings(&mut self) {
         if !Arc::ptr_eq(&self.settings, &self.settled) {
-            self.settings = self.pool.one_copy(Arc::clone(&self.settings));
+            self.settings = self.pool.share_settings(Arc::clone(&self.settings));
             self.settled = Arc::clone(&self.settings);
         }
     }

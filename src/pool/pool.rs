@@ -190,8 +190,9 @@ impl Pool {
         checked.insert(settings.clone(), Arc::clone(spelled));
     }
 
-    /// The copy of `settings` that others have, if anybody has: what is one need not be compared.
-    pub fn one_copy(&self, settings: Arc<Settings>) -> Arc<Settings> {
+    /// The copy that others have of the same settings, if anybody has: two sessions that share one need not
+    /// be compared.
+    pub fn share_settings(&self, settings: Arc<Settings>) -> Arc<Settings> {
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(copy) = copies.get(&settings) {
             return Arc::clone(copy);

@@ -444,6 +444,11 @@ impl<U> Exchange<U> {
             && self.owed.iter().skip(1).all(|entry| entry.request == Request::Sync)
     }
 
+    /// The same, and nothing else is copied at the same time.
+    pub fn copies_in(&self) -> bool {
+        self.copy == Copy::In && self.takes_copy_data()
+    }
+
     /// Extended messages were sent with no Sync behind them, and all of them are answered: the
     /// client's Flush keeps the server.
     pub fn is_held_open(&self) -> bool {

@@ -15,7 +15,7 @@ pub(super) struct Entry {
     is_noted: bool,
 }
 
-/// All of them.
+/// The messages that are not answered yet. A note has the serial number of its message.
 #[derive(Debug)]
 pub(super) struct Owed<U> {
     entries: VecDeque<Entry>,
@@ -60,10 +60,10 @@ impl<U> Owed<U> {
     /// Takes what was noted of an entry that was taken out.
     #[inline]
     pub(super) fn take_undo(&mut self, entry: Entry) -> Option<U> {
-        if entry.is_noted { self.find_undo(entry.serial) } else { None }
+        if entry.is_noted { self.remove_undo(entry.serial) } else { None }
     }
 
-    fn find_undo(&mut self, serial: u64) -> Option<U> {
+    fn remove_undo(&mut self, serial: u64) -> Option<U> {
         // As a rule it is the first.
         if self.undos.front().is_some_and(|(first, _)| *first == serial) {
             return self.undos.pop_front().map(|(_, undo)| undo);

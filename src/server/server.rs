@@ -222,7 +222,7 @@ impl Server {
     /// one that is notified listens for a session that it is not known to have listened for.
     pub fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
-        // Nothing is there as a rule, and small is quickly cleared.
+        // As a rule nothing is there: a small buffer costs less to clear.
         let mut buf = [0; 64];
         loop {
             match self.stream.poll_read(&mut cx, &mut buf) {

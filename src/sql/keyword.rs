@@ -234,6 +234,8 @@ const SLOTS: usize = 512;
 /// No word's.
 const FREE: u8 = u8::MAX;
 
+const _: () = assert!(COUNT <= FREE as usize, "each word has an index of its own");
+
 /// Where each word stands in [`WORDS`]; one whose slot is taken has the next that is free.
 const TABLE: [u8; SLOTS] = {
     let mut table = [FREE; SLOTS];
@@ -413,6 +415,12 @@ mod tests {
                 assert_ne!(keyword(&[*name, b"z"].concat()), *expected);
             }
         }
+    }
+
+    #[test]
+    fn a_long_word_is_more_than_its_ends() {
+        assert_eq!(keyword(b"standard_conforming_strings"), Keyword::StandardStrings);
+        assert_eq!(keyword(b"standard_c0nf0rming_strings"), Keyword::Other);
     }
 
     #[test]

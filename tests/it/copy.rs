@@ -34,6 +34,37 @@ fn a_goodbye_in_one_packet_with_a_copy_ends_both() {
     }
 }
 
+/// What PostgreSQL finds wrong with the data is told in front of what is wrong with the message behind it.
+#[test]
+fn a_message_of_an_impossible_length_ends_a_copy_behind_the_copys_own_error() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut other = with_table(&proxy);
+    for begin in [query("copy numbers from stdin"), extended("copy numbers from stdin", &[])] {
+        for (data, of_the_data) in [("1\n", None), ("no number\n", Some("22P02"))] {
+            for stepwise in [false, true] {
+                let mut client = proxy.client();
+                let rest = [copy_data(data.as_bytes()), b"c\0\0\0\x03".to_vec()].concat();
+                if stepwise {
+                    client.send(&begin);
+                    while client.read().tag != b'G' {}
+                    client.send(&rest);
+                } else {
+                    client.send(&[begin.clone(), rest].concat());
+                }
+
+                let told = client.read_to_end();
+
+                let errors: Vec<_> =
+                    told.errors().iter().map(|error| error.code().to_owned()).collect();
+                let expected: Vec<_> = of_the_data.into_iter().chain(["08P01"]).collect();
+                assert_eq!(errors, expected, "{data:?}, stepwise: {stepwise}");
+                assert_eq!(other.value("select count(*) from numbers"), "0");
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_are_copied_in_and_out() {
     let postgres = Postgres::start();
