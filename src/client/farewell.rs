@@ -119,6 +119,8 @@ const DISCARDS_MOST: usize = 16;
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     /// Bytes for a client that reads nothing, of which its socket has taken what it takes.
@@ -139,6 +141,23 @@ mod tests {
         write_last(stream, rest, &CancellationToken::new()).await;
 
         assert_eq!(begun.elapsed().as_secs(), FAREWELL_TIMEOUT.as_secs());
+    }
+
+    /// As it would be by what is left unread.
+    #[tokio::test]
+    async fn a_connection_is_not_reset_by_what_its_client_had_still_sent() {
+        let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
+        theirs.write_all(b"too late").await.unwrap();
+        ours.readable().await.unwrap();
+        let mut stream = Stream::Unix(ours);
+        stream.try_write_last(b"last words");
+
+        discard(&mut stream);
+        drop(stream);
+
+        let mut heard = Vec::new();
+        theirs.read_to_end(&mut heard).await.unwrap();
+        assert_eq!(heard, b"last words");
     }
 
     #[tokio::test(start_paused = true)]

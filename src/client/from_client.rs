@@ -296,7 +296,8 @@ impl Session {
         }
     }
 
-    /// Nothing comes behind this from the client: what it sent before is done and answered first.
+    /// Nothing comes behind this from the client: what it sent before is done and answered first, but for
+    /// a copy, which gets no more data.
     fn leave(&mut self, batch: &mut Batch<'_>, end: End) -> Result<(), End> {
         let Link::Linked(linked) = &mut self.link else { return Err(end) };
         let may_be_left = linked.may_be_left();

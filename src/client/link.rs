@@ -87,7 +87,7 @@ pub(super) struct Linked {
     pub(super) listened_in: Option<u64>,
     /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
     pub(super) cancel_sent: Option<Instant>,
-    /// The client has said goodbye, and is still owed answers.
+    /// The client has said goodbye, or broken the protocol, and is still owed answers.
     pub(super) is_leaving: bool,
     /// The exchange is over, and the server goes back once the client has its answer.
     pub(super) is_done: bool,

@@ -2,8 +2,8 @@
 //!
 //! Every poll does what can be done without waiting, in this order: what is left to send to the
 //! client, the wait for a server, what the server sends, what the client sends, its cancels. It is over
-//! when nothing moved that leaves more to do. Both directions go on independently of each other: an unfinished write in one never
-//! stops reading in the other.
+//! when nothing moved that leaves more to do. Both directions go on independently of each other: an
+//! unfinished write in one never stops reading in the other.
 
 use std::future::poll_fn;
 use std::io;

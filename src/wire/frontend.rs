@@ -89,8 +89,8 @@ pub fn named(body: &[u8]) -> Option<Named<'_>> {
     left.is_empty().then_some(Named { target, name })
 }
 
-/// The text of a Query message, without its terminator. It is one byte shorter than a body that keeps
-/// to the protocol.
+/// The text of a Query message, without its terminator. A body that keeps to the protocol ends there: it
+/// is one byte longer.
 pub fn query_text(body: &[u8]) -> &[u8] {
     let end = memchr::memchr(0, body).unwrap_or(body.len());
     body.get(..end).unwrap_or(body)
