@@ -445,10 +445,8 @@ fn startup_parameters_that_are_too_long_together_are_refused_at_once() {
     let error = proxy.try_client_with(&[("my.other", &long)]).unwrap_err();
 
     assert_eq!(error.code(), "54000", "{error:?}");
-    assert_eq!(
-        proxy.client_with(&[("my.other", &long[..9000])]).value("show my.other"),
-        &long[..9000]
-    );
+    let mut fits = proxy.client_with(&[("my.other", &long[..9000])]);
+    assert_eq!(fits.value("show my.other"), &long[..9000]);
     assert_eq!(proxy.pool().servers.total(), 1);
 }
 

@@ -509,16 +509,42 @@ fn what_the_servers_own_configuration_changes_is_told_to_who_has_not_set_it() {
     assert_eq!(direct.ask("alter system set timezone to 'Europe/Rome'").errors(), []);
     direct.value("select pg_reload_conf()");
 
+    // Taken in while `keeps` has the server, whose own value it does not touch.
+    let own = "select reset_val from pg_settings where name = 'TimeZone'";
+    wait_until("the server has read its files", || keeps.value(own) == "Europe/Rome");
+
+    let reply = hears.ask("show timezone");
+
+    assert_eq!(reply.values(), "Europe/Rome");
+    assert_eq!(reply.parameters(), [("TimeZone".to_owned(), "Europe/Rome".to_owned())]);
+    assert_eq!(show(&mut keeps, "timezone"), "Asia/Tokyo");
+    assert_eq!(keeps.ask("select 1").parameters(), []);
+    assert_eq!(proxy.client().parameters["TimeZone"], "Europe/Rome");
+}
+
+/// P73: what the server reports inside a client's own exchange cannot be told from what the client
+/// does there, and is taken for that; who comes next puts it right for all.
+#[test]
+fn what_changes_in_the_midst_of_a_clients_statement_is_found_out_by_the_next() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut first, mut next) = (proxy.client(), proxy.client());
+    assert_eq!(show(&mut first, "timezone"), "UTC");
+    let mut direct = postgres.client();
+    assert_eq!(direct.ask("alter system set timezone to 'Europe/Rome'").errors(), []);
+    direct.value("select pg_reload_conf()");
     let mut told = Vec::new();
-    wait_until("the new value is there", || {
-        assert_eq!(show(&mut keeps, "timezone"), "Asia/Tokyo");
-        let reply = hears.ask("show timezone");
+    wait_until("the server has read its files", || {
+        let reply = first.ask("show timezone");
         told.extend(reply.parameters());
         reply.values() == "Europe/Rome"
     });
-
     assert_eq!(told, [("TimeZone".to_owned(), "Europe/Rome".to_owned())]);
-    assert_eq!(keeps.ask("select 1").parameters(), []);
+
+    let reply = next.ask("show timezone");
+
+    assert_eq!(reply.values(), "Europe/Rome");
+    assert_eq!(reply.parameters(), told);
     assert_eq!(proxy.client().parameters["TimeZone"], "Europe/Rome");
 }
 
