@@ -48,12 +48,9 @@ pub struct Direct {
     has_executed: bool,
     /// The unnamed portal is what a Query left behind that has failed in a block.
     has_debris: bool,
-    /// It loses track of its transaction where a Query comes behind an Execute without a Sync.
-    loses_track: bool,
+    /// PostgreSQL's major one.
+    version: u32,
 }
-
-/// The first version that does.
-const LOSES_TRACK: u32 = 17;
 
 /// PostgreSQL did not say what was expected of it: a mistake of the tester.
 #[derive(Debug)]
@@ -81,7 +78,7 @@ impl Direct {
             has_bound: false,
             has_executed: false,
             has_debris: false,
-            loses_track: version >= LOSES_TRACK,
+            version,
         }
     }
 
@@ -113,11 +110,18 @@ impl Direct {
         let is_query = matches!(frame.tag(), b'Q' | b'F');
         let is_unsynced = self.has_executed && self.status == b'I';
         (self.has_debris && frame.executes_unnamed())
-            || (self.loses_track && is_unsynced && is_query)
+            || (self.loses_track() && is_unsynced && is_query)
     }
 
+    /// It loses track of its transaction where a Query comes behind an Execute without a Sync.
     pub const fn loses_track(&self) -> bool {
-        self.loses_track
+        self.version >= 17
+    }
+
+    /// Settings that change together are reported in an order that depends on what its process has
+    /// reported before. Older ones go by their names.
+    pub const fn reports_by_history(&self) -> bool {
+        self.version >= 16
     }
 
     /// `said` describes a statement that returns nothing, in a block that has failed. Rule 3: pgweir can

@@ -49,3 +49,10 @@ pub fn tells_of_length(last: &Message) -> bool {
         && fields.severity() == "FATAL"
         && (fields.code() == "08P01" || fields.code() == "54000")
 }
+
+/// Rule 6: from PostgreSQL 16 on, settings that change together are told in an order that depends on what
+/// the same server process has told before (`ReportChangedGUCOptions`), to whichever client. Such
+/// messages stand together, and are compared in the order of their names.
+pub fn are_told_together(one: &Message, next: &Message) -> bool {
+    one.tag == b'S' && next.tag == b'S'
+}

@@ -92,12 +92,18 @@ impl Step {
         Some(Self { client: self.client, frames, cuts: Vec::new() })
     }
 
-    /// Takes out what PostgreSQL may not bear (`Direct::is_deadly`), of a step that is sent before anybody
-    /// knows its answers.
-    pub fn take_out_deadly(&mut self, loses_track: bool) {
+    /// Takes out what cannot be compared, of a step that is sent before anybody knows its answers: what
+    /// PostgreSQL may not bear (`Direct::is_deadly`), and a statement described behind what may have failed
+    /// in a block (`Direct::is_described_in_failed_block`).
+    pub fn take_out_incomparable(&mut self, loses_track: bool) {
         let (mut has_queried, mut is_bound, mut has_executed) = (false, false, false);
+        let mut may_have_failed = false;
         self.frames.retain(|frame| {
             let tag = frame.tag();
+            if may_have_failed && tag == b'D' && frame.body().first() == Some(&b'S') {
+                return false;
+            }
+            may_have_failed |= matches!(tag, b'Q' | b'F' | b'E');
             if loses_track && has_executed && matches!(tag, b'Q' | b'F') {
                 return false;
             }
