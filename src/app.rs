@@ -24,7 +24,7 @@ use crate::pool::janitor;
 use crate::pool::pool::Commons;
 use crate::runtime::drain::{Drain, Drained};
 use crate::runtime::worker::Workers;
-use crate::server::statements::Store;
+use crate::server::store::Store;
 use crate::sql::mask_literals;
 use crate::telemetry::averages::Averages;
 use crate::telemetry::http;

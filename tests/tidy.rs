@@ -110,6 +110,7 @@ const PURE: &[&str] = &[
     "server/fate.rs",
     "server/shape.rs",
     "server/statements.rs",
+    "server/store.rs",
     "sql/",
     "state/",
     "wire/",

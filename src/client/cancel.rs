@@ -51,12 +51,17 @@ impl Session {
             // One that is idle, in a transaction or not, has nothing to stop.
             running = (server.exchange.depth() > 0).then(|| server.record.clone());
         }
-        let has_nothing = running.is_none() && !is_waiting;
-        if has_nothing && !std::mem::replace(&mut self.has_looked, true) {
-            look_again(cx);
-            return false;
+        if running.is_none() && !is_waiting {
+            let polls = self.polls;
+            let looked_in = *self.looked_in.get_or_insert_with(|| {
+                look_again(cx);
+                polls
+            });
+            if looked_in == polls {
+                return false;
+            }
         }
-        self.has_looked = false;
+        self.looked_in = None;
         self.record().bell.silence(Ring::Cancel);
         let askers = self.record().bell.take_askers();
         if askers.is_empty() {

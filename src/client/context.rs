@@ -8,7 +8,7 @@ use crate::auth::{Account, ServerSecret, StoredSecret, UsersFile};
 use crate::config::{Config, Domain, PoolSettings};
 use crate::domain::Router;
 use crate::pool::pool::Commons;
-use crate::server::statements::Store;
+use crate::server::store::Store;
 use crate::telemetry::averages::Averages;
 use crate::telemetry::counters::ProcessStats;
 use crate::telemetry::slow::SlowLog;

@@ -15,7 +15,7 @@ use crate::pool::checkout::Wait;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::Statement;
+use crate::server::store::Statement;
 use crate::server::unnamed::Unnamed;
 use crate::sql::Traits;
 use crate::state::settings::Settings;

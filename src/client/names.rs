@@ -8,7 +8,7 @@ use crate::pool::core::ServerId;
 use crate::server::Server;
 use crate::server::exchange::Undone;
 use crate::server::shape::{Describes, Why};
-use crate::server::statements::Statement;
+use crate::server::store::Statement;
 use crate::server::undo::{Given, Undo};
 use crate::server::unnamed::{Unnamed, UnnamedBefore, UnnamedParse};
 use crate::wire::sqlstate;

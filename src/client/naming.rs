@@ -20,7 +20,7 @@ use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::fate::Effect;
-use crate::server::statements::{Statement, is_reserved};
+use crate::server::store::{Statement, is_reserved};
 use crate::sql::{Deed, Mention, Reading};
 use crate::wire::backend::TxStatus;
 use crate::wire::{frontend, sqlstate};

@@ -13,7 +13,7 @@ use super::names::Prepared;
 use super::prepared::Desk;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
-use crate::server::statements::Statement;
+use crate::server::store::Statement;
 use crate::state::settings::Settings;
 use crate::wire::backend::TxStatus;
 use crate::wire::frontend;

@@ -74,8 +74,9 @@ pub(super) struct Session {
     pub(super) idle_since: Instant,
     /// The client has said goodbye and closed its end, and what it said before still waits.
     pub(super) has_left: bool,
-    /// A cancel has found nothing to stop, and it was looked once more for what it may be meant for.
-    pub(super) has_looked: bool,
+    /// The poll in which a cancel found nothing to stop: in a later one it is looked once more for what it
+    /// may be meant for.
+    pub(super) looked_in: Option<u64>,
 }
 
 /// Why a session is over.
@@ -160,7 +161,7 @@ impl Session {
             polls: 0,
             idle_since: now,
             has_left: false,
-            has_looked: false,
+            looked_in: None,
         };
         if let Some(checkout) = placement.checkout {
             session.become_linked(checkout, now);

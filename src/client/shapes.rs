@@ -14,7 +14,7 @@ use super::provide::scope_of;
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::shape::{Describes, Parameters, Shape, Why};
-use crate::server::statements::Statement;
+use crate::server::store::Statement;
 use crate::server::undo::{Given, Undo};
 use crate::wire::sqlstate;
 

@@ -16,6 +16,7 @@ pub mod reset;
 pub mod server;
 pub mod shape;
 pub mod statements;
+pub mod store;
 pub mod texts;
 pub mod undo;
 pub mod unnamed;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foldhash::quality::FixedState;
 
-use super::statements::Statement;
+use super::store::Statement;
 use crate::wire::backend;
 
 /// A digest of what a Describe of a statement tells. Two that differ are two of which a client that

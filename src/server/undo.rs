@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::shape::Describes;
-use super::statements::{Evicted, Statement};
+use super::statements::Evicted;
+use super::store::Statement;
 use super::unnamed::UnnamedBefore;
 
 /// A statement under the name that a client gave it.

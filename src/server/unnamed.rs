@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::statements::Statement;
+use super::store::Statement;
 
 /// The unnamed statement of a client, from one Parse of it to the next.
 #[derive(Debug, Clone)]

@@ -188,7 +188,7 @@ impl Bench {
             }
         }
         self.send_through(&sent, waiter.is_some());
-        self.expect(client, expected)?;
+        self.expect(client, &expected)?;
         if gives_back && let Some(waiter) = waiter {
             self.play_waiting(waiter)?;
         }
@@ -248,11 +248,11 @@ impl Bench {
         if direct.is_open && !direct.is_closed() {
             self.clients[client].through.send(&flush());
         }
-        self.expect(client, expected)
+        self.expect(client, &expected)
     }
 
     /// Reads what a client behind pgweir is told, which is `expected`.
-    fn expect(&mut self, client: usize, expected: Vec<Message>) -> Played {
+    fn expect(&mut self, client: usize, expected: &[Message]) -> Played {
         let any_order = self.clients[client].direct.reports_by_history();
         for expected in expected.chunk_by(|one, next| any_order && are_told_together(one, next)) {
             let mut answers: Vec<_> =
