@@ -132,7 +132,7 @@ impl Linked {
 fn names_statements(about: About<'_>, prepared: &Prepared) -> bool {
     match about {
         // Who never had one has none that could be named.
-        About::Parse(_) if prepared.len() == 0 && prepared.closed.is_none() => false,
+        About::Parse(_) if prepared.never_had_one() => false,
         About::Parse(parse) => classify(parse.text).names_statements(),
         About::Close(_) => false,
         About::Bind(_) | About::Describe(_) => about

@@ -21,8 +21,6 @@ pub(super) struct Prepared {
     pub(super) unnamed: Option<UnnamedParse>,
     /// Parses of the unnamed statement so far.
     unnamed_parses: u64,
-    /// Where and when a name was last given up.
-    pub(super) closed: Option<(ServerId, u64)>,
 }
 
 type Names = HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>;
@@ -88,14 +86,19 @@ impl Prepared {
         }
         let named = self.named.as_ref().and_then(|named| named.get(key(name)));
         let Some(named) = named else {
-            return self.closed.is_some_and(|(id, serial)| {
-                id == server.id() && exchange.is_open_question(serial)
-            });
+            let is_of = |given: &Given| key(&given.name) == key(name);
+            let mut unanswered = exchange.open_questions();
+            return unanswered.any(|undo| matches!(undo, Undo::Close(given) if is_of(given)));
         };
         (named.server == server.id() && exchange.is_open_question(named.serial))
             || statements
                 .serial(&named.given.statement)
                 .is_some_and(|serial| exchange.is_open_question(serial))
+    }
+
+    /// True if the client has never named a statement.
+    pub(super) const fn never_had_one(&self) -> bool {
+        self.named.is_none()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -34,6 +34,8 @@ pub(super) struct Naming {
     due: VecDeque<(u64, Name)>,
     /// Serial number of our request that prepares what the request behind it needs.
     pub(super) group: Option<u64>,
+    /// What a Query names is being prepared in the segment that it ends; the Query is held back.
+    is_preparing: bool,
 }
 
 type Name = Box<[u8]>;
@@ -121,6 +123,20 @@ impl Session {
     ) -> Option<Next> {
         let Link::Linked(linked) = &mut self.link else { return None };
         let server = linked.checkout.server()?;
+        let is_preparing = linked.naming.as_ref().is_some_and(|naming| naming.is_preparing);
+        if is_preparing && server.exchange.is_answered() {
+            if let Some(naming) = &mut linked.naming {
+                naming.is_preparing = false;
+            }
+            if server.exchange.segment() == Segment::Failed {
+                // In its place: the client was told why.
+                batch.swallow(frame.available);
+                frontend::put_sync(batch.out);
+                server.exchange.on_request(Request::Sync, None);
+                self.prepared.unnamed = None;
+                return Some(Next::Go);
+            }
+        }
         let mentions = Mention::all(frontend::query_text(frame.body), reading(server));
         if mentions.is_empty() || server.exchange.segment() == Segment::Failed {
             return None;
@@ -141,9 +157,13 @@ impl Session {
             note_traits(&mut linked.in_flight, server, executed.traits());
             linked.in_flight.may_copy |= executed.traits().may_copy();
         }
-        if !wanted.is_empty() {
+        if !wanted.is_empty() && !is_preparing {
             batch.gather();
-            put_in_front(batch.out, wanted, naming, server);
+            if put_in_front(batch.out, wanted, naming, server) == Fate::Unknown {
+                linked.awaits.answers = true;
+                frontend::put_flush(batch.out);
+                return Some(Next::Hold);
+            }
         }
         let serial = server.exchange.next_serial();
         for one in mentions {
@@ -174,14 +194,27 @@ impl Session {
     }
 }
 
+/// Whether the server skips what comes behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Runs,
+    Unknown,
+}
+
 /// Puts what a Query needs in front of it.
-fn put_in_front(out: &mut Vec<u8>, wanted: Vec<Wanted>, naming: &mut Naming, server: &mut Server) {
-    // A Sync would commit what the client has sent without one; nothing here can fail.
-    if server.exchange.segment() == Segment::Open && wanted.iter().all(|one| one.rest().is_none()) {
+fn put_in_front(
+    out: &mut Vec<u8>,
+    wanted: Vec<Wanted>,
+    naming: &mut Naming,
+    server: &mut Server,
+) -> Fate {
+    // A Sync would commit what the client has sent without one.
+    if server.exchange.segment() == Segment::Open {
+        naming.is_preparing = wanted.iter().any(|one| one.rest().is_some());
         for one in wanted {
             one.put(out, server);
         }
-        return;
+        return if naming.is_preparing { Fate::Unknown } else { Fate::Runs };
     }
     let serial = server.exchange.next_serial();
     for one in wanted {
@@ -191,6 +224,7 @@ fn put_in_front(out: &mut Vec<u8>, wanted: Vec<Wanted>, naming: &mut Naming, ser
     frontend::put_sync(out);
     server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
     naming.group = Some(serial);
+    Fate::Runs
 }
 
 /// True if what a text calls so may be another client's.

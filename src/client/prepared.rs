@@ -207,7 +207,6 @@ impl Session {
             Target::Statement if !named.name.is_empty() => {
                 // Others may use it: on the server it stays until it is the least recently used.
                 let undo = desk.prepared.remove(named.name).map(Undo::Close);
-                desk.prepared.closed = Some((desk.server.id(), desk.server.exchange.next_serial()));
                 if desk.server.statements.has_own_name(key(named.name)) {
                     desk.server.exchange.on_request(Request::Close(Verdict::Forward), undo);
                     batch.pass(frame.available);

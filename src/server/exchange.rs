@@ -349,6 +349,13 @@ impl<U> Exchange<U> {
         matches!(self.head(), Some(Request::Describe(_))) && self.owed.is_first_noted()
     }
 
+    /// What was noted of messages that nobody knows yet whether they work, and that do not share the fate
+    /// of what is sent now ([`Self::is_open_question`]).
+    pub fn open_questions(&self) -> impl Iterator<Item = &U> {
+        let is_open = |(serial, _): &(u64, &U)| self.is_open_question(*serial);
+        self.owed.undos().filter(is_open).map(|(_, undo)| undo)
+    }
+
     /// What was noted of the messages that are still owed an answer.
     pub fn undos_mut(&mut self) -> impl Iterator<Item = &mut U> {
         self.owed.undos_mut()

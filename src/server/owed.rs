@@ -93,6 +93,11 @@ impl<U> Owed<U> {
         self.undos.iter_mut().map(|(_, undo)| undo)
     }
 
+    /// What was noted, of the oldest message first, with the message's serial number.
+    pub(super) fn undos(&self) -> impl Iterator<Item = (u64, &U)> {
+        self.undos.iter().map(|(serial, undo)| (*serial, undo))
+    }
+
     /// True if something was noted of the first.
     pub(super) fn is_first_noted(&self) -> bool {
         self.entries.front().is_some_and(|entry| entry.is_noted)

@@ -32,6 +32,8 @@ struct Prepared {
     /// Serial number of its Parse in the exchange.
     serial: u64,
     serves: Serves,
+    /// One that was to be closed before this was prepared was not, and may be there still.
+    has_older: bool,
 }
 
 /// What a statement is good for that was prepared on a server.
@@ -92,15 +94,18 @@ impl Statements {
 
     /// Notes a Parse that is being sent.
     pub fn insert(&mut self, statement: Arc<Statement>, serial: u64) {
-        let serves = Serves::Everyone;
-        self.named.insert(statement.id(), Prepared { statement, serial, serves });
+        self.insert_to_serve(statement, serial, Serves::Everyone);
     }
 
     /// Notes a Parse that is being sent where the settings are not those of the statement: it serves
     /// one use, and is then prepared anew.
     pub fn insert_passing(&mut self, statement: Arc<Statement>, serial: u64) {
-        let serves = Serves::OneUse;
-        self.named.insert(statement.id(), Prepared { statement, serial, serves });
+        self.insert_to_serve(statement, serial, Serves::OneUse);
+    }
+
+    fn insert_to_serve(&mut self, statement: Arc<Statement>, serial: u64, serves: Serves) {
+        let prepared = Prepared { statement, serial, serves, has_older: false };
+        self.named.insert(prepared.statement.id(), prepared);
     }
 
     /// What was prepared by the request `serial` is not the statement, or nobody knows whether it is.
@@ -118,8 +123,10 @@ impl Statements {
 
     /// Takes back the Parse that was sent as the request `serial`; one that came later stays.
     pub fn take_back(&mut self, statement: &Statement, serial: u64) {
-        if self.serial(statement) == Some(serial) {
-            self.remove(statement);
+        match self.named.get_mut(&statement.id()) {
+            Some(prepared) if prepared.serial != serial => {}
+            Some(prepared) if prepared.has_older => prepared.serves = Serves::Nobody,
+            _ => self.remove(statement),
         }
     }
 
@@ -128,11 +135,17 @@ impl Statements {
         self.named.remove(&statement.id()).map(Evicted)
     }
 
-    /// Takes one back that the server was not told to close after all.
+    /// Takes one back of which the Close was skipped. Its Parse may have failed since, or it may be
+    /// deallocated: it is closed and prepared anew before it serves anybody.
     pub fn restore(&mut self, evicted: Evicted) {
-        // It may have been prepared again behind what was skipped.
-        if !self.named.contains_key(&evicted.0.statement.id()) {
-            self.named.insert(evicted.0.statement.id(), evicted.0);
+        let Evicted(prepared) = evicted;
+        match self.named.get_mut(&prepared.statement.id()) {
+            // Prepared again behind what was skipped, which may come to nothing as well.
+            Some(later) => later.has_older = true,
+            None => {
+                let older = Prepared { serves: Serves::Nobody, ..prepared };
+                self.named.insert(older.statement.id(), older);
+            }
         }
     }
 
@@ -232,5 +245,33 @@ mod tests {
 
         assert_eq!(statements.touch(&a), Presence::Absent);
         assert_eq!(statements.touch(&b), Presence::Ready);
+    }
+
+    /// The Close was skipped; whether the Parse before it had worked, nobody says.
+    #[test]
+    fn what_was_to_be_closed_and_was_not_is_prepared_anew() {
+        let store = Store::new();
+        let mut statements = Statements::default();
+        let a = statement(&store, "select 1");
+        statements.insert(Arc::clone(&a), 0);
+        let evicted = statements.take(&a).unwrap();
+        statements.restore(evicted);
+        assert_eq!(statements.touch(&a), Presence::Outdated);
+    }
+
+    #[test]
+    fn what_was_not_closed_is_known_when_its_next_parse_is_skipped_as_well() {
+        let store = Store::new();
+        let mut statements = Statements::default();
+        let a = statement(&store, "select 1");
+        statements.insert(Arc::clone(&a), 0);
+        let evicted = statements.take(&a).unwrap();
+        statements.insert(Arc::clone(&a), 2);
+        statements.restore(evicted);
+        assert_eq!(statements.touch(&a), Presence::Ready);
+
+        statements.take_back(&a, 2);
+
+        assert_eq!(statements.touch(&a), Presence::Outdated);
     }
 }
