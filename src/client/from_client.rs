@@ -274,7 +274,8 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return Some(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Some(Next::Hold) };
         let serial = server.exchange.next_serial();
-        let undo = is_sound.then(|| drop_unnamed(&mut self.prepared, server)).flatten();
+        let is_read = is_sound && !(frame.is_whole() && is_refused_unread(text, server));
+        let undo = is_read.then(|| drop_unnamed(&mut self.prepared, server)).flatten();
         server.note_text(text);
         on_query(&mut linked.in_flight, server, traits, undo);
         if traits.is_none() {
@@ -418,6 +419,12 @@ pub(super) fn may_begin(frame: Frame<'_>) -> bool {
         b'B' => frontend::bind(frame.body).is_some(),
         _ => frame.available >= HOLD_LEN,
     }
+}
+
+/// True if the server refuses a text for its bytes: the unnamed statement survives that, as nothing of it
+/// has begun. Known of UTF-8 alone: others accept almost all.
+fn is_refused_unread(text: &[u8], server: &Server) -> bool {
+    std::str::from_utf8(text).is_err() && server.parameters.value("client_encoding") == Some("UTF8")
 }
 
 /// Notes a simple query, of which a long one is known by its front only.

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next, note_traits};
-use super::link::{Link, Linked, Replacement, Words};
+use super::link::{InFlight, Link, Linked, Replacement, Words};
 use super::names::{Prepared, drop_unnamed};
 use super::prepared::Desk;
 use super::provide::UNKNOWN;
+use super::reread::{self, enter_context, leave_context, put_context};
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
@@ -22,6 +23,7 @@ use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::fate::Effect;
 use crate::server::store::{Statement, is_reserved};
 use crate::sql::{Deed, Mention, Reading};
+use crate::state::settings::Settings;
 use crate::wire::backend::TxStatus;
 use crate::wire::{frontend, sqlstate};
 
@@ -159,7 +161,8 @@ impl Session {
         }
         if !wanted.is_empty() && !is_preparing {
             batch.gather();
-            if put_in_front(batch.out, wanted, naming, server) == Fate::Unknown {
+            let in_flight = linked.in_flight;
+            if put_in_front(batch.out, wanted, naming, server, in_flight) == Fate::Unknown {
                 linked.awaits.answers = true;
                 frontend::put_flush(batch.out);
                 return Some(Next::Hold);
@@ -207,18 +210,19 @@ fn put_in_front(
     wanted: Vec<Wanted>,
     naming: &mut Naming,
     server: &mut Server,
+    in_flight: InFlight,
 ) -> Fate {
     // A Sync would commit what the client has sent without one.
     if server.exchange.segment() == Segment::Open {
         naming.is_preparing = wanted.iter().any(|one| one.rest().is_some());
         for one in wanted {
-            one.put(out, server);
+            one.put(out, server, in_flight);
         }
         return if naming.is_preparing { Fate::Unknown } else { Fate::Runs };
     }
     let serial = server.exchange.next_serial();
     for one in wanted {
-        one.put_messages(out);
+        one.put_in_group(out, server, in_flight);
         server.statements.put_own_name(&one.name, serial);
     }
     frontend::put_sync(out);
@@ -301,7 +305,7 @@ impl Desk<'_> {
     fn put_wanted(&mut self, batch: &mut Batch<'_>, mentions: &[Mention]) {
         for one in wanted(self.prepared, self.server, mentions) {
             batch.gather();
-            one.put(batch.out, self.server);
+            one.put(batch.out, self.server, *self.in_flight);
         }
     }
 }
@@ -318,17 +322,44 @@ impl Wanted {
         self.statement.as_ref().map(|statement| statement.rest())
     }
 
+    /// The statement, if its text means something else to the server now than when it was parsed.
+    fn read_otherwise(&self, server: &Server, in_flight: InFlight) -> Option<&Statement> {
+        let statement = self.statement.as_deref()?;
+        (reread::Reading::of(statement, server, in_flight) != reread::Reading::AsItIs)
+            .then_some(statement)
+    }
+
     fn put_messages(&self, out: &mut Vec<u8>) {
         frontend::put_close_statement(out, &self.name);
         frontend::put_parse(out, &self.name, self.rest().unwrap_or(NOTHING));
     }
 
+    /// Puts it among the messages of a request of ours that a Sync ends.
+    fn put_in_group(&self, out: &mut Vec<u8>, server: &Server, in_flight: InFlight) {
+        let context =
+            self.read_otherwise(server, in_flight).and_then(|statement| statement.under());
+        if let Some(under) = context {
+            put_context(out, &under.enter_parse_context());
+        }
+        self.put_messages(out);
+        if context.is_some() {
+            put_context(out, &Settings::leave_parse_context());
+        }
+    }
+
     /// Puts it into a segment.
-    fn put(&self, out: &mut Vec<u8>, server: &mut Server) {
+    fn put(&self, out: &mut Vec<u8>, server: &mut Server, in_flight: InFlight) {
+        let read_otherwise = self.read_otherwise(server, in_flight);
+        if let Some(statement) = read_otherwise {
+            enter_context(out, server, statement);
+        }
         self.put_messages(out);
         server.exchange.on_request(Request::Close(Verdict::Swallow), None);
         server.statements.put_own_name(&self.name, server.exchange.next_serial());
         server.exchange.on_request(Request::Parse(Verdict::Swallow), None);
+        if read_otherwise.is_some() {
+            leave_context(out, server);
+        }
     }
 }
 

@@ -79,7 +79,8 @@ impl Prepared {
 /// What our statement and its portal are called that change settings.
 const CONTEXT: &[u8] = b"pgweir_context";
 
-fn put_context(out: &mut Vec<u8>, text: &str) {
+/// Changes settings, as messages that a request of ours covers.
+pub(super) fn put_context(out: &mut Vec<u8>, text: &str) {
     // An error may have left it.
     frontend::put_close_statement(out, CONTEXT);
     frontend::put_parse(out, CONTEXT, &[text.as_bytes(), b"\0\0\0"].concat());
@@ -115,28 +116,39 @@ impl Desk<'_> {
 
     /// Puts in front of a Parse inside the client's transaction what it is to be read under.
     pub(super) fn enter_context(&mut self, batch: &mut Batch<'_>, statement: &Statement) {
-        if let Some(under) = statement.under() {
-            self.put_context_within(batch, &under.enter_parse_context());
-        }
+        batch.gather();
+        enter_context(batch.out, self.server, statement);
     }
 
     /// Brings back, behind it, what was in force.
     pub(super) fn leave_context(&mut self, batch: &mut Batch<'_>) {
-        self.put_context_within(batch, &Settings::leave_parse_context());
-    }
-
-    fn put_context_within(&mut self, batch: &mut Batch<'_>, text: &str) {
         batch.gather();
-        put_context(batch.out, text);
-        for request in [
-            Request::Close(Verdict::Swallow),
-            Request::Parse(Verdict::Swallow),
-            Request::Own,
-            Request::Own,
-            Request::Close(Verdict::Swallow),
-            Request::Close(Verdict::Swallow),
-        ] {
-            self.server.exchange.on_request(request, None);
-        }
+        leave_context(batch.out, self.server);
+    }
+}
+
+/// Puts in front of a Parse inside the client's transaction what it is to be read under.
+pub(super) fn enter_context(out: &mut Vec<u8>, server: &mut Server, statement: &Statement) {
+    if let Some(under) = statement.under() {
+        put_context_within(out, server, &under.enter_parse_context());
+    }
+}
+
+/// Brings back, behind it, what was in force.
+pub(super) fn leave_context(out: &mut Vec<u8>, server: &mut Server) {
+    put_context_within(out, server, &Settings::leave_parse_context());
+}
+
+fn put_context_within(out: &mut Vec<u8>, server: &mut Server, text: &str) {
+    put_context(out, text);
+    for request in [
+        Request::Close(Verdict::Swallow),
+        Request::Parse(Verdict::Swallow),
+        Request::Own,
+        Request::Own,
+        Request::Close(Verdict::Swallow),
+        Request::Close(Verdict::Swallow),
+    ] {
+        server.exchange.on_request(request, None);
     }
 }

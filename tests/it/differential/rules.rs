@@ -9,7 +9,8 @@ pub fn agree(direct: &Message, through: &Message) -> bool {
         && (direct.body == through.body
             || (matches!(direct.tag, b'E' | b'N') && errors_agree(&direct.body, &through.body))
             || (direct.tag == b'E' && refuse_in_failed_block(&direct.body, &through.body))
-            || (direct.tag == b'K' && keys_agree(&direct.body, &through.body)))
+            || (direct.tag == b'K' && keys_agree(&direct.body, &through.body))
+            || (is_about_lost_track(direct) && tells_of_length(through)))
 }
 
 /// Rule 1: an error that pgweir raises in PostgreSQL's place names no file and line of PostgreSQL's
@@ -41,8 +42,15 @@ const fn keys_agree(direct: &[u8], through: &[u8]) -> bool {
     direct.len() == through.len()
 }
 
+/// PostgreSQL leaves a client that has sent it, in the middle of a copy, what has no place there.
+fn is_about_lost_track(last: &Message) -> bool {
+    let fields = last.fields();
+    last.tag == b'E' && fields.severity() == "FATAL" && fields.code() == "08P01"
+}
+
 /// Rule 5: who claims a length that no message may have is told so. PostgreSQL writes it into its log
-/// and leaves; in the middle of a copy it says that it was left.
+/// and leaves; in the middle of a copy it says that it was left. (Who has broken off a copy
+/// before, in the same breath, is told of either.)
 pub fn tells_of_length(last: &Message) -> bool {
     let fields = last.fields();
     last.tag == b'E'
