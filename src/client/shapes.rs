@@ -59,6 +59,9 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return true };
         let Some(server) = linked.checkout.server() else { return true };
         let Describes { statement, why, epoch, .. } = described;
+        if statement.traits().fetches() {
+            return true;
+        }
         let is_same = statement.shape().is_none_or(|known| known == shape);
         match why {
             Why::ProvidedAside if is_same => {}

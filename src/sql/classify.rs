@@ -181,6 +181,10 @@ impl<'l, 'a> Statement<'l, 'a> {
                 self.see(first);
             }
             K::Explain => self.explain(),
+            K::Fetch => {
+                self.mark(Traits::FETCHES.and(Traits::WRITES));
+                self.see(first);
+            }
             K::Alter | K::Drop | K::Create => {
                 self.mark(Traits::CHANGES_MEANING.and(Traits::WRITES));
                 self.see(first);

@@ -111,6 +111,11 @@ impl Traits {
         self.has(Self::CONTROLS) && !self.has(Self::SEVERAL)
     }
 
+    /// FETCH: what it gives is up to the cursor that the session has of that name when it is parsed.
+    pub const fn fetches(self) -> bool {
+        self.has(Self::FETCHES)
+    }
+
     pub(super) const LEAVES_REPORTED: Self = Self(1);
     pub(super) const LEAVES_OTHER: Self = Self(1 << 1);
     pub(super) const BEGINS: Self = Self(1 << 2);
@@ -128,6 +133,7 @@ impl Traits {
     pub(super) const OUTLIVES_DISCARD: Self = Self(1 << 15);
     pub(super) const MOVES: Self = Self(1 << 16);
     pub(super) const SETS: Self = Self(1 << 17);
+    pub(super) const FETCHES: Self = Self(1 << 18);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
@@ -138,6 +144,7 @@ impl Traits {
         .and(Self::CHANGES_MEANING)
         .and(Self::ALTERS_RESULTS)
         .and(Self::MOVES)
+        .and(Self::FETCHES)
         .and(Self::NAMES_STATEMENTS)
         .and(Self::WRITES)
         .and(Self::RESETS)
@@ -184,6 +191,7 @@ impl fmt::Debug for Traits {
             (self.has(Self::WRITES), "may write"),
             (self.has(Self::SEVERAL), "several"),
             (self.has(Self::CONTROLS), "controls"),
+            (self.has(Self::FETCHES), "fetches"),
         ];
         let held = facts.iter().filter(|(holds, _)| *holds).map(|(_, name)| name);
         f.debug_set().entries(held).finish()

@@ -403,3 +403,39 @@ fn a_name_that_sql_has_prepared_is_taken_until_it_is_closed() {
         ]);
     }
 }
+
+/// What a client has sent without a Sync is one transaction with its Query, whatever that names.
+#[test]
+fn what_a_query_executes_is_prepared_in_the_transaction_that_the_query_ends() {
+    let unsynced = |text| [parse("", text), run("", &[])].concat();
+    same(&[
+        prepared("k1", "select '03/04/2021'::date::text"),
+        [unsynced("set local datestyle to 'German'"), query("execute k1")].concat(),
+        query("execute k1"),
+        prepared("k2", "select $1::int"),
+        [unsynced("select set_config('search_path', 'x', false)"), query("execute k2")].concat(),
+        query("show search_path"),
+        // Parsed in the same breath.
+        [parse("k3", "select 3"), query("execute k3")].concat(),
+        [unsynced("select 1"), query("execute k4")].concat(),
+        query("execute k3"),
+    ]);
+}
+
+/// P68: a literal is read under the settings of the Parse, whoever executes it.
+#[test]
+fn what_a_query_executes_is_read_as_it_was_when_it_was_parsed() {
+    same(&[
+        prepared("k1", "select date '01/02/2020'"),
+        query("set datestyle to 'German'"),
+        query("execute k1"),
+        query("begin"),
+        query("set local datestyle to 'ISO'"),
+        query("execute k1"),
+        said("execute k1"),
+        query("show datestyle"),
+        query("rollback"),
+        query("execute k1"),
+        query("reset datestyle"),
+    ]);
+}

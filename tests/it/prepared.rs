@@ -1,8 +1,8 @@
 //! Prepared statements of clients that share servers: each behaves as if the server were its own.
 
 use crate::support::messages::{
-    bind, close_statement, describe_statement, execute, extended, parse, parse_typed, query, run,
-    sync,
+    bind, close_statement, describe_statement, execute, execute_portal, extended, message, parse,
+    parse_typed, query, run, sync,
 };
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -687,4 +687,80 @@ fn a_query_that_was_skipped_does_not_uncover_the_statement_of_another_client() {
         assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
         assert_eq!(other.exchange(&[run("", &[]), sync()].concat()).values(), "a secret");
     }
+}
+
+/// PostgreSQL refuses such a text before anything of the Query has begun.
+#[test]
+fn a_query_that_is_no_text_leaves_the_unnamed_statement() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    prepare(&mut client, "", "select 7");
+    let no_text = message(b'Q', b"select '\xff'\0");
+
+    assert_eq!(client.exchange(&no_text).code(), "22021");
+    assert_eq!(run_it(&mut client, "", &[]), "7");
+    assert_eq!(other.exchange(&no_text).code(), "22021");
+    assert_eq!(other.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.ask("select 'ü'").values(), "ü");
+    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
+}
+
+/// A Close that is skipped is none, whatever is closed behind it.
+#[test]
+fn a_statement_whose_close_was_skipped_is_bound_behind_another_close() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    prepare(&mut client, "a", "select 'a'");
+    prepare(&mut client, "b", "select 'b'");
+
+    let pipeline = [
+        execute_portal("none", 0),
+        close_statement("a"),
+        sync(),
+        close_statement("b"),
+        run("a", &[]),
+        sync(),
+    ];
+    client.send(&pipeline.concat());
+    let reply = client.read_ready(2);
+    assert_eq!((reply.tags(), reply.values()), ("EZI32DCZI".to_owned(), "a".to_owned()));
+}
+
+/// P50: what is prepared is closed to make room, and that is skipped.
+#[test]
+fn a_statement_that_failed_and_was_to_be_closed_is_not_there() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.prepared_statements = 2");
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let pipeline = [
+        parse("bad", "selec 1"),
+        sync(),
+        parse("one", "select 1"),
+        execute_portal("none", 0),
+        parse("two", "select 2"),
+        sync(),
+    ];
+    client.send(&pipeline.concat());
+    assert_eq!(client.read_ready(2).tags(), "EZI1EZI");
+
+    assert_eq!(other.exchange(&[parse("s", "selec 1"), sync()].concat()).code(), "42601");
+    assert_eq!(run_it(&mut client, "one", &[]), "1");
+}
+
+/// P83: the columns of a FETCH are those of a cursor, which may not be there when it is parsed.
+#[test]
+fn a_fetch_that_is_prepared_once_more_is_what_its_cursor_makes_of_it() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.prepared_statements = 1");
+    let mut client = proxy.client();
+    prepare(&mut client, "f", "fetch 2 from cur");
+    prepare(&mut client, "other", "select 1");
+    client.ask("begin");
+    client.ask("declare cur cursor for values (1), (2), (3)");
+
+    assert_eq!(run_it(&mut client, "f", &[]), "1 2");
+    assert_eq!(run_it(&mut client, "other", &[]), "1");
+    assert_eq!(run_it(&mut client, "f", &[]), "3");
 }

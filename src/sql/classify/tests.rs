@@ -418,3 +418,11 @@ fn statements_about_transactions_and_settings_are_told_from_those_that_are_read(
         assert!(!of(text).is_control(), "{text}");
     }
 }
+
+#[test]
+fn a_fetch_is_known_wherever_it_stands() {
+    assert!(classify(b"fetch 2 from cur").fetches());
+    assert!(classify(b"select 1; FETCH ALL cur").fetches());
+    assert!(!classify(b"move all in cur").fetches());
+    assert!(!classify(b"select fetch from t").fetches());
+}

@@ -10,7 +10,7 @@ pub fn agree(direct: &Message, through: &Message) -> bool {
             || (matches!(direct.tag, b'E' | b'N') && errors_agree(&direct.body, &through.body))
             || (direct.tag == b'E' && refuse_in_failed_block(&direct.body, &through.body))
             || (direct.tag == b'K' && keys_agree(&direct.body, &through.body))
-            || (is_about_lost_track(direct) && tells_of_length(through)))
+            || (direct.tag == b'E' && is_about_lost_track(direct) && tells_of_length(through)))
 }
 
 /// Rule 1: an error that pgweir raises in PostgreSQL's place names no file and line of PostgreSQL's
@@ -45,7 +45,7 @@ const fn keys_agree(direct: &[u8], through: &[u8]) -> bool {
 /// PostgreSQL leaves a client that has sent it, in the middle of a copy, what has no place there.
 fn is_about_lost_track(last: &Message) -> bool {
     let fields = last.fields();
-    last.tag == b'E' && fields.severity() == "FATAL" && fields.code() == "08P01"
+    fields.severity() == "FATAL" && fields.code() == "08P01"
 }
 
 /// Rule 5: who claims a length that no message may have is told so. PostgreSQL writes it into its log
@@ -53,9 +53,7 @@ fn is_about_lost_track(last: &Message) -> bool {
 /// before, in the same breath, is told of either.)
 pub fn tells_of_length(last: &Message) -> bool {
     let fields = last.fields();
-    last.tag == b'E'
-        && fields.severity() == "FATAL"
-        && (fields.code() == "08P01" || fields.code() == "54000")
+    fields.severity() == "FATAL" && (fields.code() == "08P01" || fields.code() == "54000")
 }
 
 /// Rule 6: from PostgreSQL 16 on, settings that change together are told in an order that depends on what

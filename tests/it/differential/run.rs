@@ -278,7 +278,7 @@ impl Bench {
             let pair = &mut self.clients[client];
             let mut last = pair.through.read();
             if pair.direct.is_ended_by_length()
-                && matches!(&last, Answer::Message(message) if tells_of_length(message))
+                && matches!(&last, Answer::Message(told) if told.tag == b'E' && tells_of_length(told))
             {
                 last = pair.through.read();
             }
