@@ -111,6 +111,7 @@ const PURE: &[&str] = &[
     "server/shape.rs",
     "server/statements.rs",
     "server/store.rs",
+    "server/undo.rs",
     "sql/",
     "state/",
     "wire/",

@@ -46,6 +46,7 @@ impl Session {
             if server.exchange.head() == Some(Request::Simple(Verdict::Swallow)) {
                 // A command of ours is in front of the client's statement. The bell is left rung
                 // until it is answered: the cancel must not hit that (pitfall P24).
+                self.looked_in = None;
                 return false;
             }
             // One that is idle, in a transaction or not, has nothing to stop.

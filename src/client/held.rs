@@ -123,7 +123,7 @@ impl Linked {
             // It could come to hit this one (P69). A copy is what it is meant for.
             cancels: server.record.cancels().are_under_way() && !is_of_copy(),
         };
-        // A server that is done goes back when the client has its answer: this is for the next.
+        // A server that is done goes back: this is for the next.
         self.is_done || self.awaits.any()
     }
 }

@@ -89,7 +89,7 @@ pub(super) struct Linked {
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, or broken the protocol, and is still owed answers.
     pub(super) is_leaving: bool,
-    /// The exchange is over, and the server goes back once the client has its answer.
+    /// The exchange is over, and the server goes back when what was read of it is dealt with.
     pub(super) is_done: bool,
 }
 
