@@ -106,8 +106,10 @@ impl Session {
         // What it names, and whether the block is good, is known then.
         let depends_on_named = (in_flight.deallocates || has_boundary)
             && about.is_some_and(|about| names_statements(about, &self.prepared));
+        // Under which settings it is read, or what is behind it, is known then.
+        let is_read_later = in_flight.changes_meaning && has_boundary && about.is_some();
         linked.awaits.answers =
-            in_flight.may_copy || depends_on_named || about.is_some_and(depends);
+            in_flight.may_copy || depends_on_named || is_read_later || about.is_some_and(depends);
         linked.awaits.answers
     }
 }

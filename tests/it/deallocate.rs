@@ -408,18 +408,30 @@ fn a_name_that_sql_has_prepared_is_taken_until_it_is_closed() {
 #[test]
 fn what_a_query_executes_is_prepared_in_the_transaction_that_the_query_ends() {
     let unsynced = |text| [parse("", text), run("", &[])].concat();
-    same(&[
+    let mut steps = vec![
         prepared("k1", "select '03/04/2021'::date::text"),
-        [unsynced("set local datestyle to 'German'"), query("execute k1")].concat(),
-        query("execute k1"),
         prepared("k2", "select $1::int"),
-        [unsynced("select set_config('search_path', 'x', false)"), query("execute k2")].concat(),
-        query("show search_path"),
         // Parsed in the same breath.
         [parse("k3", "select 3"), query("execute k3")].concat(),
-        [unsynced("select 1"), query("execute k4")].concat(),
+        [parse("k4", "select 4"), query("execute k5")].concat(),
         query("execute k3"),
-    ]);
+        query("execute k4"),
+    ];
+    let version = Postgres::start().client().value("show server_version_num");
+    // PostgreSQL 17 and newer lose track of a transaction where a Query comes behind an Execute without a
+    // Sync, and are in a block that nobody has begun.
+    if version.parse::<u32>().unwrap() < 170_000 {
+        steps.extend([
+            [unsynced("set local datestyle to 'German'"), query("execute k1")].concat(),
+            query("execute k1"),
+            [unsynced("select set_config('search_path', 'x', false)"), query("execute k2")]
+                .concat(),
+            query("show search_path"),
+            [unsynced("select 1"), query("execute k5")].concat(),
+            query("execute k3"),
+        ]);
+    }
+    same(&steps);
 }
 
 /// P68: a literal is read under the settings of the Parse, whoever executes it.

@@ -1,6 +1,8 @@
 //! Statements that a server has to prepare once more, behind a change of their client's settings.
 
-use crate::support::messages::{bind, describe_statement, execute, parse, query, run, sync};
+use crate::support::messages::{
+    bind, close_statement, describe_statement, execute, parse, query, run, sync,
+};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -183,4 +185,25 @@ fn an_unnamed_text_with_a_clock_in_it_is_read_each_time_that_it_is_parsed() {
     let reply = client.exchange(&[run("", &[]), sync()].concat());
 
     assert!(reply.values() > between, "{} is of before {between}", reply.values());
+}
+
+/// P68: whatever was sent in front of it in the same breath.
+#[test]
+fn a_statement_parsed_behind_a_setting_in_a_pipeline_is_read_under_it_for_good() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.prepared_statements = 1");
+    let mut client = proxy.client();
+    let pipeline = [
+        query("set datestyle to 'ISO, DMY'"),
+        close_statement("none"),
+        parse("d", "select date '01/02/2020'"),
+        sync(),
+    ];
+    client.send(&pipeline.concat());
+    assert_eq!(client.read_ready(2).tags(), "CZI31ZI");
+
+    client.ask("set datestyle to 'ISO, MDY'");
+    client.exchange(&[parse("other", "select 1"), sync()].concat());
+    let reply = client.exchange(&[run("d", &[]), sync()].concat());
+    assert_eq!(reply.values(), "2020-02-01");
 }
