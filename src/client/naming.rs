@@ -6,7 +6,7 @@
 //! then says what `PostgreSQL` says. What of these names is left on it is known
 //! (`Statements::own_names`), and gone before another session gets it.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -139,7 +139,7 @@ impl Session {
                 return Some(Next::Go);
             }
         }
-        let mentions = Mention::all(frontend::query_text(frame.body), reading(server));
+        let mentions = mentions(&self.prepared, frontend::query_text(frame.body), reading(server));
         if mentions.is_empty() || server.exchange.segment() == Segment::Failed {
             return None;
         }
@@ -264,7 +264,7 @@ impl Desk<'_> {
     /// Puts in front of a Parse of a statement what it executes: that decides of its columns.
     pub(super) fn put_executed(&mut self, batch: &mut Batch<'_>, statement: &Statement) {
         if statement.traits().names_statements() {
-            let mut mentions = Mention::all(statement.text(), reading(self.server));
+            let mut mentions = mentions(self.prepared, statement.text(), reading(self.server));
             mentions.retain(|one| one.deed == Deed::Executes);
             self.put_wanted(batch, &mentions);
         }
@@ -281,7 +281,7 @@ impl Desk<'_> {
             naming.bind(portal);
         }
         let Some(statement) = statement else { return };
-        let mentions = Mention::all(statement.text(), reading(self.server));
+        let mentions = mentions(self.prepared, statement.text(), reading(self.server));
         for one in mentions.iter().filter(|one| one.deed == Deed::Executes) {
             if let Some(executed) = self.prepared.find(&one.name) {
                 note_traits(self.in_flight, self.server, executed.statement.traits());
@@ -363,6 +363,33 @@ impl Wanted {
     }
 }
 
+/// What a text names. In front of a statement that it executes stands what that one names: it decides of
+/// its columns.
+fn mentions(prepared: &Prepared, text: &[u8], reading: Reading) -> Vec<Mention> {
+    let mut all = Vec::new();
+    let mut executed = HashSet::new();
+    for mention in Mention::all(text, reading) {
+        let mut chain = Vec::new();
+        let mut next = Some(mention);
+        // Each once: one may execute itself.
+        while let Some(one) = next
+            && (one.deed != Deed::Executes || executed.insert(one.name.clone()))
+        {
+            next = executed_by(prepared, &one, reading);
+            chain.push(one);
+        }
+        all.extend(chain.into_iter().rev());
+    }
+    all
+}
+
+/// What a statement that is executed names. A prepared text is a single statement.
+fn executed_by(prepared: &Prepared, mention: &Mention, reading: Reading) -> Option<Mention> {
+    let given = prepared.find(&mention.name).filter(|_| mention.deed == Deed::Executes)?;
+    let statement = given.statement.traits().names_statements().then_some(&given.statement)?;
+    Mention::all(statement.text(), reading).pop()
+}
+
 /// What of the statements that are mentioned is the client's, each once. Those that can be prepared
 /// whatever happens come first.
 fn wanted(prepared: &Prepared, server: &Server, mentions: &[Mention]) -> Vec<Wanted> {
@@ -375,7 +402,7 @@ fn wanted(prepared: &Prepared, server: &Server, mentions: &[Mention]) -> Vec<Wan
             None => wanted.push(Wanted { name: mention.name.clone(), statement: executed }),
         }
     }
-    if server.exchange.tx() == TxStatus::Failed {
+    if server.exchange.is_in_failed_block() {
         // Nothing can be prepared in a failed block, and nothing executed.
         wanted.retain(|one| one.statement.is_none());
     }

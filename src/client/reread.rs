@@ -41,9 +41,10 @@ impl Reading {
         }
         match (server.exchange.segment(), server.exchange.tx()) {
             // Nothing is prepared there, whatever it means.
-            (Segment::Failed, _) | (_, TxStatus::Failed) => Self::AsItIs,
+            (Segment::Failed, _) => Self::AsItIs,
+            _ if server.exchange.is_in_failed_block() => Self::AsItIs,
             (Segment::None, TxStatus::Idle) => Self::Apart,
-            (Segment::None | Segment::Open, TxStatus::Idle | TxStatus::Block) => Self::Within,
+            (Segment::None | Segment::Open, _) => Self::Within,
         }
     }
 }

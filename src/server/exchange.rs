@@ -58,6 +58,8 @@ pub struct Exchange<U> {
     /// Extended messages were sent, and no Sync since.
     segment_open: bool,
     tx: TxStatus,
+    /// Something was executed since the last `ReadyForQuery`, and told of.
+    has_executed: bool,
     /// What was answered since the last `ReadyForQuery` may have done.
     course: Course,
     /// A copy failed, and nobody knows whether a Sync that was sent into it will be answered.
@@ -77,6 +79,7 @@ impl<U> Default for Exchange<U> {
             skipping: false,
             segment_open: false,
             tx: TxStatus::Idle,
+            has_executed: false,
             course: Course::from(TxStatus::Idle),
             doubtful: false,
             undone: Vec::new(),
@@ -190,6 +193,7 @@ impl<U> Exchange<U> {
             (b'C', Some(Request::Execute)) => {
                 self.end_copy(CopyEnd::Done);
                 self.pop();
+                self.has_executed = true;
                 Verdict::Forward
             }
             (b'2' | b'C', Some(Request::Own)) => {
@@ -204,16 +208,20 @@ impl<U> Exchange<U> {
 
     fn on_ready(&mut self, status: TxStatus) {
         self.pop();
-        self.tx = status;
-        self.course = Course::from(status);
+        self.begin_anew(status);
         self.copy = Copy::None;
     }
 
     /// A Sync that was taken to have gone into a copy came behind its failure.
     fn on_doubtful_ready(&mut self, status: TxStatus) {
-        self.tx = status;
-        self.course = Course::from(status);
+        self.begin_anew(status);
         self.skipping = false;
+    }
+
+    const fn begin_anew(&mut self, status: TxStatus) {
+        self.tx = status;
+        self.has_executed = false;
+        self.course = Course::from(status);
     }
 
     /// Applies an error, and says who it is for. `end`: what of a copy it ends, if there is one.
@@ -385,6 +393,12 @@ impl<U> Exchange<U> {
         self.tx
     }
 
+    /// The block has failed, as far as was answered. All that a failed one executes is its end, which
+    /// need not be at a `ReadyForQuery`.
+    pub fn is_in_failed_block(&self) -> bool {
+        self.tx == TxStatus::Failed && !self.has_executed
+    }
+
     /// The request that the next answer belongs to.
     pub fn head(&self) -> Option<Request> {
         self.owed.first().map(|entry| entry.request)
@@ -465,7 +479,7 @@ impl<U> Exchange<U> {
     /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
     /// would refuse, and whether an earlier segment fails is not known before it is answered.
     pub fn may_make_up(&self) -> bool {
-        self.tx != TxStatus::Failed && !self.owed.has_boundary() && self.copy == Copy::None
+        !self.is_in_failed_block() && !self.owed.has_boundary() && self.copy == Copy::None
     }
 
     /// Everything sent so far ends the connection's use: what is owed will never come.

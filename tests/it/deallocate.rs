@@ -416,6 +416,13 @@ fn what_a_query_executes_is_prepared_in_the_transaction_that_the_query_ends() {
         [parse("k4", "select 4"), query("execute k5")].concat(),
         query("execute k3"),
         query("execute k4"),
+        // Behind the end of a failed block, and none of a transaction.
+        query("begin"),
+        query("select 1/0"),
+        [unsynced("commit"), query("explain execute k3")].concat(),
+        query("begin"),
+        query("select 1/0"),
+        [unsynced("rollback"), prepared("k6", "execute k4"), query("execute k6")].concat(),
     ];
     let version = Postgres::start().client().value("show server_version_num");
     // PostgreSQL 17 and newer lose track of a transaction where a Query comes behind an Execute without a
@@ -432,6 +439,33 @@ fn what_a_query_executes_is_prepared_in_the_transaction_that_the_query_ends() {
         ]);
     }
     same(&steps);
+}
+
+/// EXECUTE takes whatever the protocol has prepared, and that is the client's own as well.
+#[test]
+fn what_an_executed_statement_names_is_found() {
+    same(&[
+        prepared("k1", "select 1"),
+        prepared("k2", "execute k1"),
+        prepared("k3", "execute k2"),
+        query("execute k3"),
+        said("execute k3"),
+        ran("k3"),
+        query("explain execute k3"),
+        // PostgreSQL finds out for itself that it has no end.
+        prepared("k4", "execute k5"),
+        prepared("k5", "execute k4"),
+        query("execute k4"),
+        ran("k5"),
+        prepared("k6", "deallocate k1"),
+        query("execute k6"),
+        query("execute k3"),
+        ran("k1"),
+        query("execute k6"),
+        prepared("k1", "select 'another'"),
+        said("execute k6"),
+        ran("k1"),
+    ]);
 }
 
 /// P68: a literal is read under the settings of the Parse, whoever executes it.

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use super::link::{Answer, Connection};
+use super::rules::tells_of_crash;
 use super::sequence::Frame;
 use super::texts::{BINARY_COPY, CSV_COPY};
 use crate::support::messages::flush;
@@ -21,10 +22,18 @@ enum Mode {
         format: Format,
         fed: bool,
     },
-    Closed {
-        /// PostgreSQL left because of a length that nobody may claim.
-        by_length: bool,
-    },
+    Closed(Ending),
+}
+
+/// Why PostgreSQL has ended the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The client has said goodbye, or was told what it did wrong.
+    Told,
+    /// A length that nobody may claim.
+    Length,
+    /// A mistake of PostgreSQL's own.
+    Crash,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,17 +95,21 @@ impl Direct {
     pub fn is_free(&self) -> bool {
         match self.mode {
             Mode::Ready => self.status == b'I' && !self.is_open,
-            Mode::Closed { .. } => true,
+            Mode::Closed(_) => true,
             Mode::Skipping | Mode::CopyIn { .. } => false,
         }
     }
 
     pub fn is_closed(&self) -> bool {
-        matches!(self.mode, Mode::Closed { .. })
+        matches!(self.mode, Mode::Closed(_))
     }
 
     pub fn is_ended_by_length(&self) -> bool {
-        self.mode == Mode::Closed { by_length: true }
+        self.mode == Mode::Closed(Ending::Length)
+    }
+
+    pub fn has_crashed(&self) -> bool {
+        self.mode == Mode::Closed(Ending::Crash)
     }
 
     pub fn is_idle(&self) -> bool {
@@ -137,7 +150,8 @@ impl Direct {
         self.connection.send(&frame.0);
         if tag == b'X' || !b"QPBDECSHFdcf".contains(&tag) || frame.has_impossible_length() {
             self.read_end(&mut said);
-            self.mode = Mode::Closed { by_length: frame.has_impossible_length() };
+            let is_by_length = frame.has_impossible_length();
+            self.mode = Mode::Closed(if is_by_length { Ending::Length } else { Ending::Told });
             return Ok(said);
         }
         if let Some(last) = self.last_answer(frame) {
@@ -155,7 +169,7 @@ impl Direct {
                 let last: &[u8] = if simple { b"Z" } else { b"E" };
                 is_refused(frame.body(), format, fed).then_some(last)
             }
-            (Mode::Closed { .. }, _) | (Mode::CopyIn { .. }, b'S' | b'H') => None,
+            (Mode::Closed(_), _) | (Mode::CopyIn { .. }, b'S' | b'H') => None,
             (Mode::CopyIn { simple: true, .. }, b'c' | b'f') => Some(b"ZG"),
             (Mode::CopyIn { simple: false, .. }, b'c' | b'f') => {
                 self.connection.send(&flush());
@@ -197,7 +211,8 @@ impl Direct {
             let message = match self.connection.read() {
                 Answer::Message(message) => message,
                 Answer::End if ends_with_fatal(said) => {
-                    self.mode = Mode::Closed { by_length: false };
+                    let is_crash = said.last().is_some_and(tells_of_crash);
+                    self.mode = Mode::Closed(if is_crash { Ending::Crash } else { Ending::Told });
                     return Ok(());
                 }
                 last => {

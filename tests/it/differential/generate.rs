@@ -23,6 +23,8 @@ pub struct Shape {
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
 
+/// Names of statements whose texts name others.
+const NAMING: [&str; 2] = ["naming", "naming too"];
 /// The sequence of `seed`.
 pub fn generate(shape: &Shape, seed: u64) -> Sequence {
     let mut generator = Generator {
@@ -112,8 +114,12 @@ impl Generator {
     fn naming(&mut self) -> String {
         // Those that are called like pgweir's own are not known to SQL. What is said of those that are cut
         // is not said again to the next who parses the same text.
-        let name =
-            Some(self.known_name()).filter(|name| !name.starts_with("pgweir_") && name.len() < 64);
+        let name = match self.random.below(10) {
+            // One that names another in its turn.
+            0 => (*self.random.one(&NAMING)).to_owned(),
+            _ => self.known_name(),
+        };
+        let name = Some(name).filter(|name| !name.starts_with("pgweir_") && name.len() < 64);
         let name = name.unwrap_or_default().replace('"', "\"\"");
         let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
         let name = match self.random.below(3) {
@@ -140,7 +146,7 @@ impl Generator {
             frames.push(Frame(query(&text)));
             return;
         }
-        let name = if self.random.chance(60) { "" } else { "naming" };
+        let name = if self.random.chance(60) { "" } else { *self.random.one(&NAMING) };
         frames.push(self.close_statement(name));
         frames.push(Frame(parse_typed(name, &text, &[])));
         if self.random.chance(40) {

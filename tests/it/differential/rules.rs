@@ -1,6 +1,11 @@
 //! The fields that may differ between PostgreSQL's answers and those that come through pgweir, and
 //! why. Everything else is equal.
+//!
+//! Two kinds of messages are not sent at all, for nothing can be learned from what PostgreSQL says to
+//! them: those that make it crash or lose track of its own transaction (`Direct::is_deadly`), and, to a
+//! client that waits for a server, those that may have to do with rule 3 (`Step::take_out_incomparable`).
 
+use super::sequence::Frame;
 use crate::support::reply::Message;
 
 /// True if a client that was told `through` was told what PostgreSQL says.
@@ -48,6 +53,12 @@ fn is_about_lost_track(last: &Message) -> bool {
     fields.severity() == "FATAL" && fields.code() == "08P01"
 }
 
+/// Rule 4: what PostgreSQL says to who says goodbye in the middle of a copy is not told: nobody is there to
+/// hear it.
+pub fn is_told_to_nobody(frame: &Frame) -> bool {
+    frame.tag() == b'X'
+}
+
 /// Rule 5: who claims a length that no message may have is told so. PostgreSQL writes it into its log
 /// and leaves; in the middle of a copy it says that it was left. (Who has broken off a copy
 /// before, in the same breath, is told of either.)
@@ -61,4 +72,17 @@ pub fn tells_of_length(last: &Message) -> bool {
 /// messages stand together, and are compared in the order of their names.
 pub fn are_told_together(one: &Message, next: &Message) -> bool {
     one.tag == b'S' && next.tag == b'S'
+}
+
+/// Rule 7: a server process that ends itself for a mistake of its own (XX000) is a lost server. The client is
+/// told that in an ERROR, and its session goes on.
+pub fn tells_of_crash(last: &Message) -> bool {
+    last.tag == b'E' && last.fields().severity() == "FATAL" && last.fields().code() == "XX000"
+}
+
+/// What a client is told whose server has crashed.
+pub fn tells_of_loss(told: &Message) -> bool {
+    told.tag == b'E'
+        && told.fields().severity() == "ERROR"
+        && told.fields().code().starts_with("08")
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use super::direct::Direct;
 use super::generate::{Shape, gid};
 use super::link::{Answer, Connection};
-use super::rules::{agree, are_told_together, tells_of_length};
+use super::rules::{agree, are_told_together, is_told_to_nobody, tells_of_length, tells_of_loss};
 use super::sequence::{Frame, Sequence, Step};
 use super::texts::{LOOK, ROWS, TABLES};
 use crate::support::messages::{copy_fail, flush, query, sync};
@@ -198,16 +198,18 @@ impl Bench {
 
     fn play_direct(&mut self, client: usize, frame: &Frame) -> Played<Vec<Message>> {
         self.transcript.push(format!("client {client}: {frame:?}"));
-        let said = match self.clients[client].direct.send(frame) {
+        let mut said = match self.clients[client].direct.send(frame) {
             Ok(said) => said,
             Err(unexpected) => return self.fail(format!("a mistake of the tester: {unexpected}")),
         };
-        if frame.tag() == b'X' || frame.has_impossible_length() {
-            // Rules 4 and 5: what is said to who has said goodbye in the middle of a copy is not heard.
+        if is_told_to_nobody(frame) || frame.has_impossible_length() {
             return Ok(Vec::new());
         }
         for message in &said {
             self.transcript.push(format!("    {}", shown(message)));
+        }
+        if self.clients[client].direct.has_crashed() {
+            said.pop();
         }
         Ok(said)
     }
@@ -277,7 +279,13 @@ impl Bench {
         if self.clients[client].direct.is_closed() {
             let pair = &mut self.clients[client];
             let mut last = pair.through.read();
-            if pair.direct.is_ended_by_length()
+            if pair.direct.has_crashed() {
+                // A client of its own as well: what is left of the session is not compared.
+                last = match last {
+                    Answer::Message(told) if tells_of_loss(&told) => Answer::End,
+                    other => other,
+                };
+            } else if pair.direct.is_ended_by_length()
                 && matches!(&last, Answer::Message(told) if told.tag == b'E' && tells_of_length(told))
             {
                 last = pair.through.read();
