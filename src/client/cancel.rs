@@ -1,10 +1,7 @@
 //! Cancel requests: ours are handed to the session that they name, which alone knows what it does at
 //! that moment, and to which server.
 
-use std::pin::pin;
-use std::task::{Context as TaskContext, Poll};
-
-use tokio::task::yield_now;
+use std::task::Context as TaskContext;
 
 use super::context::Context;
 use super::link::Link;
@@ -46,23 +43,19 @@ impl Session {
             if server.exchange.head() == Some(Request::Simple(Verdict::Swallow)) {
                 // A command of ours is in front of the client's statement. The bell is left rung
                 // until it is answered: the cancel must not hit that (pitfall P24).
-                self.looked_in = None;
+                self.second_look.forget();
                 return false;
             }
             // One that is idle, in a transaction or not, has nothing to stop.
             running = (server.exchange.depth() > 0).then(|| server.record.clone());
         }
         if running.is_none() && !is_waiting {
-            let polls = self.polls;
-            let looked_in = *self.looked_in.get_or_insert_with(|| {
-                look_again(cx);
-                polls
-            });
-            if looked_in == polls {
+            // The query that it is meant for was sent before, to another socket.
+            if self.second_look.poll(cx).is_pending() {
                 return false;
             }
         }
-        self.looked_in = None;
+        self.second_look.forget();
         self.record().bell.silence(Ring::Cancel);
         let askers = self.record().bell.take_askers();
         if askers.is_empty() {
@@ -91,10 +84,4 @@ impl Session {
         self.take_inbox(cx)?;
         Ok(true)
     }
-}
-
-/// Has the task polled once more when this worker has heard of all that has come to its sockets: a
-/// query that was sent before a cancel, to another socket, may not have been told of yet.
-pub(super) fn look_again(cx: &mut TaskContext<'_>) {
-    let _pending: Poll<()> = pin!(yield_now()).poll(cx);
 }

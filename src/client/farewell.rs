@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::link::Link;
 use super::registry::Registered;
 use super::serve::{End, Session};
-use crate::net::buffer::with_scratch;
+use crate::error::Fault;
+use crate::net::buffer::{HOLD_LEN, with_scratch};
 use crate::net::stream::{Stream, flush, send};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::error_response::{self, Severity};
@@ -17,16 +18,21 @@ use crate::wire::error_response::{self, Severity};
 /// How long a client that reads slowly may take for what it is told last.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the client's socket has not taken yet of the last that it is told.
+/// How long a client may take to close its end that was told what it did wrong: it may still be sending.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A client that has not heard yet why its session is over.
 pub(super) struct Farewell {
     stream: Stream,
+    /// What its socket has not taken yet.
     rest: Vec<u8>,
+    lingers: bool,
     /// The client counts for as long as its socket is open.
     _registered: Registered,
 }
 
 impl Session {
-    /// Tells the log, and the client if it can still hear it; what is left to send to it.
+    /// Tells the log, and the client if it can still hear it; what is left to do for it.
     pub(super) fn finish(mut self, end: &End) -> Option<Farewell> {
         let id = self.record().id;
         let link = std::mem::replace(&mut self.link, Link::Free);
@@ -64,7 +70,10 @@ impl Session {
             }
         }
         match last_words {
-            Some(words) => self.say_last(&words),
+            Some(words) => {
+                let lingers = matches!(end, End::Fatal { fault: Fault::Client, .. });
+                self.say_last(&words, lingers)
+            }
             None => {
                 discard(&mut self.stream);
                 None
@@ -73,30 +82,45 @@ impl Session {
     }
 
     /// Sends `words` behind what is left over, as far as the socket takes them now.
-    fn say_last(self, words: &[u8]) -> Option<Farewell> {
+    fn say_last(self, words: &[u8], lingers: bool) -> Option<Farewell> {
         let Self { mut stream, outbox: mut rest, registered, .. } = self;
         let mut cx = TaskContext::from_waker(Waker::noop());
         // A client that is gone misses nothing.
         flush(&mut stream, &mut rest, &mut cx).ok()?;
         send(&mut stream, &mut rest, words, &mut cx).ok()?;
         discard(&mut stream);
-        (!rest.is_empty()).then_some(Farewell { stream, rest, _registered: registered })
+        let is_told = rest.is_empty() && !lingers;
+        (!is_told).then_some(Farewell { stream, rest, lingers, _registered: registered })
     }
 }
 
 impl Farewell {
-    pub(super) async fn send(self, hard: &CancellationToken) {
-        write_last(self.stream, self.rest, hard).await;
+    pub(super) async fn send(mut self, hard: &CancellationToken) {
+        write_last(&mut self.stream, &self.rest, hard).await;
+        if self.lingers {
+            self.stream.end_writing();
+            read_to_end(&mut self.stream, hard).await;
+        }
+        discard(&mut self.stream);
     }
 }
 
 /// Writes `rest`, for as long as a client may take and the drain leaves time.
-async fn write_last(mut stream: Stream, rest: Vec<u8>, hard: &CancellationToken) {
+async fn write_last(stream: &mut Stream, rest: &[u8], hard: &CancellationToken) {
     tokio::select! {
-        sent = timeout(FAREWELL_TIMEOUT, stream.write_all(&rest)) => drop(sent),
+        sent = timeout(FAREWELL_TIMEOUT, stream.write_all(rest)) => drop(sent),
         () = hard.cancelled() => {}
     }
-    discard(&mut stream);
+}
+
+/// Reads what a client still sends that was told something, until it has closed its end.
+async fn read_to_end(stream: &mut Stream, hard: &CancellationToken) {
+    let mut buf = vec![0; HOLD_LEN];
+    let ended = async { while stream.read(&mut buf).await.is_ok_and(|n| n > 0) {} };
+    tokio::select! {
+        ended = timeout(LINGER, ended) => drop(ended),
+        () = hard.cancelled() => {}
+    }
 }
 
 /// Takes what has come from a client that is answered no more: a socket that is closed with something
@@ -135,10 +159,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_left_after_a_few_seconds() {
-        let (stream, rest, _theirs) = unread();
+        let (mut stream, rest, _theirs) = unread();
         let begun = Instant::now();
 
-        write_last(stream, rest, &CancellationToken::new()).await;
+        write_last(&mut stream, &rest, &CancellationToken::new()).await;
 
         assert_eq!(begun.elapsed().as_secs(), FAREWELL_TIMEOUT.as_secs());
     }
@@ -161,13 +185,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_close_its_end_is_left_after_a_second() {
+        let (mut stream, _, _theirs) = unread();
+        let begun = Instant::now();
+
+        read_to_end(&mut stream, &CancellationToken::new()).await;
+
+        assert_eq!(begun.elapsed().as_secs(), LINGER.as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_farewell_does_not_outlast_the_drain() {
-        let (stream, rest, _theirs) = unread();
+        let (mut stream, rest, _theirs) = unread();
         let hard = CancellationToken::new();
         hard.cancel();
         let begun = Instant::now();
 
-        write_last(stream, rest, &hard).await;
+        write_last(&mut stream, &rest, &hard).await;
+        read_to_end(&mut stream, &hard).await;
 
         assert!(begun.elapsed().is_zero());
     }

@@ -9,7 +9,7 @@ use std::task::Context as TaskContext;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::link::{InFlight, Link};
+use super::link::{Deeds, InFlight, Link};
 use super::names::drop_unnamed;
 use super::naming::note_execute;
 use super::serve::{End, Session};
@@ -117,7 +117,9 @@ impl Session {
         cx: &mut TaskContext<'_>,
     ) -> Result<Next, End> {
         match frame.head.tag {
-            b'X' => return Err(End::ClientLeft),
+            // What is still to come of it would reset the connection, and what was said last be lost.
+            b'X' if frame.is_whole() => return Err(End::ClientLeft),
+            b'X' => return Ok(Next::Hold),
             // The end of nothing: a transaction that was none.
             b'S' if frame.head.len == HEAD => {
                 let mut ready = Vec::with_capacity(6);
@@ -151,11 +153,11 @@ impl Session {
 
     fn on_frame_linked(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Result<Next, End> {
         let tag = frame.head.tag;
-        if tag == b'X' {
-            return self.leave(batch, End::ClientLeft).map(|()| Next::Hold);
-        }
         if !may_begin(frame) {
             return Ok(Next::Hold);
+        }
+        if tag == b'X' {
+            return self.leave(batch, End::ClientLeft).map(|()| Next::Hold);
         }
         let shares = self.shares_statements();
         if let Link::Linked(linked) = &mut self.link
@@ -240,12 +242,12 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         linked.in_flight.has_bound = true;
-        linked.in_flight.may_copy |= linked.in_flight.binds_copy;
         // What it executes is known only where statements are ours.
-        let effect = if shares { linked.portals.effect(frame.body) } else { Effect::Anything };
+        let deeds = if shares { linked.portals.deeds(frame.body) } else { Deeds::UNREAD };
+        linked.in_flight.run(deeds);
         linked.restores.run();
         note_execute(&mut linked.naming, frame.body, server);
-        server.exchange.on_run(Request::Execute, effect, None);
+        server.exchange.on_run(Request::Execute, deeds.effect, None);
     }
 
     /// Notes a Query; `Some`: it does not go on as it is.
@@ -284,6 +286,10 @@ impl Session {
         let traits = traits.unwrap_or_default();
         if traits.resets() && !is_session_mode && !in_copy {
             linked.restores.note(text, serial, true, true);
+        }
+        if server.exchange.has_undone() {
+            // The server skips it, and what comes behind must know.
+            self.undo();
         }
         self.alter();
         None
@@ -434,19 +440,17 @@ fn on_query(
     traits: Option<Traits>,
     undo: Option<Undo>,
 ) {
-    let effect = if let Some(traits) = traits {
+    if let Some(traits) = traits {
         note_traits(in_flight, server, traits);
-        in_flight.may_copy |= traits.may_copy();
-        Effect::of(traits)
     } else {
         // What has not been seen may leave anything behind.
         server.is_dirty = true;
-        in_flight.may_copy = true;
         in_flight.changes_meaning = true;
         in_flight.is_unseen = true;
-        Effect::Anything
-    };
-    server.exchange.on_run(Request::Simple(Verdict::Forward), effect, undo);
+    }
+    let deeds = traits.map_or(Deeds::UNREAD, Deeds::of);
+    in_flight.run(deeds);
+    server.exchange.on_run(Request::Simple(Verdict::Forward), deeds.effect, undo);
 }
 
 /// Notes what a statement may do.

@@ -2,17 +2,16 @@
 //!
 //! Rows are never parsed: the five bytes of a frame's head are enough to step over it.
 
-use std::ops::ControlFlow;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::cancel::look_again;
 use super::from_client::put_made_up;
 use super::inbox::DEPTH_MAX;
 use super::link::{Link, Linked, Rest};
+use super::refusal::Weighed;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
 use crate::error::{ClientMessage, Fault};
@@ -98,8 +97,7 @@ impl Session {
                 return self.take_inbox(cx);
             }
             linked.awaits.answers = false;
-            linked.in_flight.deallocates = false;
-            linked.in_flight.may_copy = false;
+            linked.in_flight.ran();
         }
         // Without a server, too: what waited for one that was given up is answered in its place.
         self.take_inbox(cx)
@@ -117,12 +115,8 @@ impl Session {
             let n = match server.stream.poll_read(cx, &mut scratch.input) {
                 // It may have said why, and this worker not heard of that yet.
                 Poll::Pending if linked.is_broken => {
-                    let listened_in = *linked.listened_in.get_or_insert_with(|| {
-                        look_again(cx);
-                        self.polls
-                    });
-                    let is_new = listened_in == self.polls;
-                    return Ok(if is_new { Read::Nothing } else { Read::Lost });
+                    let is_silent = linked.second_look.poll(cx).is_ready();
+                    return Ok(if is_silent { Read::Lost } else { Read::Nothing });
                 }
                 Poll::Pending => return Ok(Read::Nothing),
                 Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::Lost),
@@ -235,8 +229,9 @@ impl Session {
         let mut copy_end = CopyEnd::Failed;
         if tag == b'E' {
             match self.weigh_error(batch, body, serial, is_own)? {
-                ControlFlow::Continue(end) => copy_end = end,
-                ControlFlow::Break(decided) => return Ok(decided),
+                Weighed::Applies(end) => copy_end = end,
+                Weighed::Settled(verdict) => return Ok(Some(verdict)),
+                Weighed::Unlinked => return Ok(None),
             }
         }
         let Link::Linked(linked) = &mut self.link else { return Ok(None) };

@@ -89,8 +89,7 @@ impl Session {
             return linked.awaits.answers;
         }
         if server.exchange.is_answered() {
-            linked.in_flight.deallocates = false;
-            linked.in_flight.may_copy = false;
+            linked.in_flight.ran();
             return false;
         }
         let depends = |about: About<'_>| {

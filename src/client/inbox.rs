@@ -89,8 +89,10 @@ impl Session {
             Link::Linked(linked) => {
                 !linked.is_broken
                     && !linked.is_done
-                    && !linked.is_leaving
-                    && (!linked.awaits.any() || self.inbox.len() < HOLD_LEN)
+                    // It begins with what ends the session. Who broke the protocol, and said no goodbye, may
+                    // be gone before it is told.
+                    && (!linked.is_leaving || self.inbox.first() != Some(&b'X'))
+                    && (!(linked.awaits.any() || linked.is_leaving) || self.inbox.len() < HOLD_LEN)
                     && linked.checkout.server().is_some_and(|server| server.outbox.is_empty())
             }
         }

@@ -12,6 +12,7 @@ use super::stand_in::StandIn;
 use crate::error::{ClientMessage, SqlState};
 use crate::pool::Checkout;
 use crate::pool::checkout::Wait;
+use crate::runtime::second_look::SecondLook;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::server::fate::Effect;
@@ -83,8 +84,8 @@ pub(super) struct Linked {
     pub(super) is_broken: bool,
     /// The copy that was under way was ended in the place of a client that broke the protocol.
     pub(super) has_ended_copy: bool,
-    /// The poll in which its last words began to be listened for.
-    pub(super) listened_in: Option<u64>,
+    /// For its last words, where it is broken.
+    pub(super) second_look: SecondLook,
     /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, or broken the protocol, and is still owed answers.
@@ -115,8 +116,6 @@ pub(super) struct InFlight {
     pub(super) has_bound: bool,
     /// Statements that were prepared before may be gone by the time of what comes behind.
     pub(super) deallocates: bool,
-    /// A COPY was bound: an Execute may begin it.
-    pub(super) binds_copy: bool,
     /// What comes behind may go into a copy.
     pub(super) may_copy: bool,
     /// Settings, the role or tables may be other than those of the sessions that share statements:
@@ -135,14 +134,24 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Adds a request.
+    /// Adds what a request has to do with, whether it runs that or only binds it.
     pub(super) fn add(&mut self, traits: Traits) {
-        self.deallocates |= traits.deallocates_all() || traits.names_statements();
-        self.binds_copy |= traits.may_copy();
         self.changes_meaning |= traits.changes_meaning();
         self.alters_results |= traits.alters_results();
         self.moves |= traits.moves();
         self.sets |= traits.sets();
+    }
+
+    /// Adds what is run now.
+    pub(super) const fn run(&mut self, deeds: Deeds) {
+        self.deallocates |= deeds.deallocates;
+        self.may_copy |= deeds.may_copy;
+    }
+
+    /// What was run is answered.
+    pub(super) const fn ran(&mut self) {
+        self.deallocates = false;
+        self.may_copy = false;
     }
 
     /// Everything is answered.
@@ -156,25 +165,66 @@ impl InFlight {
     }
 }
 
-/// What the portals that were bound do when they are executed.
+/// What something does when it is run.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Portals {
-    unnamed: Effect,
-    /// Of all that have names.
-    named: Effect,
+pub(super) struct Deeds {
+    pub(super) effect: Effect,
+    pub(super) may_copy: bool,
+    /// Statements may be gone behind it.
+    deallocates: bool,
 }
 
-impl Portals {
-    pub(super) fn bind(&mut self, portal: &[u8], effect: Effect) {
-        if portal.is_empty() {
-            self.unnamed = effect;
-        } else {
-            self.named = self.named.or(effect);
+impl Deeds {
+    /// What nobody has read does.
+    pub(super) const UNREAD: Self =
+        Self { effect: Effect::Anything, may_copy: true, deallocates: true };
+    /// What SQL's PREPARE has made does.
+    pub(super) const PREPARED_BY_SQL: Self =
+        Self { effect: Effect::Anything, may_copy: false, deallocates: false };
+
+    pub(super) const fn of(traits: Traits) -> Self {
+        Self {
+            effect: Effect::of(traits),
+            may_copy: traits.may_copy(),
+            deallocates: traits.deallocates_all() || traits.names_statements(),
         }
     }
 
+    /// Those of one of two, and nobody knows which.
+    fn or(self, other: Self) -> Self {
+        Self {
+            effect: self.effect.or(other.effect),
+            may_copy: self.may_copy || other.may_copy,
+            deallocates: self.deallocates || other.deallocates,
+        }
+    }
+}
+
+/// What the portals that were bound do when they are executed: maybe in a later segment of their block.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Portals {
+    unnamed: Deeds,
+    /// Of all that have names.
+    named: Deeds,
+}
+
+impl Portals {
+    pub(super) fn bind(&mut self, portal: &[u8], deeds: Deeds) {
+        if portal.is_empty() {
+            self.unnamed = deeds;
+        } else {
+            self.named = self.named.or(deeds);
+        }
+    }
+
+    /// What was bound last does this as well.
+    pub(super) fn add(&mut self, portal: &[u8], deeds: Deeds) {
+        let bound = if portal.is_empty() { &mut self.unnamed } else { &mut self.named };
+        *bound = bound.or(deeds);
+    }
+
     /// What the Execute with this body does.
-    pub(super) fn effect(self, execute: &[u8]) -> Effect {
+    pub(super) fn deeds(self, execute: &[u8]) -> Deeds {
         if execute.first() == Some(&0) { self.unnamed } else { self.named }
     }
 }
@@ -274,7 +324,7 @@ impl Linked {
             is_told: false,
             is_broken: false,
             has_ended_copy: false,
-            listened_in: None,
+            second_look: SecondLook::default(),
             cancel_sent: None,
             is_leaving: false,
             is_done: false,

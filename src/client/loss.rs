@@ -221,11 +221,11 @@ impl Session {
         cx: &mut TaskContext<'_>,
     ) -> Result<Next, End> {
         let tag = frame.head.tag;
-        if tag == b'X' {
-            return Err(End::ClientLeft);
-        }
         if !may_begin(frame) {
             return Ok(Next::Hold);
+        }
+        if tag == b'X' {
+            return Err(End::ClientLeft);
         }
         let message = match tag {
             b'Q' => Message::Query(classify(frontend::query_text(frame.body))),

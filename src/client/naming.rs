@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next, note_traits};
-use super::link::{InFlight, Link, Linked, Replacement, Words};
+use super::link::{Deeds, InFlight, Link, Linked, Replacement, Words};
 use super::names::{Prepared, drop_unnamed};
 use super::prepared::Desk;
 use super::provide::UNKNOWN;
@@ -157,7 +157,7 @@ impl Session {
         let naming = linked.naming.get_or_insert_default();
         for executed in wanted.iter().filter_map(|one| one.statement.as_ref()) {
             note_traits(&mut linked.in_flight, server, executed.traits());
-            linked.in_flight.may_copy |= executed.traits().may_copy();
+            linked.in_flight.run(Deeds::of(executed.traits()));
         }
         if !wanted.is_empty() && !is_preparing {
             batch.gather();
@@ -284,7 +284,9 @@ impl Desk<'_> {
         let mentions = mentions(self.prepared, statement.text(), reading(self.server));
         for one in mentions.iter().filter(|one| one.deed == Deed::Executes) {
             if let Some(executed) = self.prepared.find(&one.name) {
-                note_traits(self.in_flight, self.server, executed.statement.traits());
+                let traits = executed.statement.traits();
+                note_traits(self.in_flight, self.server, traits);
+                self.portals.add(portal, Deeds::of(traits));
             }
         }
         self.put_wanted(batch, &mentions);

@@ -4,7 +4,6 @@ use super::from_client::{Frame, note_traits};
 use super::link::Link;
 use super::serve::Session;
 use crate::server::exchange::{Request, Verdict};
-use crate::server::fate::Effect;
 use crate::server::unnamed::Unnamed;
 use crate::sql::{Traits, classify};
 use crate::wire::frontend;
@@ -44,7 +43,6 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return };
         self.pool.stats.binds.increment();
         let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
-        linked.portals.bind(b"", Effect::Anything);
         server.exchange.on_request(Request::Bind, None);
         if let Some(bind) = frontend::bind(frame.body) {
             self.bind_affected(bind.statement, is_first);

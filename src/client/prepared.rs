@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::batch::Batch;
 use super::from_client::{Frame, Next};
 use super::held::About;
-use super::link::{InFlight, Link, Portals, Replacement, Replacements, Words};
+use super::link::{Deeds, InFlight, Link, Portals, Replacement, Replacements, Words};
 use super::names::{Named, Prepared, change_unnamed, drop_unnamed, key, take_back};
 use super::naming::Naming;
 use super::provide::{Name, scope_of};
@@ -16,7 +16,6 @@ use super::serve::{End, Session};
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
-use crate::server::fate::Effect;
 use crate::server::shape::{Describes, Why};
 use crate::server::statements::Presence;
 use crate::server::store::{Statement, Store};
@@ -32,7 +31,7 @@ pub(super) struct Desk<'a> {
     pub(super) prepared: &'a mut Prepared,
     pub(super) server: &'a mut Server,
     pub(super) in_flight: &'a mut InFlight,
-    portals: &'a mut Portals,
+    pub(super) portals: &'a mut Portals,
     pub(super) naming: &'a mut Option<Box<Naming>>,
     pub(super) replacements: &'a mut Replacements,
     restores: &'a mut Restores,
@@ -148,8 +147,8 @@ impl Session {
         let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
-        let effect = statement.map_or(Effect::Anything, |bound| Effect::of(bound.traits()));
-        desk.portals.bind(bind.portal, effect);
+        let deeds = statement.map_or(Deeds::PREPARED_BY_SQL, |bound| Deeds::of(bound.traits()));
+        desk.portals.bind(bind.portal, deeds);
         let affects = desk.note_bound(batch, &name, bind.portal);
         let rest = frame.head.len - frame.available;
         match name.on_server() {

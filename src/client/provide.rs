@@ -29,7 +29,7 @@ pub(super) enum Name {
     /// One that the client has parsed.
     Of(Arc<Given>),
     /// One that SQL's PREPARE has made, or none.
-    Foreign,
+    OfSql,
     /// None, though a server may have one that is called so.
     Unknown,
 }
@@ -38,7 +38,7 @@ impl Name {
     /// The name to put in the place of the client's; `None` if that stands.
     pub(super) fn on_server(&self) -> Option<&str> {
         match self {
-            Self::Unnamed | Self::Foreign => None,
+            Self::Unnamed | Self::OfSql => None,
             Self::Of(given) => Some(given.statement.name()),
             Self::Unknown => Some(UNKNOWN),
         }
@@ -49,7 +49,7 @@ impl Name {
         match self {
             Self::Unnamed => prepared.unnamed.as_ref().map(|parse| &parse.statement),
             Self::Of(given) => Some(&given.statement),
-            Self::Foreign | Self::Unknown => None,
+            Self::OfSql | Self::Unknown => None,
         }
     }
 
@@ -57,7 +57,7 @@ impl Name {
     pub(super) fn into_undo(self) -> Option<Undo> {
         match self {
             Self::Of(given) => Some(Undo::Uses(given)),
-            Self::Unnamed | Self::Foreign | Self::Unknown => None,
+            Self::Unnamed | Self::OfSql | Self::Unknown => None,
         }
     }
 }
@@ -77,7 +77,7 @@ impl Desk<'_> {
         let found = if name.is_empty() {
             Name::Unnamed
         } else {
-            self.prepared.used(name).map_or(Name::Foreign, Name::Of)
+            self.prepared.used(name).map_or(Name::OfSql, Name::Of)
         };
         if self.tell_outdated(batch, name, &found) {
             // Skipped, by whatever name.
@@ -94,7 +94,7 @@ impl Desk<'_> {
                 note_traits(self.in_flight, self.server, statement.traits());
                 Some(found)
             }
-            Name::Foreign if is_reserved(name) => {
+            Name::OfSql if is_reserved(name) => {
                 // Another client's statement may be called so on the server.
                 self.replacements.put(Replacement {
                     serial: self.server.exchange.next_serial(),
@@ -103,7 +103,7 @@ impl Desk<'_> {
                 });
                 Some(Name::Unknown)
             }
-            Name::Foreign | Name::Unknown => Some(found),
+            Name::OfSql | Name::Unknown => Some(found),
         }
     }
 

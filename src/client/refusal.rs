@@ -1,6 +1,5 @@
 //! What a server refuses, in the words that the client is told it in.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::batch::Batch;
@@ -18,18 +17,28 @@ use crate::wire::sqlstate;
 /// The functions of PostgreSQL that refuse while somebody is connected to a database.
 const WANT_TO_BE_ALONE: [&[u8]; 4] = [b"createdb", b"dropdb", b"movedb", b"RenameDatabase"];
 
+/// What becomes of an error of the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weighed {
+    /// It is applied to the exchange, and ends a copy like this if it ends one.
+    Applies(CopyEnd),
+    /// It is no answer to anything: nothing but whom it goes to is left of it.
+    Settled(Verdict),
+    /// It was dealt with, and the link is over.
+    Unlinked,
+}
+
 impl Session {
-    /// An error of the server's, before it is applied: what it tells of a copy that it ends, or who it
-    /// is for if it ends the link (`None`: nobody).
+    /// An error of the server's, before it is applied.
     pub(super) fn weigh_error(
         &mut self,
         batch: &mut Batch<'_>,
         body: &[u8],
         serial: u64,
         is_own: bool,
-    ) -> Result<ControlFlow<Option<Verdict>, CopyEnd>, End> {
+    ) -> Result<Weighed, End> {
         let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return Ok(ControlFlow::Break(None)) };
+        let Link::Linked(linked) = &mut self.link else { return Ok(Weighed::Unlinked) };
         let fields = ErrorFields::parse(body);
         if fields.is_fatal() {
             linked.last_words = Some(fields.to_message());
@@ -38,24 +47,25 @@ impl Session {
             linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;
             let is_for_client = linked.is_told || is_session_mode;
             let verdict = if is_for_client { Verdict::Forward } else { Verdict::Swallow };
-            return Ok(ControlFlow::Break(Some(verdict)));
+            return Ok(Weighed::Settled(verdict));
         }
         if is_own {
             let message = fields.to_message();
             if !linked.forgives(&message, serial) {
-                return self.on_settings_refused(batch, &message).map(ControlFlow::Break);
+                let verdict = self.on_settings_refused(batch, &message)?;
+                return Ok(verdict.map_or(Weighed::Unlinked, Weighed::Settled));
             }
-            return Ok(ControlFlow::Continue(CopyEnd::Failed));
+            return Ok(Weighed::Applies(CopyEnd::Failed));
         }
         let end = end_of_copy(&fields);
         if end == CopyEnd::GivenUp && linked.has_ended_copy {
             // It was ended by us, whose words come instead.
             self.close_server(CloseReason::ClientLeft);
-            return Ok(ControlFlow::Break(None));
+            return Ok(Weighed::Unlinked);
         }
         let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
         self.context.process.errors.increment(class.class(), Fault::Client);
-        Ok(ControlFlow::Continue(end))
+        Ok(Weighed::Applies(end))
     }
 
     /// An error for the client: in our words, if it answers something that we made it refuse.

@@ -30,6 +30,7 @@ use crate::pool::core::{Home, ServerId};
 use crate::pool::waiter::Waiter;
 use crate::pool::{Checkout, CheckoutError, Pool};
 use crate::runtime::alarm::Alarm;
+use crate::runtime::second_look::SecondLook;
 use crate::runtime::worker::current_home;
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
@@ -68,15 +69,12 @@ pub(super) struct Session {
     waiter: Option<Arc<Waiter>>,
     last: Option<ServerId>,
     pub(super) alarm: Alarm,
-    /// How often its task was polled.
-    pub(super) polls: u64,
     /// When the client last had nothing open; only kept if it may not idle for ever.
     pub(super) idle_since: Instant,
     /// The client has said goodbye and closed its end, and what it said before still waits.
     pub(super) has_left: bool,
-    /// The poll in which a cancel found nothing to stop: in a later one it is looked once more for what it
-    /// may be meant for.
-    pub(super) looked_in: Option<u64>,
+    /// For what a cancel is meant for, where it found nothing to stop.
+    pub(super) second_look: SecondLook,
 }
 
 /// Why a session is over.
@@ -158,10 +156,9 @@ impl Session {
             waiter: None,
             last: None,
             alarm: Alarm::default(),
-            polls: 0,
             idle_since: now,
             has_left: false,
-            looked_in: None,
+            second_look: SecondLook::default(),
         };
         if let Some(checkout) = placement.checkout {
             session.become_linked(checkout, now);
@@ -174,7 +171,6 @@ impl Session {
     }
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
-        self.polls += 1;
         loop {
             match self.step(cx) {
                 Err(end) => return Poll::Ready(end),

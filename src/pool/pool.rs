@@ -107,7 +107,7 @@ pub struct Pool {
     /// Startup settings that a server has taken, and how it spells them.
     checked: Mutex<LruCache<Settings, Arc<Settings>>>,
     /// Settings of sessions: those who have the same have one copy of them.
-    copies: Mutex<LruCache<Arc<Settings>, Arc<Settings>>>,
+    shared_settings: Mutex<LruCache<Arc<Settings>, Arc<Settings>>>,
 }
 
 /// Sets of startup settings that are remembered as taken.
@@ -154,7 +154,7 @@ impl Pool {
             trouble: Mutex::default(),
             cancels_active: AtomicUsize::new(0),
             checked: Mutex::new(LruCache::new(CHECKED_MOST)),
-            copies: Mutex::new(LruCache::new(COPIES_MOST)),
+            shared_settings: Mutex::new(LruCache::new(COPIES_MOST)),
             commons,
         }
     }
@@ -193,7 +193,7 @@ impl Pool {
     /// The copy that others have of the same settings, if anybody has: two sessions that share one need not
     /// be compared.
     pub fn share_settings(&self, settings: Arc<Settings>) -> Arc<Settings> {
-        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copies = self.shared_settings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(copy) = copies.get(&settings) {
             return Arc::clone(copy);
         }

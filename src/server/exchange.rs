@@ -249,7 +249,7 @@ impl<U> Exchange<U> {
                 None => break,
             }
             // A server that skips ignores a Query as well.
-            let undo = self.owed.pop().and_then(|entry| self.owed.take_undo(entry));
+            let undo = self.owed.pop().and_then(|(_, undo)| undo);
             self.undone.extend(undo.map(|undo| Undone { failed, undo }));
             failed = false;
         }
@@ -286,7 +286,7 @@ impl<U> Exchange<U> {
             if next == Request::CopyEnd && !is_last {
                 break;
             }
-            let undo = self.owed.take_second().and_then(|entry| self.owed.take_undo(entry));
+            let undo = self.owed.take_second().and_then(|(_, undo)| undo);
             self.skip(undo);
             if is_last {
                 break;
@@ -312,9 +312,9 @@ impl<U> Exchange<U> {
     /// Takes off the first request, which was answered; what was noted of it.
     #[inline]
     fn pop(&mut self) -> Option<U> {
-        let entry = self.owed.pop()?;
+        let (entry, undo) = self.owed.pop()?;
         self.course.answered(entry.effect);
-        self.owed.take_undo(entry)
+        undo
     }
 
     /// Takes the next answer of ours, if it is due.
@@ -484,8 +484,7 @@ impl<U> Exchange<U> {
 
     /// Everything sent so far ends the connection's use: what is owed will never come.
     pub fn abandon(&mut self) -> impl Iterator<Item = Undone<U>> + '_ {
-        while let Some(entry) = self.owed.pop() {
-            let undo = self.owed.take_undo(entry);
+        while let Some((_, undo)) = self.owed.pop() {
             self.skip(undo);
         }
         self.take_undone()

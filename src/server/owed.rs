@@ -15,6 +15,9 @@ pub(super) struct Entry {
     is_noted: bool,
 }
 
+/// Messages that there is room for while nothing is owed.
+const KEPT_MOST: usize = 256;
+
 /// The messages that are not answered yet. A note has the serial number of its message.
 #[derive(Debug)]
 pub(super) struct Owed<U> {
@@ -42,24 +45,30 @@ impl<U> Owed<U> {
         }
     }
 
-    /// Takes out the first. What was noted of it is to be taken next.
+    /// Takes out the first, and what was noted of it.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<Entry> {
+    pub(super) fn pop(&mut self) -> Option<(Entry, Option<U>)> {
         let entry = self.entries.pop_front()?;
-        self.boundaries -= usize::from(entry.request.ends_with_ready());
-        Some(entry)
+        let undo = self.take_out(entry);
+        if self.entries.is_empty() && self.entries.capacity() > KEPT_MOST {
+            // A long pipeline is no reason to keep so much for ever.
+            self.entries.shrink_to(KEPT_MOST);
+            self.undos.shrink_to(KEPT_MOST);
+        }
+        Some((entry, undo))
     }
 
     /// The same for the second.
-    pub(super) fn take_second(&mut self) -> Option<Entry> {
+    pub(super) fn take_second(&mut self) -> Option<(Entry, Option<U>)> {
         let entry = self.entries.remove(1)?;
-        self.boundaries -= usize::from(entry.request.ends_with_ready());
-        Some(entry)
+        let undo = self.take_out(entry);
+        Some((entry, undo))
     }
 
-    /// Takes what was noted of an entry that was taken out.
+    /// Forgets an entry that was taken out; what was noted of it.
     #[inline]
-    pub(super) fn take_undo(&mut self, entry: Entry) -> Option<U> {
+    fn take_out(&mut self, entry: Entry) -> Option<U> {
+        self.boundaries -= usize::from(entry.request.ends_with_ready());
         if entry.is_noted { self.remove_undo(entry.serial) } else { None }
     }
 

@@ -1,11 +1,14 @@
 //! A server: its socket, what it owes, and what is on it.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{Exchange, Request, Verdict, Violation};
@@ -221,11 +224,16 @@ impl Server {
     /// arrived. Notices and parameters are taken in; anything else makes it useless (pitfall P30):
     /// one that is notified listens for a session that it is not known to have listened for.
     pub fn is_alive(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
+        // Whatever this task has read before: that it is some other's turn is no sign of life.
+        let look = unconstrained(poll_fn(|cx| Poll::Ready(self.look(cx))));
+        pin!(look).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(true)
+    }
+
+    fn look(&mut self, cx: &mut Context<'_>) -> bool {
         // As a rule nothing is there: a small buffer costs less to clear.
         let mut buf = [0; 64];
         loop {
-            match self.stream.poll_read(&mut cx, &mut buf) {
+            match self.stream.poll_read(cx, &mut buf) {
                 Poll::Pending => return self.inbox.is_empty(),
                 Poll::Ready(Err(_) | Ok(0)) => return false,
                 Poll::Ready(Ok(n)) => {

@@ -14,7 +14,7 @@ use super::unnamed::Unnamed;
 #[derive(Debug, Default)]
 pub struct Statements {
     /// The least recently used first.
-    named: LinkedHashMap<u64, Prepared, RandomState>,
+    named: LinkedHashMap<u64, Entry, RandomState>,
     /// The unnamed statement, if it is known whose it is.
     pub unnamed: Unnamed,
     /// Serial number of the last request that was to change it.
@@ -27,7 +27,7 @@ pub struct Statements {
 }
 
 #[derive(Debug)]
-struct Prepared {
+struct Entry {
     statement: Arc<Statement>,
     /// Serial number of its Parse in the exchange.
     serial: u64,
@@ -48,7 +48,7 @@ enum Serves {
 
 /// A statement that a server is told to close.
 #[derive(Debug)]
-pub struct Evicted(Prepared);
+pub struct Evicted(Entry);
 
 impl Evicted {
     pub fn statement(&self) -> &Arc<Statement> {
@@ -104,7 +104,7 @@ impl Statements {
     }
 
     fn insert_to_serve(&mut self, statement: Arc<Statement>, serial: u64, serves: Serves) {
-        let prepared = Prepared { statement, serial, serves, has_older: false };
+        let prepared = Entry { statement, serial, serves, has_older: false };
         self.named.insert(prepared.statement.id(), prepared);
     }
 
@@ -143,7 +143,7 @@ impl Statements {
             // Prepared again behind what was skipped, which may come to nothing as well.
             Some(later) => later.has_older = true,
             None => {
-                let older = Prepared { serves: Serves::Nobody, ..prepared };
+                let older = Entry { serves: Serves::Nobody, ..prepared };
                 self.named.insert(older.statement.id(), older);
             }
         }

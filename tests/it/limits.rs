@@ -1,6 +1,8 @@
 //! Bounds: of clients, of messages, of memory.
 
 use std::io::Read;
+use std::thread::park_timeout;
+use std::time::Duration;
 
 use crate::support::fake_server::FakeServer;
 use crate::support::messages::{
@@ -35,7 +37,7 @@ fn one_client_more_than_max_clients_is_refused() {
     proxy.wait_for_pool("it runs", |pool| pool.servers.active == 1);
     wait_until("it is cancelled", || {
         clients[0].cancel();
-        clients[0].read_within(std::time::Duration::from_millis(50)).is_ok()
+        clients[0].read_within(Duration::from_millis(50)).is_ok()
     });
     clients.pop();
     wait_until("there is room again", || proxy.try_client_with(&[]).is_ok());
@@ -361,14 +363,14 @@ fn a_server_that_does_not_read_holds_back_its_client() {
         peer.read_to(b'Q');
         peer.send(b'G', &[0, 0, 0]);
         // It reads nothing more for as long as the client can write.
-        std::thread::park_timeout(std::time::Duration::from_secs(3));
+        park_timeout(Duration::from_secs(3));
     });
     let proxy = Proxy::before(&server.host(), ONE);
     let mut client = proxy.client();
     client.send(&query("copy t from stdin"));
     assert_eq!(client.read().tag, b'G');
     let before = resident_kib();
-    client.socket.set_write_timeout(std::time::Duration::from_millis(300)).unwrap();
+    client.socket.set_write_timeout(Duration::from_millis(300)).unwrap();
     let piece = message(b'd', &[b'x'; 16 * 1024]);
 
     let mut sent = 0;
@@ -426,7 +428,7 @@ fn a_million_requests_whose_answers_nobody_reads_are_all_answered_in_the_end() {
     // Until it is held back, or through.
     let mut last = 0;
     wait_until("nothing moves any more", || {
-        std::thread::park_timeout(std::time::Duration::from_millis(200));
+        park_timeout(Duration::from_millis(200));
         let now = written.load(std::sync::atomic::Ordering::Relaxed);
         std::mem::replace(&mut last, now) == now && now > 0
     });
@@ -453,11 +455,11 @@ fn a_client_that_reads_slowly_costs_one_server_and_little_memory() {
     slow.send(&query("select repeat('x', 1000) from generate_series(1, 5000000)"));
     let mut buf = vec![0; 64 * 1024];
     let mut highest = 0;
-    for round in 0..500 {
-        // 64 KB in 2 ms at most, of 5 GB.
+    for round in 0..100 {
+        // 1 MB in a second, of 5 GB.
         slow.socket.read_exact(&mut buf).unwrap();
-        std::thread::park_timeout(std::time::Duration::from_millis(2));
-        if round % 25 == 0 {
+        park_timeout(Duration::from_millis(64));
+        if round % 10 == 0 {
             assert_eq!(other.value("select 1"), "1");
             proxy.wait_for_pool("it holds one server", |pool| pool.servers.active == 1);
             highest = highest.max(resident_kib());
@@ -470,6 +472,57 @@ fn a_client_that_reads_slowly_costs_one_server_and_little_memory() {
 
     proxy.wait_for_pool("its server is free", |pool| pool.servers.active == 0);
     wait_until("its backend is gone", || postgres.connections() <= 2);
+}
+
+/// What it said before is under way, and ends with it.
+#[test]
+fn a_client_that_broke_the_protocol_and_is_gone_leaves_its_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.send(&[&query("select pg_sleep(100)")[..], b"Q\xff\xff\xff\xff"].concat());
+    proxy.wait_for_pool("the query runs", |pool| pool.servers.active == 1);
+
+    client.vanish();
+
+    assert_eq!(other.value("select 'next'"), "next");
+}
+
+/// What is still to come of it would reset a connection that is closed, and what was said last be lost.
+#[test]
+fn a_goodbye_is_heard_to_its_end() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let goodbye = message(b'X', &[b'x'; 9000]);
+    let (front, rest) = goodbye.split_at(1000);
+    for (ask, says) in [(&[][..], ""), (&query("select repeat('wide', 30000)"), "TDCZI")] {
+        let mut client = proxy.client();
+        client.send(&[ask, front].concat());
+        if !ask.is_empty() {
+            assert_eq!(client.read_to(b'Z').tags(), says);
+        }
+        client.assert_silent();
+        client.send(rest);
+        assert_eq!(client.read_to_end().tags(), "");
+    }
+}
+
+/// Who sends what breaks the protocol, and much behind it, hears all that it was told before.
+#[test]
+fn what_a_client_still_sends_does_not_cost_it_what_it_was_told() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for _ in 0..20 {
+        let mut client = proxy.client();
+        let ask = query("select repeat('wide', 30000)");
+        client.send(&[&ask[..], b"Q\xff\xff\xff\xff"].concat());
+        let more = vec![b'x'; 100_000];
+        // It may be over by then.
+        let _told = client.try_send(&more);
+        park_timeout(Duration::from_millis(5));
+        let _told = client.try_send(&more);
+        assert_eq!(client.read_to_end().tags(), "TDCZIE");
+    }
 }
 
 /// P56: whatever fails, the session goes on as on its first day.

@@ -1,8 +1,8 @@
 //! Prepared statements of clients that share servers: each behaves as if the server were its own.
 
 use crate::support::messages::{
-    bind, close_statement, describe_statement, execute, execute_portal, extended, message, parse,
-    parse_typed, query, run, sync,
+    bind, bind_portal, close_statement, describe_portal, describe_statement, execute,
+    execute_portal, extended, flush, message, parse, parse_typed, query, run, sync,
 };
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -763,4 +763,67 @@ fn a_fetch_that_is_prepared_once_more_is_what_its_cursor_makes_of_it() {
     assert_eq!(run_it(&mut client, "f", &[]), "1 2");
     assert_eq!(run_it(&mut client, "other", &[]), "1");
     assert_eq!(run_it(&mut client, "f", &[]), "3");
+}
+
+/// What is skipped takes no unnamed statement along, on whatever server.
+#[test]
+fn a_query_that_is_skipped_leaves_the_unnamed_statement() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    let typed = parse_typed("", "set timezone to 'Europe/Berlin'", &[TEXT]);
+    assert_eq!(client.exchange(&[typed, sync()].concat()).tags(), "1ZI");
+    other.ask("set datestyle to 'German'");
+    client.send(&[describe_statement("none"), flush()].concat());
+    assert_eq!(client.read_to(b'E').code(), "26000");
+
+    client.send(&[query("release s"), sync(), bind("", &[]), flush()].concat());
+
+    let reply = client.read_to(b'E');
+    assert_eq!((&*reply.tags(), &*reply.code()), ("ZIE", "08P01"), "it has a parameter");
+}
+
+#[test]
+fn a_name_that_discard_all_has_freed_in_the_same_segment_is_free() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+
+    let pipeline = [
+        parse("d", "select 'one'"),
+        sync(),
+        parse("e", "discard all"),
+        bind("e", &[]),
+        describe_portal(""),
+        execute(),
+        parse("d", "select 'two'"),
+        flush(),
+    ];
+    client.send(&pipeline.concat());
+    assert_eq!(client.read_to(b'C').tags(), "1ZI12nC");
+    assert_eq!(client.exchange(&sync()).tags(), "1ZI");
+    assert_eq!(run_it(&mut client, "d", &[]), "two");
+}
+
+/// A portal does what it does when it is executed, which may be long after its Bind was answered.
+#[test]
+fn what_a_portal_does_that_was_bound_before_is_known_when_it_is_executed() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    client.ask("create table t (a int)");
+    prepare(&mut client, "d", "select 'one'");
+    client.ask("begin");
+    let text = "deallocate all";
+    let bound = [parse("", text), bind_portal("q", "", &[]), sync()];
+    assert_eq!(client.exchange(&bound.concat()).tags(), "12ZT");
+    let pipeline = [execute_portal("q", 0), parse("d", "select 'two'"), sync()];
+    assert_eq!(client.exchange(&pipeline.concat()).tags(), "C1ZT");
+    assert_eq!(run_it(&mut client, "d", &[]), "two");
+
+    let bound = [parse("", "copy t from stdin"), bind_portal("c", "", &[]), sync()];
+    assert_eq!(client.exchange(&bound.concat()).tags(), "12ZT");
+    client.send(&[execute_portal("c", 0), parse("e", "select 'three'"), sync()].concat());
+    // It has no place in a copy, for which PostgreSQL ends the connection.
+    assert_eq!(client.read_to_end().tags(), "GEE");
 }

@@ -256,6 +256,20 @@ fn nothing_piles_up_over_100_000_failed_segments() {
     assert!(exchange.owed.capacity() < 100 && exchange.undone.capacity() < 100);
 }
 
+#[test]
+fn nothing_is_kept_of_a_long_pipeline() {
+    let mut exchange = Plain::default();
+    for n in 0..10_000 {
+        exchange.on_request(Request::Bind, Some(n));
+    }
+    exchange.on_request(Request::Sync, None);
+    assert!(exchange.owed.capacity() > 10_000);
+    answer(&mut exchange, &[b'2'; 10_000]);
+    answer(&mut exchange, b"Z");
+    assert_eq!(exchange.depth(), 0);
+    assert!(exchange.owed.capacity() < 1000);
+}
+
 /// Later requests keep their numbers when something in front of them went into a copy.
 #[test]
 fn serial_numbers_outlive_a_copy() {

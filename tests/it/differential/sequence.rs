@@ -23,6 +23,13 @@ impl Frame {
         b"QPBDECSHFdcfX".contains(&self.tag()) && !(4..=most).contains(&claimed)
     }
 
+    /// What an Execute executes may have been prepared long before.
+    fn may_begin_block(&self) -> bool {
+        let says = |word: &[u8]| self.body().windows(word.len()).any(|words| words == word);
+        self.tag() == b'E'
+            || (self.tag() == b'Q' && (says(b"begin") || says(b"start") || says(b"chain")))
+    }
+
     pub fn executes_unnamed(&self) -> bool {
         self.tag() == b'E' && self.body().first() == Some(&0)
     }
@@ -97,13 +104,13 @@ impl Step {
     /// in a block (`Direct::is_described_in_failed_block`).
     pub fn take_out_incomparable(&mut self, loses_track: bool) {
         let (mut has_queried, mut is_bound, mut has_executed) = (false, false, false);
-        let mut may_have_failed = false;
+        let mut may_be_in_block = false;
         self.frames.retain(|frame| {
             let tag = frame.tag();
-            if may_have_failed && tag == b'D' && frame.body().first() == Some(&b'S') {
+            if may_be_in_block && tag == b'D' && frame.body().first() == Some(&b'S') {
                 return false;
             }
-            may_have_failed |= matches!(tag, b'Q' | b'F' | b'E');
+            may_be_in_block |= frame.may_begin_block();
             if loses_track && has_executed && matches!(tag, b'Q' | b'F') {
                 return false;
             }
