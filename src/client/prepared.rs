@@ -278,7 +278,8 @@ impl Desk<'_> {
         let presence = self.server.statements.touch(statement);
         let may_make_up = presence == Presence::Ready
             && self.server.exchange.may_make_up()
-            && !self.in_flight.deallocates;
+            && !self.in_flight.deallocates
+            && !statement.draws_notice();
         let serial = self.server.exchange.next_serial();
         let given = Arc::new(Given { name: name.into(), statement: Arc::clone(statement) });
         self.prepared.insert(Named::new(Arc::clone(&given), self.server.id(), serial));

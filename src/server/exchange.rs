@@ -46,6 +46,7 @@ enum Copy {
 ///
 /// `U` is what the caller wants back about a message that came to nothing.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub struct Exchange<U> {
     owed: Owed<U>,
     /// Serial number of the next entry.

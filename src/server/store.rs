@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use foldhash::fast::RandomState;
 
 use super::shape::{self, Shape};
-use crate::sql::{Traits, classify, literal_clock};
+use crate::sql::{Traits, classify, draws_notice, literal_clock};
 use crate::state::settings::Settings;
 
 /// A statement as a client prepared it. It takes and gives the same for as long as it lives: where a
@@ -36,6 +36,7 @@ pub struct Statement {
     /// What its clients were told that it takes and gives.
     shape: shape::Known,
     is_outdated: AtomicBool,
+    draws_notice: OnceLock<bool>,
 }
 
 impl Statement {
@@ -104,6 +105,11 @@ impl Statement {
 
     pub const fn traits(&self) -> Traits {
         self.traits
+    }
+
+    /// A Parse of it may bring more than its answer, which each client is told that parses it.
+    pub fn draws_notice(&self) -> bool {
+        *self.draws_notice.get_or_init(|| draws_notice(self.text()))
     }
 
     /// The settings that it was parsed under, as far as they are known.
@@ -288,6 +294,7 @@ impl Store {
             epoch: AtomicU64::new(0),
             shape: shape::Known::default(),
             is_outdated: AtomicBool::new(false),
+            draws_notice: OnceLock::new(),
         }
     }
 

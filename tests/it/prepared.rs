@@ -827,3 +827,21 @@ fn what_a_portal_does_that_was_bound_before_is_known_when_it_is_executed() {
     // It has no place in a copy, for which PostgreSQL ends the connection.
     assert_eq!(client.read_to_end().tags(), "GEE");
 }
+
+/// What PostgreSQL says of a text besides its answer, it says to each that parses it.
+#[test]
+fn a_notice_about_a_text_comes_with_each_parse_of_it() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    let cut = format!("select 1 as {}", "x".repeat(64));
+    let escaped = r"select 'back\slash'";
+    for client in [&mut one, &mut two] {
+        client.ask("set standard_conforming_strings to off");
+        for (name, text) in [("a", &*cut), ("b", &cut), ("c", escaped), ("d", escaped)] {
+            let reply = client.exchange(&[parse(name, text), sync()].concat());
+            assert_eq!((reply.notices().len(), &*reply.tags()), (1, "1ZI"), "{name}: {text}");
+        }
+        assert_eq!(run_it(client, "b", &[]), "1");
+    }
+}

@@ -112,14 +112,13 @@ impl Generator {
 
     /// SQL that names a statement which the client probably has, in quotes or folded.
     fn naming(&mut self) -> String {
-        // Those that are called like pgweir's own are not known to SQL. What is said of those that are cut
-        // is not said again to the next who parses the same text.
+        // Those that are called like pgweir's own are not known to SQL.
         let name = match self.random.below(10) {
             // One that names another in its turn.
             0 => (*self.random.one(&NAMING)).to_owned(),
             _ => self.known_name(),
         };
-        let name = Some(name).filter(|name| !name.starts_with("pgweir_") && name.len() < 64);
+        let name = Some(name).filter(|name| !name.starts_with("pgweir_"));
         let name = name.unwrap_or_default().replace('"', "\"\"");
         let is_plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase());
         let name = match self.random.below(3) {
