@@ -32,11 +32,12 @@ pub(super) enum Reading {
 impl Reading {
     /// How `server` has to read a statement that it lacks.
     pub(super) fn of(statement: &Statement, server: &Server, in_flight: InFlight) -> Self {
-        if statement.under().is_none() {
-            return Self::AsItIs;
-        }
-        let is_same = !in_flight.changes_meaning && statement.is_of(&server.applied);
-        if is_same || reads_alike(statement) {
+        let Some(under) = statement.under() else { return Self::AsItIs };
+        let is_same = || {
+            statement.is_of(&server.applied)
+                || (!may_hold_literal(statement.text()) && under.names_alike(&server.applied))
+        };
+        if (!in_flight.changes_meaning && is_same()) || reads_alike(statement) {
             return Self::AsItIs;
         }
         match (server.exchange.segment(), server.exchange.tx()) {
@@ -54,6 +55,15 @@ impl Reading {
 fn reads_alike(statement: &Statement) -> bool {
     let text = statement.text();
     statement.traits().is_control() && text.is_ascii() && !text.contains(&b'\\')
+}
+
+/// False for a text that certainly has no literal in it but numbers.
+fn may_hold_literal(text: &[u8]) -> bool {
+    let is_literal = |at: usize| {
+        // `$1` is a parameter, and `$$` or `$a$` begins a string.
+        text.get(at) == Some(&b'\'') || !text.get(at + 1).is_some_and(u8::is_ascii_digit)
+    };
+    memchr::memchr2_iter(b'\'', b'$', text).any(is_literal)
 }
 
 impl Prepared {
@@ -151,5 +161,25 @@ fn put_context_within(out: &mut Vec<u8>, server: &mut Server, text: &str) {
         Request::Close(Verdict::Swallow),
     ] {
         server.exchange.on_request(request, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_of_each_kind_are_literals_and_parameters_are_none() {
+        for (text, expected) in [
+            ("select a from t where b = $1 and c = 2", false),
+            ("copy t to stdout", false),
+            ("select $12::date", false),
+            ("select '1'", true),
+            ("select $$1$$", true),
+            ("select $a$1$a$", true),
+            ("select $", true),
+        ] {
+            assert_eq!(may_hold_literal(text.as_bytes()), expected, "{text}");
+        }
     }
 }

@@ -45,6 +45,19 @@ const PARSE_DEPENDS_ON: [&str; 13] = [
     "xmloption",
 ];
 
+/// Those of them that decide about literals alone.
+const READS_LITERALS: [&str; 9] = [
+    "array_nulls",
+    "backslash_quote",
+    "DateStyle",
+    "IntervalStyle",
+    "lc_monetary",
+    "standard_conforming_strings",
+    "timezone_abbreviations",
+    "TimeZone",
+    "xmloption",
+];
+
 /// Names and values, ordered by name, each name once in whatever case.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -229,6 +242,12 @@ impl Settings {
         self == other || PARSE_DEPENDS_ON.iter().all(is_same)
     }
 
+    /// True if every text means the same under both that holds no literal but numbers.
+    pub fn names_alike(&self, other: &Self) -> bool {
+        let is_same = |name: &&str| self.value(name) == other.value(name);
+        PARSE_DEPENDS_ON.iter().filter(|name| !READS_LITERALS.contains(name)).all(is_same)
+    }
+
     /// Statement text that puts on a server, for the rest of a transaction, what texts are to be
     /// parsed under, and keeps there what was in force: [`Self::leave_parse_context`] brings that back. It
     /// gives no row, and leaves nothing behind the transaction.
@@ -395,6 +414,24 @@ mod tests {
     fn names_are_the_same_in_any_case() {
         let settings = Settings::new([("datestyle", "ISO"), ("DATESTYLE", "German")]);
         assert_eq!(settings.iter().collect::<Vec<_>>(), [("DateStyle", "German")]);
+    }
+
+    #[test]
+    fn names_are_found_alike_whatever_literals_mean() {
+        let base = Settings::new([("TimeZone", "UTC"), ("search_path", "a")]);
+        for (name, value, alike) in [
+            ("DateStyle", "German", true),
+            ("TimeZone", "Asia/Tokyo", true),
+            ("search_path", "b", false),
+            ("role", "other", false),
+            ("transform_null_equals", "on", false),
+        ] {
+            let other = Settings::new(
+                base.iter().filter(|(known, _)| *known != name).chain([(name, value)]),
+            );
+            assert_eq!(base.names_alike(&other), alike, "{name}");
+            assert!(!base.is_same_parse_context(&other), "{name}");
+        }
     }
 
     /// P44: quotes, backslashes and lists reach the server as they are.

@@ -207,3 +207,20 @@ fn a_statement_parsed_behind_a_setting_in_a_pipeline_is_read_under_it_for_good()
     let reply = client.exchange(&[run("d", &[]), sync()].concat());
     assert_eq!(reply.values(), "2020-02-01");
 }
+
+/// A text without a literal reads alike under other settings: nothing of ours runs in front of it.
+#[test]
+fn a_text_without_a_literal_needs_no_settings_of_its_parse() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.prepared_statements = 1");
+    let mut client = proxy.client();
+    client.ask("create table t (a int)");
+    for (name, text) in [("s", "table t"), ("o", "select 1")] {
+        assert_eq!(told(&mut client, &[parse(name, text), sync()]), "1ZI [] []");
+    }
+    client.ask("set timezone to 'Asia/Tokyo'");
+
+    // PostgreSQL refuses it behind an Execute.
+    let pipeline = [close_statement("none"), bind("s", &[]), query("discard all")];
+    assert_eq!(told(&mut client, &pipeline), "32CZI [] []");
+}
