@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::link::{Link, Linked};
+use super::link::{LAST_WORDS, Link, Linked};
 use super::serve::{End, Session};
 use crate::config::{format_duration, format_millis};
 use crate::error::{ClientMessage, Fault, SqlState};
@@ -36,6 +36,8 @@ enum Over {
     Transaction,
     IdleInTransaction,
     Flush,
+    /// Nothing came from a server to which nothing can be written.
+    LastWords,
     /// Statements were prepared, with no Sync behind them and nothing more since.
     Prepared,
 }
@@ -80,6 +82,9 @@ impl Session {
         after: impl Fn(Instant, Option<Duration>, Over) -> Option<(Instant, Over)>,
     ) -> [Option<(Instant, Over)>; 4] {
         let Some(server) = linked.checkout.peek() else { return [None; 4] };
+        if let Some(since) = linked.broken_since {
+            return [Some((since + LAST_WORDS, Over::LastWords)), None, None, None];
+        }
         let rules = &self.rules;
         let query = match (linked.cancel_sent, linked.request_since) {
             // The client has all its answers, and thinks.
@@ -158,6 +163,8 @@ impl Session {
                 let message = held_too_long(code, "idle_in_transaction_timeout");
                 Err(End::fatal(Fault::Proxy, message))
             }
+            // It is given up where it is read from.
+            Over::LastWords => Ok(()),
             Over::Prepared => {
                 self.sync_for_client();
                 Ok(())

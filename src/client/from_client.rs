@@ -367,13 +367,13 @@ impl Session {
         }
         let passed = batch.data.get(batch.pass_from..batch.at).unwrap_or_default();
         let bytes = if batch.out.is_empty() { passed } else { batch.out.as_slice() };
-        if bytes.is_empty() || linked.is_broken {
+        if bytes.is_empty() || linked.broken_since.is_some() {
             return;
         }
         // A server that takes nothing more may still have something to say: its end is seen where
         // it is read from.
         if send(&mut server.stream, &mut server.outbox, bytes, cx).is_err() {
-            linked.is_broken = true;
+            linked.broken_since = Some(Instant::now());
             server.outbox = Vec::new();
         }
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::batch::Batch;
 use super::from_client::put_made_up;
 use super::inbox::DEPTH_MAX;
-use super::link::{Link, Linked, Rest};
+use super::link::{LAST_WORDS, Link, Linked, Rest};
 use super::refusal::Weighed;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
@@ -44,7 +44,7 @@ impl Session {
         match flush(&mut server.stream, &mut server.outbox, cx) {
             Ok(sent) => moved |= sent,
             Err(_) => {
-                linked.is_broken = true;
+                linked.broken_since = Some(Instant::now());
                 server.outbox = Vec::new();
             }
         }
@@ -113,10 +113,8 @@ impl Session {
                 return Ok(Read::Nothing);
             }
             let n = match server.stream.poll_read(cx, &mut scratch.input) {
-                // It may have said why, and this worker not heard of that yet.
-                Poll::Pending if linked.is_broken => {
-                    let is_silent = linked.second_look.poll(cx).is_ready();
-                    return Ok(if is_silent { Read::Lost } else { Read::Nothing });
+                Poll::Pending if linked.broken_since.is_some_and(is_silent) => {
+                    return Ok(Read::Lost);
                 }
                 Poll::Pending => return Ok(Read::Nothing),
                 Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::Lost),
@@ -435,6 +433,11 @@ impl Session {
         .detail(what);
         Err(End::fatal(Fault::Server, message))
     }
+}
+
+/// Nothing came behind the write that failed at `since`, not even the end.
+fn is_silent(since: Instant) -> bool {
+    since.elapsed() >= LAST_WORDS
 }
 
 impl Linked {

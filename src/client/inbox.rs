@@ -87,7 +87,7 @@ impl Session {
             // Its end must be noticed, and little more.
             Link::Waiting(_) | Link::Proving { .. } => self.inbox.len() < HOLD_LEN,
             Link::Linked(linked) => {
-                !linked.is_broken
+                linked.broken_since.is_none()
                     && !linked.is_done
                     // It begins with what ends the session. Who broke the protocol, and said no goodbye, may
                     // be gone before it is told.

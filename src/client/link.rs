@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -12,7 +13,6 @@ use super::stand_in::StandIn;
 use crate::error::{ClientMessage, SqlState};
 use crate::pool::Checkout;
 use crate::pool::checkout::Wait;
-use crate::runtime::second_look::SecondLook;
 use crate::server::Server;
 use crate::server::exchange::{Request, Verdict};
 use crate::server::fate::Effect;
@@ -47,6 +47,10 @@ pub(super) struct Waiting {
     pub(super) was_told: bool,
 }
 
+/// How long the end of a server is waited for to which nothing can be written any more. It comes at once;
+/// but the worker that hears of it need not be this one.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Linked to a server.
 #[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct Linked {
@@ -80,12 +84,10 @@ pub(super) struct Linked {
     pub(super) last_words: Option<ClientMessage>,
     /// It was the client that broke the protocol: it was told, and its session ends too.
     pub(super) is_told: bool,
-    /// A write failed: whatever the server still had to say is read, then it is lost.
-    pub(super) is_broken: bool,
+    /// When a write failed: whatever the server still had to say is read, then it is lost.
+    pub(super) broken_since: Option<Instant>,
     /// The copy that was under way was ended in the place of a client that broke the protocol.
     pub(super) has_ended_copy: bool,
-    /// For its last words, where it is broken.
-    pub(super) second_look: SecondLook,
     /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, or broken the protocol, and is still owed answers.
@@ -322,9 +324,8 @@ impl Linked {
             replacements: Replacements::default(),
             last_words: None,
             is_told: false,
-            is_broken: false,
+            broken_since: None,
             has_ended_copy: false,
-            second_look: SecondLook::default(),
             cancel_sent: None,
             is_leaving: false,
             is_done: false,

@@ -261,12 +261,30 @@ impl Desk<'_> {
         self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
     }
 
-    /// Puts in front of a Parse of a statement what it executes: that decides of its columns.
+    /// Puts in front of a Parse of a statement what it executes, or executed when it was parsed first: that
+    /// decides of its columns.
     pub(super) fn put_executed(&mut self, batch: &mut Batch<'_>, statement: &Statement) {
-        if statement.traits().names_statements() {
-            let mut mentions = mentions(self.prepared, statement.text(), reading(self.server));
-            mentions.retain(|one| one.deed == Deed::Executes);
-            self.put_wanted(batch, &mentions);
+        if !statement.traits().names_statements() {
+            return;
+        }
+        let mut mentions = mentions(self.prepared, statement.text(), reading(self.server));
+        mentions.retain(|one| one.deed == Deed::Executes);
+        let Some(mention) = mentions.last() else { return };
+        let now = self.prepared.find(&mention.name).map(|given| Arc::clone(&given.statement));
+        let then = statement.executed(|| now.clone());
+        match (then, now) {
+            (None, Some(_)) => {
+                batch.gather();
+                frontend::put_close_statement(batch.out, &mention.name);
+                self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+            }
+            (Some(then), Some(now)) if !Arc::ptr_eq(then, &now) => {
+                let statement = Some(Arc::clone(then));
+                batch.gather();
+                let wanted = Wanted { name: mention.name.clone(), statement };
+                wanted.put(batch.out, self.server, *self.in_flight);
+            }
+            _ => self.put_wanted(batch, &mentions),
         }
     }
 

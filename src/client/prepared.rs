@@ -257,8 +257,9 @@ impl Desk<'_> {
             };
             is_under && old.statement.rest() == parse.rest && !old.statement.is_outdated()
         };
-        // The same text once more costs no allocation.
+        // The same text once more costs no allocation. What it names may be another by now.
         let same = self.prepared.unnamed.as_ref().filter(is_same);
+        let same = same.filter(|old| !old.statement.traits().names_statements());
         let same = same.map(|old| Arc::clone(&old.statement));
         let statement =
             same.unwrap_or_else(|| self.store.private(parse.rest, under.map(Arc::clone)));

@@ -37,6 +37,8 @@ pub struct Statement {
     shape: shape::Known,
     is_outdated: AtomicBool,
     draws_notice: OnceLock<bool>,
+    /// What its EXECUTE found when it was parsed.
+    executed: OnceLock<Option<Arc<Self>>>,
 }
 
 impl Statement {
@@ -105,6 +107,12 @@ impl Statement {
 
     pub const fn traits(&self) -> Traits {
         self.traits
+    }
+
+    /// The statement that it executes, as its client had it when it was first asked for: that decided of its
+    /// columns.
+    pub fn executed(&self, find: impl FnOnce() -> Option<Arc<Self>>) -> Option<&Arc<Self>> {
+        self.executed.get_or_init(find).as_ref()
     }
 
     /// A Parse of it may bring more than its answer, which each client is told that parses it.
@@ -295,6 +303,7 @@ impl Store {
             shape: shape::Known::default(),
             is_outdated: AtomicBool::new(false),
             draws_notice: OnceLock::new(),
+            executed: OnceLock::new(),
         }
     }
 

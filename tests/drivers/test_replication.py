@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 
@@ -13,8 +14,10 @@ import psycopg2
 import psycopg2.extras
 import pytest
 
-from support.postgres import APP, Postgres, program
+from support.certificates import Certificates
+from support.postgres import APP, Postgres, installed_program, program
 from support.process import give_to_unprivileged, spawn, temporary_folder, unprivileged
+from support.tls import encrypt, offer, servers
 from support.wait import free_port, wait_until
 
 pytestmark = [pytest.mark.targets(), pytest.mark.timeout(120)]
@@ -24,18 +27,42 @@ pytestmark = [pytest.mark.targets(), pytest.mark.timeout(120)]
 def publisher():
     """A cluster that others may replicate from, with `app` as the role for it."""
     cluster = Postgres()
+    cluster.stop()
+    publish(cluster, "host")
+    yield cluster
+    cluster.remove()
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    made = Certificates()
+    made.issue("localhost", "DNS:localhost")
+    yield made
+    made.remove()
+
+
+@pytest.fixture(scope="module")
+def tls_publisher(certificates):
+    """Another one, which is replicated from through TLS or not at all."""
+    cluster = Postgres()
+    cluster.stop()
+    encrypt(cluster, certificates, certificates.path("localhost.crt"), certificates.path("localhost.key"))
+    publish(cluster, "hostssl")
+    yield cluster
+    cluster.remove()
+
+
+def publish(cluster: Postgres, kind: str) -> None:
+    """Starts a cluster as one to replicate from, over connections of a kind of `pg_hba.conf`'s."""
     with (cluster.data / "postgresql.conf").open("a") as settings:
         settings.write("wal_level = logical\nmax_wal_senders = 10\nmax_replication_slots = 10\n")
     with (cluster.data / "pg_hba.conf").open("a") as hba:
-        hba.write("host replication all 127.0.0.1/32 scram-sha-256\n")
-    cluster.stop()
+        hba.write(f"{kind} replication all 127.0.0.1/32 scram-sha-256\n")
     cluster.start()
     conn = cluster.connect()
     conn.cursor().execute(f"ALTER ROLE {APP[0]} SUPERUSER REPLICATION")
     conn.cursor().execute("CREATE DATABASE source OWNER app")
     conn.close()
-    yield cluster
-    cluster.remove()
 
 
 @pytest.fixture
@@ -46,11 +73,35 @@ def observer(publisher):
 
 
 @pytest.fixture
+def tls_observer(tls_publisher):
+    conn = tls_publisher.connect("source")
+    yield conn.cursor()
+    conn.close()
+
+
+@pytest.fixture
 def proxy(start, publisher):
     """A pool of three in transaction mode, and its servers gone at the end."""
     proxy = start(postgres=publisher, database="source", pool={"size": 3})
     yield proxy
     wait_until(lambda: not replication_rows(proxy), "no replication connection is left")
+
+
+@pytest.fixture
+def tls_proxy(start, tls_publisher, certificates):
+    """The same with TLS on both sides."""
+    proxy = start(
+        postgres=tls_publisher, database="source", pool={"size": 3},
+        listen=offer(certificates, "require"),
+        domains=servers(tls_publisher, "verify-full", ca=certificates.ca),
+    )
+    yield proxy
+    wait_until(lambda: not replication_rows(proxy), "no replication connection is left")
+
+
+def through_tls(certificates) -> dict:
+    """libpq's variables for a connection that is encrypted, and to whom it seems to be."""
+    return {"PGHOST": "localhost", "PGSSLMODE": "verify-full", "PGSSLROOTCERT": certificates.ca}
 
 
 def replication_rows(proxy) -> list[dict]:
@@ -71,18 +122,25 @@ def environment(proxy, **more: str) -> dict:
     }
 
 
+def command(name: str, *args: str, **more: str) -> list[str]:
+    """A program of PostgreSQL's and its arguments; where TLS is asked for, one that can do it."""
+    return [installed_program(name) if "PGSSLMODE" in more else program(name), *args]
+
+
 def run(proxy, name: str, *args: str, **more: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [program(name), *args], env=environment(proxy, **more),
+        command(name, *args, **more), env=environment(proxy, **more),
         capture_output=True, text=True, timeout=60,
     )
 
 
 @contextmanager
-def running(proxy, folder, name: str, *args: str):
+def running(proxy, folder, name: str, *args: str, **more: str):
     """A program that streams until it is interrupted; it must then say that all was well."""
     log = folder / f"{name}.log"
-    process = spawn([program(name), *args], log, signal.SIGKILL, env=environment(proxy))
+    process = spawn(
+        command(name, *args, **more), log, signal.SIGKILL, env=environment(proxy, **more)
+    )
     try:
         yield process
         assert process.poll() is None, f"{name} ended by itself:\n{log.read_text()}"
@@ -131,6 +189,7 @@ def traffic(proxy):
         for worker in workers:
             worker.join(20)
     assert not problems
+    assert not any(worker.is_alive() for worker in workers)
 
 
 def test_a_standby_is_made_by_pg_basebackup_and_streams_through_pgweir(proxy, publisher, observer):
@@ -373,3 +432,197 @@ def test_the_domain_of_a_standby_is_named_by_an_option(start, publisher):
         shutil.rmtree(folder / "backup")
         done = run(proxy, "pg_basebackup", *args, PGOPTIONS="-c pgweir.domain=second")
         assert done.returncode == 0, done.stderr
+
+
+def walsenders(observer) -> list[tuple]:
+    """State and encryption of each, as PostgreSQL has it."""
+    observer.execute(
+        "SELECT state, ssl, version FROM pg_stat_replication JOIN pg_stat_ssl USING (pid) ORDER BY 1"
+    )
+    return observer.fetchall()
+
+
+def assert_encrypted(proxy) -> None:
+    """On both sides of pgweir."""
+    for what in ("CLIENTS", "SERVERS"):
+        shown = [row["tls"] for row in proxy.show(what) if row["replication"] != "none"]
+        assert shown and all(tls.startswith("TLSv1.3/") for tls in shown), f"{what}: {shown}"
+
+
+def skip_if_too_new(server, name: str) -> None:
+    """This program refuses a server that is newer than itself."""
+    said = run_version(name)
+    if server.connection.server_version // 10000 > said:
+        pytest.skip(f"the {name} with TLS is of PostgreSQL {said}")
+
+
+def run_version(name: str) -> int:
+    said = subprocess.check_output([installed_program(name), "--version"], text=True)
+    return int(said.split("(PostgreSQL) ")[1].split(".")[0])
+
+
+def test_pg_basebackup_makes_a_backup_through_tls_on_both_sides(
+    tls_proxy, tls_observer, certificates,
+):
+    skip_if_too_new(tls_observer, "pg_basebackup")
+    tls = through_tls(certificates)
+    with scratch() as folder:
+        backup = folder / "backup"
+        # Slow enough to be looked at.
+        args = ("-D", str(backup), "-c", "fast", "-X", "stream", "--no-sync", "--max-rate=16M")
+        in_plain = run(tls_proxy, "pg_basebackup", *args, PGSSLMODE="disable")
+        assert in_plain.returncode == 1 and "listen.tls.mode" in in_plain.stderr
+
+        log = folder / "log"
+        process = spawn(
+            command("pg_basebackup", *args, **tls), log, signal.SIGKILL,
+            env=environment(tls_proxy, **tls),
+        )
+        try:
+            wait_until(
+                lambda: walsenders(tls_observer) == [
+                    ("backup", True, "TLSv1.3"), ("streaming", True, "TLSv1.3"),
+                ],
+                "it copies the files and streams the log, both encrypted",
+            )
+            assert_encrypted(tls_proxy)
+            assert process.wait(60) == 0, log.read_text()
+        finally:
+            process.kill()
+            process.wait(10)
+        checked = run(tls_proxy, "pg_verifybackup", str(backup))
+        assert checked.returncode == 0, checked.stderr + checked.stdout
+
+
+def test_pg_recvlogical_receives_what_was_written_through_tls_on_both_sides(
+    tls_proxy, tls_observer, certificates,
+):
+    tls = through_tls(certificates)
+    tls_observer.execute("CREATE TABLE decoded (n int, text text)")
+    with scratch() as folder:
+        of_slot = ("-d", "main", "--slot", "recvlogical")
+        made = run(tls_proxy, "pg_recvlogical", *of_slot, "--create-slot", "-P", "test_decoding", **tls)
+        assert made.returncode == 0, made.stderr
+        out = folder / "changes"
+        with traffic(tls_proxy), running(
+            tls_proxy, folder, "pg_recvlogical", *of_slot, "--start", "-f", str(out), "-F", "0", **tls,
+        ):
+            # Changes of many TLS records each.
+            tls_observer.execute(
+                "INSERT INTO decoded SELECT n, repeat('x', 100000) FROM generate_series(1, 100) n"
+            )
+            wait_until(
+                lambda: out.exists() and out.read_text().endswith("COMMIT\n")
+                or out.exists() and "n[integer]:100 " in out.read_text(), "the rows arrive"
+            )
+            assert walsenders(tls_observer) == [("streaming", True, "TLSv1.3")]
+            assert_encrypted(tls_proxy)
+        rows = [line for line in out.read_text().splitlines() if "INSERT" in line]
+        assert len(rows) == 100 and all(row.count("x") > 100_000 for row in rows)
+        dropped = run(tls_proxy, "pg_recvlogical", *of_slot, "--drop-slot", **tls)
+        assert dropped.returncode == 0, dropped.stderr
+
+
+# More than all the buffers on the way can hold.
+LOGGED_MB = 64
+PSYCOPG2 = """
+import sys
+import psycopg2, psycopg2.extras
+
+kind, slot, at = sys.argv[1:]
+conn = psycopg2.connect("dbname=main", connection_factory=getattr(psycopg2.extras, kind))
+cursor = conn.cursor()
+cursor.start_replication(slot_name=slot, start_lsn=at)
+try:
+    cursor.consume_stream(lambda message: sys.stdout.buffer.write(message.payload))
+except KeyboardInterrupt:
+    conn.close()
+"""
+
+
+def by_pg_recvlogical(slot: str, _at: str, **more: str) -> list[str]:
+    return command(
+        "pg_recvlogical", "-d", "main", "--slot", slot, "--start", "--no-loop", "-f", "-", **more
+    )
+
+
+def by_psycopg2_logical(slot: str, at: str, **_more: str) -> list[str]:
+    return [sys.executable, "-c", PSYCOPG2, "LogicalReplicationConnection", slot, at]
+
+
+def by_psycopg2_physical(slot: str, at: str, **_more: str) -> list[str]:
+    return [sys.executable, "-c", PSYCOPG2, "PhysicalReplicationConnection", slot, at]
+
+
+CLIENTS = [by_pg_recvlogical, by_psycopg2_logical, by_psycopg2_physical]
+FAREWELLS = ["interrupted", "killed", "killed when it reads no more"]
+
+
+@pytest.mark.parametrize("farewell", FAREWELLS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_that_leaves_in_the_middle_of_a_stream_leaves_nothing(
+    proxy, observer, client, farewell,
+):
+    leave(proxy, observer, client, farewell)
+
+
+@pytest.mark.parametrize("farewell", FAREWELLS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_that_leaves_in_the_middle_of_tls_leaves_nothing(
+    tls_proxy, tls_observer, certificates, client, farewell,
+):
+    leave(tls_proxy, tls_observer, client, farewell, **through_tls(certificates))
+
+
+def leave(proxy, observer, client, farewell: str, **more: str) -> None:
+    """Streams long messages to a client, which leaves early; everything must be as it was before."""
+    made = (
+        "pg_create_physical_replication_slot('leaver', true)" if client is by_psycopg2_physical
+        else "pg_create_logical_replication_slot('leaver', 'test_decoding')"
+    )
+    observer.execute(f"SELECT {made}")
+    at = ask(observer, "SELECT pg_current_wal_lsn()")
+    for _ in range(LOGGED_MB):
+        observer.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 1 << 20))")
+    with traffic(proxy):
+        process = subprocess.Popen(
+            client("leaver", at, **more), env=environment(proxy, **more), stdout=subprocess.PIPE,
+        )
+        try:
+            received = len(process.stdout.read(4 << 20))
+            assert received == 4 << 20, "it ended by itself"
+            if farewell == "killed when it reads no more":
+                wait_until(lambda: stalls(observer), "nothing moves")
+            process.send_signal(signal.SIGINT if farewell == "interrupted" else signal.SIGKILL)
+            received += len(process.stdout.read())
+            code = process.wait(20)
+        finally:
+            process.kill()
+            process.wait(10)
+            process.stdout.close()
+        assert code == (0 if farewell == "interrupted" else -signal.SIGKILL)
+        assert received < LOGGED_MB << 20, "the stream was over already"
+
+        wait_until(lambda: not walsenders(observer), "its walsender ends", 5)
+        wait_until(lambda: not replication_rows(proxy), "its server is closed", 5)
+        free = "SELECT NOT active FROM pg_replication_slots WHERE slot_name = 'leaver'"
+        assert ask(observer, free)
+        assert proxy.ask("SELECT 1") == 1
+    observer.execute("SELECT pg_drop_replication_slot('leaver')")
+
+    wait_until(lambda: proxy.metric("pgweir_clients") == 0, "no client is left")
+    assert proxy.metric("pgweir_servers", state="active") == 0
+    holders = [proxy.connect() for _ in range(3)]
+    assert [ask(holder.cursor(), "SELECT 1") for holder in holders] == [1] * 3, "a place is missing"
+    for holder in holders:
+        holder.close()
+
+
+def stalls(observer) -> bool:
+    """True if the one walsender has sent nothing for a while, and still has what to send."""
+    sent = "SELECT sent_lsn FROM pg_stat_replication WHERE sent_lsn < pg_current_wal_lsn()"
+    observer.execute(sent)
+    before = observer.fetchall()
+    observer.execute("SELECT pg_sleep(0.1)")
+    observer.execute(sent)
+    return len(before) == 1 and observer.fetchall() == before

@@ -18,8 +18,8 @@ import pytest
 from support.certificates import Certificates
 from support.load import run_async
 from support.postgres import APP, Postgres, installed_program
-from support.process import give_to_unprivileged
 from support.proxy import binary
+from support.tls import encrypt, offer, servers
 from support.wait import wait_until
 
 pytestmark = pytest.mark.targets()
@@ -49,35 +49,11 @@ def tls_postgres(certificates):
     cluster.remove()
 
 
-def encrypt(cluster: Postgres, certificates: Certificates, cert: str, key: str) -> None:
-    shutil.copy(cert, cluster.data / "server.crt")
-    shutil.copy(key, cluster.data / "server.key")
-    shutil.copy(certificates.ca, cluster.data / "ca.crt")
-    with (cluster.data / "postgresql.conf").open("a") as settings:
-        settings.write("ssl = on\nssl_ca_file = 'ca.crt'\n")
-    for name in ("server.crt", "server.key", "ca.crt"):
-        (cluster.data / name).chmod(0o600)
-        give_to_unprivileged(cluster.data / name)
-
-
 @pytest.fixture
 def tls_database(tls_postgres):
     tls_postgres.create_database("over_tls")
     yield "over_tls"
     tls_postgres.drop_database("over_tls")
-
-
-def offer(certificates, mode: str, **more) -> dict:
-    """`[listen] tls`."""
-    return {"tls": {
-        "mode": mode, "cert": certificates.path("localhost.crt"),
-        "key": certificates.path("localhost.key"), **more,
-    }}
-
-
-def servers(tls_postgres, mode: str, **more) -> dict:
-    """A domain whose server is reached through TLS by its name."""
-    return {"main": {"hosts": [f"localhost:{tls_postgres.port}"], "tls": {"mode": mode, **more}}}
 
 
 def by_psycopg2(proxy, **params):

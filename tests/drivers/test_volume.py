@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 import os
+import struct
 
+import psycopg
 import psycopg2
 import pytest
+
+from support.certificates import Certificates
+from support.tls import offer
 
 MEGABYTES = int(os.environ.get("PGWEIR_COPY_MB", "200"))
 ROW = 1024
@@ -16,6 +21,36 @@ ROW = 1024
 MEMORY_KIB = 64 * 1024
 
 pytestmark = [pytest.mark.targets("direct"), pytest.mark.timeout(120 + MEGABYTES)]
+
+# The binary format of COPY: what comes first, and what comes last.
+SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = struct.pack("!h", -1)
+# A row for each megabyte, longer than any buffer: its number and so many bytes.
+DATA = 1 << 20
+ROW_HEAD = struct.Struct("!hii")
+
+OVER = ["tcp", pytest.param("tls", marks=pytest.mark.targets())]
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    made = Certificates()
+    made.issue("localhost", "DNS:localhost")
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def over(request, start, certificates):
+    """A proxy, and a psycopg 3 connection to it: in plain, or through TLS."""
+    is_tls = request.param == "tls"
+    proxy = start(pool={"size": 1}, listen=offer(certificates, "require") if is_tls else {})
+    how = {
+        "host": "localhost", "sslmode": "verify-full", "sslrootcert": certificates.ca,
+    } if is_tls else {"sslmode": "disable"}
+    with psycopg.connect(**proxy.params(**how), autocommit=True) as conn:
+        assert conn.pgconn.ssl_in_use is is_tls
+        yield proxy, conn
 
 
 class Sink:
@@ -77,6 +112,39 @@ def test_much_data_is_copied_in_in_bounded_memory(start):
     cursor.copy_expert("COPY drain FROM STDIN WHERE false", Source(MEGABYTES), 1 << 20)
     cursor.execute("SELECT count(*) FROM drain")
     assert cursor.fetchone() == (0,)
+    assert_small(proxy)
+
+
+@pytest.mark.parametrize("over", OVER, indirect=True)
+def test_much_binary_data_is_copied_out_in_bounded_memory(over):
+    proxy, conn = over
+    received, last = 0, bytearray()
+    rows = f"SELECT n, decode(repeat('ab', {DATA}), 'hex') FROM generate_series(1, {MEGABYTES}) n"
+    with conn.cursor().copy(f"COPY ({rows}) TO STDOUT (FORMAT BINARY)") as copy:
+        for block in copy:
+            assert received or bytes(block[:len(SIGNATURE)]) == SIGNATURE
+            received += len(block)
+            last = (last + block)[-len(TRAILER) - 1:]
+    assert received == len(SIGNATURE) + MEGABYTES * (ROW_HEAD.size + 4 + DATA) + len(TRAILER)
+    assert last == b"\xab" + TRAILER
+    assert_small(proxy)
+    assert conn.execute("SELECT 1").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("over", OVER, indirect=True)
+def test_much_binary_data_is_copied_in_in_bounded_memory(over):
+    proxy, conn = over
+    conn.execute("CREATE TABLE drain (n int, data bytea)")
+    data = struct.pack("!i", DATA) + b"\xab" * DATA
+    cursor = conn.cursor()
+    # Only the last one is kept: it comes if all before it were read right.
+    with cursor.copy(f"COPY drain FROM STDIN (FORMAT BINARY) WHERE n = {MEGABYTES}") as copy:
+        copy.write(SIGNATURE)
+        for n in range(1, MEGABYTES + 1):
+            copy.write(ROW_HEAD.pack(2, 4, n) + data)
+        copy.write(TRAILER)
+    kept = conn.execute("SELECT n, data = decode(repeat('ab', %s), 'hex') FROM drain", (DATA,))
+    assert kept.fetchall() == [(MEGABYTES, True)]
     assert_small(proxy)
 
 

@@ -468,6 +468,37 @@ fn what_an_executed_statement_names_is_found() {
     ]);
 }
 
+/// What an EXECUTE gives was decided when it was parsed, by the statement that had the name then.
+#[test]
+fn an_execute_that_is_prepared_once_more_has_the_columns_that_it_had() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut direct, mut through, mut other) = (postgres.client(), proxy.client(), proxy.client());
+    let describe = [describe_statement(""), sync()].concat();
+    let none_yet = [
+        [parse("", "execute k"), sync()].concat(),
+        prepared("k", "select 1"),
+        describe.clone(),
+        ran(""),
+    ];
+    let another_by_now = [
+        [parse("", "execute k"), sync()].concat(),
+        [close_statement("k"), sync()].concat(),
+        prepared("k", "select 'text', 2"),
+        describe,
+        query("execute k"),
+    ];
+    for step in none_yet.iter().chain(&another_by_now) {
+        let seen = [&mut direct, &mut through].map(|client| {
+            let reply = client.exchange(step);
+            (reply.tags(), reply.rows(), reply.errors().len())
+        });
+        assert_eq!(seen[0], seen[1], "{}", step.escape_ascii());
+        // Takes the server's unnamed statement.
+        other.exchange(&extended("select 'other'", &[]));
+    }
+}
+
 /// P68: a literal is read under the settings of the Parse, whoever executes it.
 #[test]
 fn what_a_query_executes_is_read_as_it_was_when_it_was_parsed() {

@@ -1,9 +1,11 @@
 //! The fields that may differ between PostgreSQL's answers and those that come through pgweir, and
 //! why. Everything else is equal.
 //!
-//! Two kinds of messages are not sent at all, for nothing can be learned from what PostgreSQL says to
-//! them: those that make it crash or lose track of its own transaction (`Direct::is_deadly`), and, to a
-//! client that waits for a server, those that may have to do with rule 3 (`Step::take_out_incomparable`).
+//! Some messages are not sent at all, for nothing can be learned from what PostgreSQL says to them: those
+//! that make it crash or lose track of its own transaction (`Direct::is_deadly`); to a client that waits for a
+//! server, those that may have to do with rule 3 (`Step::take_out_incomparable`); a division by a parameter that
+//! planning could do (it fails at the Bind or at the Execute, by how often this process has planned it); and a
+//! FETCH that is prepared by name (its columns are those of the cursor that there was then).
 
 use super::sequence::Frame;
 use crate::support::reply::Message;
