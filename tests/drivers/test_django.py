@@ -22,6 +22,9 @@ EVERYDAY = [
     "inserts_and_updates_in_bulk",
     "locks_rows_so_that_no_update_is_lost",
     "iterates_in_a_block",
+    "copies_rows_in_and_out",
+    "goes_on_after_a_copy_that_fails",
+    "cancels_a_statement_from_another_thread",
 ]
 
 
@@ -55,6 +58,11 @@ def test_iterators_outside_a_block_work_without_server_side_cursors(proxy, drive
         proxy, driver, "iterates_in_a_block", "iterates_without_a_block",
         DISABLE_SERVER_SIDE_CURSORS=True,
     )
+
+
+def test_results_in_binary_are_those_in_text(proxy):
+    # Cursors that put parameters into the text themselves have no binary results.
+    site(proxy, "psycopg", "reads_results_in_binary", OPTIONS={"server_side_binding": True})
 
 
 @pytest.mark.targets()

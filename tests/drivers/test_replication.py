@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -449,22 +450,18 @@ def assert_encrypted(proxy) -> None:
         assert shown and all(tls.startswith("TLSv1.3/") for tls in shown), f"{what}: {shown}"
 
 
-def skip_if_too_new(server, name: str) -> None:
-    """This program refuses a server that is newer than itself."""
-    said = run_version(name)
-    if server.connection.server_version // 10000 > said:
-        pytest.skip(f"the {name} with TLS is of PostgreSQL {said}")
-
-
-def run_version(name: str) -> int:
+def skip_if_older(name: str, observer) -> None:
+    """Leaves a test out whose program with TLS refuses a server newer than itself."""
     said = subprocess.check_output([installed_program(name), "--version"], text=True)
-    return int(said.split("(PostgreSQL) ")[1].split(".")[0])
+    major = int(re.search(r"\(PostgreSQL\) (\d+)", said)[1])
+    if major < observer.connection.server_version // 10000:
+        pytest.skip(f"the {name} with TLS is of PostgreSQL {major}")
 
 
 def test_pg_basebackup_makes_a_backup_through_tls_on_both_sides(
     tls_proxy, tls_observer, certificates,
 ):
-    skip_if_too_new(tls_observer, "pg_basebackup")
+    skip_if_older("pg_basebackup", tls_observer)
     tls = through_tls(certificates)
     with scratch() as folder:
         backup = folder / "backup"
@@ -511,20 +508,18 @@ def test_pg_recvlogical_receives_what_was_written_through_tls_on_both_sides(
             tls_observer.execute(
                 "INSERT INTO decoded SELECT n, repeat('x', 100000) FROM generate_series(1, 100) n"
             )
-            wait_until(
-                lambda: out.exists() and out.read_text().endswith("COMMIT\n")
-                or out.exists() and "n[integer]:100 " in out.read_text(), "the rows arrive"
-            )
+            wait_until(lambda: out.exists() and "COMMIT" in out.read_text(), "the rows arrive")
             assert walsenders(tls_observer) == [("streaming", True, "TLSv1.3")]
             assert_encrypted(tls_proxy)
         rows = [line for line in out.read_text().splitlines() if "INSERT" in line]
-        assert len(rows) == 100 and all(row.count("x") > 100_000 for row in rows)
+        assert len(rows) == 100 and all("x" * 100_000 in row for row in rows)
         dropped = run(tls_proxy, "pg_recvlogical", *of_slot, "--drop-slot", **tls)
         assert dropped.returncode == 0, dropped.stderr
 
 
 # More than all the buffers on the way can hold.
 LOGGED_MB = 64
+# Writes what it receives; when interrupted it says Terminate, and no CopyDone before.
 PSYCOPG2 = """
 import sys
 import psycopg2, psycopg2.extras
@@ -567,7 +562,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream_leaves_nothing(
 
 
 @pytest.mark.parametrize("farewell", FAREWELLS)
-@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("client", [by_pg_recvlogical, by_psycopg2_physical])
 def test_a_client_that_leaves_in_the_middle_of_tls_leaves_nothing(
     tls_proxy, tls_observer, certificates, client, farewell,
 ):
@@ -592,7 +587,7 @@ def leave(proxy, observer, client, farewell: str, **more: str) -> None:
             received = len(process.stdout.read(4 << 20))
             assert received == 4 << 20, "it ended by itself"
             if farewell == "killed when it reads no more":
-                wait_until(lambda: stalls(observer), "nothing moves")
+                wait_until_stalled(observer)
             process.send_signal(signal.SIGINT if farewell == "interrupted" else signal.SIGKILL)
             received += len(process.stdout.read())
             code = process.wait(20)
@@ -618,11 +613,15 @@ def leave(proxy, observer, client, farewell: str, **more: str) -> None:
         holder.close()
 
 
-def stalls(observer) -> bool:
-    """True if the one walsender has sent nothing for a while, and still has what to send."""
-    sent = "SELECT sent_lsn FROM pg_stat_replication WHERE sent_lsn < pg_current_wal_lsn()"
-    observer.execute(sent)
-    before = observer.fetchall()
-    observer.execute("SELECT pg_sleep(0.1)")
-    observer.execute(sent)
-    return len(before) == 1 and observer.fetchall() == before
+def wait_until_stalled(observer) -> None:
+    """Until the one walsender has sent nothing for a while, though there is more to send."""
+    sent: list[list] = []
+
+    def is_stalled() -> bool:
+        observer.execute(
+            "SELECT sent_lsn FROM pg_stat_replication WHERE sent_lsn < pg_current_wal_lsn()"
+        )
+        sent.append(observer.fetchall())
+        return len(sent) >= 5 and len(sent[-1]) == 1 and all(row == sent[-1] for row in sent[-5:])
+
+    wait_until(is_stalled, "nothing moves")

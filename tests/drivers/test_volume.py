@@ -1,6 +1,7 @@
 """Much data through one client: in bounded memory, both ways.
 
-`make test` sends a little; `make test-all` sends 10 GB each way (`PGWEIR_COPY_MB=10240`).
+`make test` sends a little; `make test-all` sends 10 GB each way (`PGWEIR_COPY_MB=10240`), as text in
+rows of 1 kB, and in the binary format in rows of 1 MB, with and without TLS.
 """
 
 from __future__ import annotations

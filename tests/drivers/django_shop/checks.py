@@ -6,7 +6,9 @@ Run as `python -m django_shop.checks DRIVER CHECK…` with the database in DJANG
 from __future__ import annotations
 
 import datetime
+import io
 import sys
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -196,6 +198,84 @@ def is_told_that_its_cursor_is_gone_without_a_block() -> None:
         assert Customer.objects.count() == 5000
 
 
+LINES = "".join(f"{n}\tcustomer {n}\n" for n in range(2000))
+
+
+def copy_in(sql: str, data: str) -> None:
+    """COPY FROM STDIN by the driver's own means."""
+    with connection.cursor() as cursor:
+        if DRIVER == "psycopg2":
+            cursor.copy_expert(sql, io.StringIO(data))
+        else:
+            with cursor.copy(sql) as copy:
+                copy.write(data)
+
+
+def copy_out(sql: str) -> str:
+    with connection.cursor() as cursor:
+        if DRIVER == "psycopg2":
+            out = io.StringIO()
+            cursor.copy_expert(sql, out)
+            return out.getvalue()
+        with cursor.copy(sql) as copy:
+            return b"".join(bytes(piece) for piece in copy).decode()
+
+
+def copies_rows_in_and_out() -> None:
+    with transaction.atomic():
+        run_alone("CREATE TEMPORARY TABLE copied (n int, t text) ON COMMIT DROP")
+        copy_in("COPY copied FROM STDIN", LINES)
+        assert run("SELECT count(*) FROM copied") == 2000
+        assert copy_out("COPY (SELECT * FROM copied ORDER BY n) TO STDOUT") == LINES
+
+
+def goes_on_after_a_copy_that_fails() -> None:
+    with transaction.atomic():
+        run_alone("CREATE TEMPORARY TABLE copied (n int, t text) ON COMMIT DROP")
+        try:
+            with transaction.atomic():
+                copy_in("COPY copied FROM STDIN", LINES + "no number\tx\n")
+        except connection.Database.DataError as error:
+            # Django passes the driver's errors on here as they are.
+            assert sqlstate(error) == "22P02", error
+        else:
+            raise AssertionError("copied")
+        assert run("SELECT count(*) FROM copied") == 0
+        copy_in("COPY copied FROM STDIN", LINES)
+        assert run("SELECT count(*) FROM copied") == 2000
+
+
+def cancels_a_statement_from_another_thread() -> None:
+    connection.ensure_connection()
+    driver, is_over = connection.connection, threading.Event()
+
+    def cancel() -> None:
+        # One that comes before the statement has begun does nothing, so it is asked for again.
+        while not is_over.wait(0.05):
+            driver.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    try:
+        refuses(OperationalError, "57014", "SELECT pg_sleep(30)")
+    finally:
+        is_over.set()
+        thread.join()
+    assert run("SELECT 'next'") == "next"
+
+
+def reads_results_in_binary() -> None:
+    connection.ensure_connection()
+    rows = []
+    for is_binary in (False, True):
+        with connection.connection.cursor(binary=is_binary) as cursor:
+            cursor.execute("SELECT 7, 1.5::numeric, date '2038-01-19', array[1, 2], '\\x00ff'::bytea")
+            assert cursor.pgresult.fformat(0) == int(is_binary)
+            rows.append(cursor.fetchone())
+    expected = (7, Decimal("1.5"), datetime.date(2038, 1, 19), [1, 2], b"\0\xff")
+    assert rows == [expected, expected]
+
+
 def has_the_time_zone_of_its_settings() -> None:
     for _ in range(5):
         assert run("SHOW TimeZone") == connection.timezone_name == "Asia/Tokyo"
@@ -224,6 +304,12 @@ def run(sql: str, *args):
     with connection.cursor() as cursor:
         cursor.execute(sql, args or None)
         return cursor.fetchone()[0]
+
+
+def run_alone(sql: str) -> None:
+    """Runs what gives no rows."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
 
 
 def refuses(kind: type[Exception], state: str, sql: str) -> None:
