@@ -21,6 +21,8 @@ from sqlalchemy.orm import (
 )
 
 from support.load import in_threads, run_async
+from support.values import VALUES
+from support.wait import wait_until
 
 pytestmark = pytest.mark.each_pool
 
@@ -93,9 +95,10 @@ def with_async_engine(proxy, body, scheme=ASYNC[0], **how):
     return run_async(run())
 
 
-def sqlstate(error: DBAPIError) -> str:
+def sqlstate(error: Exception) -> str:
     """psycopg2 and psycopg 3 have different names for it."""
-    return getattr(error.orig, "sqlstate", None) or error.orig.pgcode
+    cause = getattr(error, "orig", error)
+    return getattr(cause, "sqlstate", None) or cause.pgcode
 
 
 def test_orm_objects_are_stored_found_changed_and_deleted(engine):
@@ -291,6 +294,175 @@ def test_pool_pre_ping_survives_every_server_being_terminated(start, observer, d
         )
 
     assert len(pings) == 5
+    engine.dispose()
+
+
+# What SQLAlchemy leaves to the driver: COPY, cancel, results in binary
+
+
+SLEEP = "SELECT pg_sleep(30)"
+TWO_TABLES = """
+CREATE TABLE a AS SELECT n, 'row\t' || n AS t FROM generate_series(1, 20000) n;
+CREATE TABLE b (n int PRIMARY KEY, t text)
+"""
+
+
+class Torn(io.BytesIO):
+    """A file that is gone after its first block."""
+
+    def read(self, size=-1):
+        self._end_after_one()
+        return super().read(size)
+
+    def write(self, block):
+        self._end_after_one()
+        return super().write(block)
+
+    def _end_after_one(self) -> None:
+        if self.tell() > 0:
+            raise OSError("the disk is gone")
+
+
+def copy_out(driver, table: str, how: str, file) -> None:
+    """Writes a table to a file as each driver has it."""
+    sql = f"COPY {table} TO STDOUT (FORMAT {how})"
+    cursor = driver.cursor()
+    if hasattr(cursor, "copy_expert"):
+        cursor.copy_expert(sql, file)
+        return
+    with cursor.copy(sql) as copy:
+        for block in copy:
+            file.write(block)
+
+
+def copy_in(driver, table: str, how: str, file) -> None:
+    """Reads a file into a table as each driver has it."""
+    sql = f"COPY {table} FROM STDIN (FORMAT {how})"
+    cursor = driver.cursor()
+    if hasattr(cursor, "copy_expert"):
+        cursor.copy_expert(sql, file)
+        return
+    with cursor.copy(sql) as copy:
+        while block := file.read(8192):
+            copy.write(block)
+
+
+def sleeping(observer) -> int:
+    """How many statements of the test's database are in pg_sleep."""
+    observer.execute(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event = 'PgSleep' AND datname = current_database()"
+    )
+    return observer.fetchone()[0]
+
+
+@pytest.mark.parametrize("how", ["text", "binary"])
+def test_copy_on_the_drivers_connection_belongs_to_the_block_around_it(engine, observer, how):
+    with engine.begin() as conn:
+        conn.execute(text(TWO_TABLES))
+    carried, direct = io.BytesIO(), io.BytesIO()
+
+    for end in ("rollback", "commit"):
+        with engine.connect() as conn:
+            driver = conn.connection.driver_connection
+            carried = io.BytesIO()
+            copy_out(driver, "a", how, carried)
+            carried.seek(0)
+            copy_in(driver, "b", how, carried)
+            assert conn.scalar(text("SELECT count(*) FROM b")) == 20_000
+            getattr(conn, end)()
+
+    observer.copy_expert(f"COPY a TO STDOUT (FORMAT {how})", direct)
+    assert carried.getvalue() == direct.getvalue()
+    with engine.connect() as conn:
+        assert conn.scalar(text("SELECT count(*) FROM b")) == 20_000
+        assert conn.scalar(text("SELECT count(*) FROM (TABLE a EXCEPT TABLE b) d")) == 0
+
+
+def test_a_copy_that_the_server_refuses_leaves_the_session_usable(engine):
+    with engine.begin() as conn:
+        conn.execute(text(TWO_TABLES))
+    good = b"".join(b"%d\tx\n" % n for n in range(50_000))
+
+    with engine.connect() as conn:
+        driver = conn.connection.driver_connection
+        for rows, state in ((b"one\tx\n", "22P02"), (b"7\tx\n", "23505"), (b"1\n", "22P04")):
+            with pytest.raises(driver_error(engine)) as caught:
+                copy_in(driver, "b", "text", io.BytesIO(good + rows + good))
+            assert sqlstate(caught.value) == state
+            conn.rollback()
+            with pytest.raises(driver_error(engine)) as caught:
+                copy_out(driver, "nowhere", "text", io.BytesIO())
+            assert sqlstate(caught.value) == "42P01"
+            conn.rollback()
+            assert conn.scalar(text("SELECT count(*) FROM b")) == 0
+            copy_in(driver, "b", "text", io.BytesIO(good))
+            assert conn.scalar(text("SELECT count(*) FROM b")) == 50_000
+            conn.rollback()
+
+
+def test_a_copy_that_the_application_gives_up_leaves_the_session_usable(engine):
+    with engine.begin() as conn:
+        conn.execute(text(TWO_TABLES))
+    good = b"".join(b"%d\tx\n" % n for n in range(50_000))
+
+    with engine.connect() as conn:
+        driver = conn.connection.driver_connection
+        for _ in range(3):
+            # psycopg2 reports what the server says of it, psycopg 3 what the file raised.
+            with pytest.raises((OSError, psycopg2.errors.QueryCanceled)):
+                copy_in(driver, "b", "text", Torn(good))
+            conn.rollback()
+            assert conn.scalar(text("SELECT count(*) FROM b")) == 0
+            with pytest.raises(OSError):
+                copy_out(driver, "a", "text", Torn())
+            conn.rollback()
+            assert conn.scalar(text("SELECT count(*) FROM a")) == 20_000
+
+
+def driver_error(engine) -> type[Exception]:
+    """What the driver raises where SQLAlchemy does not stand in between."""
+    return engine.dialect.loaded_dbapi.Error
+
+
+def test_a_statement_cancelled_by_its_driver_is_57014_and_the_session_goes_on(engine, observer):
+    with engine.connect() as conn, ThreadPoolExecutor(1) as thread:
+        driver = conn.connection.driver_connection
+        cancel = getattr(driver, "cancel_safe", driver.cancel)
+        for _ in range(3):
+            asleep = thread.submit(conn.execute, text(SLEEP))
+            wait_until(lambda: sleeping(observer), "the statement runs")
+            cancel()
+            with pytest.raises(DBAPIError) as caught:
+                asleep.result(10)
+            assert sqlstate(caught.value) == "57014"
+            with pytest.raises(DBAPIError) as caught:
+                conn.scalar(text("SELECT 1"))
+            assert sqlstate(caught.value) == "25P02"
+            conn.rollback()
+
+            # Nothing is under way: this one must not hit what comes next, here or elsewhere.
+            cancel()
+            assert conn.scalar(text("SELECT 7 FROM pg_sleep(0.1)")) == 7
+            conn.rollback()
+            with engine.connect() as other:
+                assert other.scalar(text("SELECT 8 FROM pg_sleep(0.1)")) == 8
+
+
+@pytest.mark.targets("direct")
+def test_a_cursor_in_binary_beside_those_in_text_carries_each_type(proxy):
+    # Both send the same statements, prepared at once: only the format asked for differs.
+    engine = create_engine(proxy.url(SYNC[1]), connect_args={"prepare_threshold": 0})
+    with engine.connect() as conn:
+        for _ in range(3):
+            for sql_type, value in VALUES.items():
+                sent = json.dumps(value) if isinstance(value, dict) else value
+                query = f"SELECT CAST(%s AS {sql_type}), NULL::{sql_type}"
+                for binary in (True, False):
+                    cursor = conn.connection.cursor(binary=binary)
+                    assert cursor.execute(query, (sent,)).fetchone() == (value, None), sql_type
+                    assert cursor.pgresult.fformat(0) == binary
+            conn.rollback()
     engine.dispose()
 
 
@@ -501,3 +673,173 @@ def test_results_in_binary_are_those_in_text(proxy):
             rows.append(cursor.fetchone())
     engine.dispose()
     assert rows[0] == rows[1] == tuple(MEASURE.values())
+
+
+@pytest.mark.targets("direct")
+@pytest.mark.parametrize("how", ["text", "binary"])
+@pytest.mark.parametrize("scheme", ASYNC)
+def test_an_async_copy_belongs_to_the_block_around_it(proxy, observer, scheme, how):
+    async def body(engine):
+        async with engine.connect() as conn:
+            for statement in TWO_TABLES.split(";"):
+                await conn.execute(text(statement))
+            await conn.commit()
+            driver = await driver_of(conn)
+            for end in (conn.rollback, conn.commit):
+                # What starts a block is SQLAlchemy's own statement.
+                assert await conn.scalar(text("SELECT count(*) FROM b")) == 0
+                carried = io.BytesIO()
+                await copy_out_async(driver, "a", how, carried)
+                carried.seek(0)
+                await copy_in_async(driver, "b", how, carried)
+                assert await conn.scalar(text("SELECT count(*) FROM b")) == 20_000
+                await end()
+        return carried.getvalue()
+
+    carried = with_async_engine(proxy, body, scheme)
+
+    direct = io.BytesIO()
+    observer.copy_expert(f"COPY a TO STDOUT (FORMAT {how})", direct)
+    assert carried == direct.getvalue()
+    observer.execute("SELECT count(*) FROM (TABLE a INTERSECT TABLE b) d")
+    assert observer.fetchone() == (20_000,)
+
+
+@pytest.mark.targets("direct")
+@pytest.mark.parametrize("scheme", ASYNC)
+def test_an_async_copy_that_fails_leaves_the_session_usable(proxy, scheme):
+    good = b"".join(b"%d\tx\n" % n for n in range(50_000))
+
+    async def body(engine):
+        async with engine.connect() as conn:
+            for statement in TWO_TABLES.split(";"):
+                await conn.execute(text(statement))
+            await conn.commit()
+            driver = await driver_of(conn)
+            for rows, state in ((b"one\tx\n", "22P02"), (b"7\tx\n", "23505")):
+                with pytest.raises(Exception) as caught:
+                    await copy_in_async(driver, "b", "text", io.BytesIO(good + rows + good))
+                assert sqlstate(caught.value) == state
+                await conn.rollback()
+                assert await conn.scalar(text("SELECT count(*) FROM b")) == 0
+                await conn.rollback()
+                with pytest.raises(OSError):
+                    await copy_in_async(driver, "b", "text", Torn(good))
+                await conn.rollback()
+                assert await conn.scalar(text("SELECT count(*) FROM b")) == 0
+                await conn.rollback()
+                with pytest.raises(OSError):
+                    await copy_out_async(driver, "a", "text", Torn())
+                await conn.rollback()
+                assert await conn.scalar(text("SELECT count(*) FROM a")) == 20_000
+                await conn.rollback()
+
+    with_async_engine(proxy, body, scheme)
+
+
+@pytest.mark.targets("direct")
+def test_a_statement_cancelled_by_async_psycopg_is_57014_and_the_session_goes_on(proxy, observer):
+    async def body(engine):
+        async with engine.connect() as conn:
+            driver = await driver_of(conn)
+            for _ in range(3):
+                asleep = asyncio.create_task(conn.execute(text(SLEEP)))
+                await until_asleep(observer)
+                await driver.cancel_safe()
+                with pytest.raises(DBAPIError) as caught:
+                    await asleep
+                assert sqlstate(caught.value) == "57014"
+                await conn.rollback()
+                assert await conn.scalar(text("SELECT 7 FROM pg_sleep(0.1)")) == 7
+                await conn.rollback()
+
+    with_async_engine(proxy, body, ASYNC[1])
+
+
+@pytest.mark.targets("direct")
+def test_a_cancelled_task_of_asyncpg_fails_its_block_and_the_session_goes_on(proxy, observer):
+    async def body(engine):
+        async with engine.connect() as conn:
+            driver = await driver_of(conn)
+            for _ in range(3):
+                assert await conn.scalar(text("SELECT 1")) == 1
+                asleep = asyncio.create_task(driver.fetchval(SLEEP))
+                await until_asleep(observer)
+                asleep.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await asleep
+                # asyncpg keeps the error of the cancelled statement to itself; its block has failed.
+                with pytest.raises(DBAPIError) as caught:
+                    await conn.scalar(text("SELECT 1"))
+                assert sqlstate(caught.value) == "25P02"
+                assert not sleeping(observer)
+                await conn.rollback()
+                assert await conn.scalar(text("SELECT 7 FROM pg_sleep(0.1)")) == 7
+                await conn.rollback()
+
+    with_async_engine(proxy, body)
+
+
+@pytest.mark.targets("direct")
+@pytest.mark.parametrize("scheme", ASYNC)
+def test_a_cancelled_task_ends_its_statement_and_the_engine_goes_on(proxy, observer, scheme):
+    async def work(engine, sql):
+        async with engine.connect() as conn:
+            return await conn.scalar(text(sql))
+
+    async def body(engine):
+        for turn in range(5):
+            asleep = asyncio.create_task(work(engine, SLEEP))
+            await until_asleep(observer)
+            asleep.cancel()
+            # psycopg 3 cancels the statement and hands on what the server says of it.
+            with pytest.raises((asyncio.CancelledError, DBAPIError)) as caught:
+                await asleep
+            assert caught.type is asyncio.CancelledError or sqlstate(caught.value) == "57014"
+            assert await work(engine, f"SELECT {turn} FROM pg_sleep(0.1)") == turn
+            assert not sleeping(observer)
+
+    with_async_engine(proxy, body, scheme)
+
+
+@pytest.mark.targets("direct")
+def test_an_async_cursor_in_binary_carries_each_type(proxy):
+    async def body(engine):
+        async with engine.connect() as conn:
+            cursor = (await driver_of(conn)).cursor(binary=True)
+            for sql_type, value in VALUES.items():
+                sent = json.dumps(value) if isinstance(value, dict) else value
+                await cursor.execute(f"SELECT CAST(%s AS {sql_type}), NULL::{sql_type}", (sent,))
+                assert await cursor.fetchone() == (value, None), sql_type
+                assert cursor.pgresult.fformat(0) == 1
+
+    with_async_engine(proxy, body, ASYNC[1])
+
+
+async def driver_of(conn):
+    """The driver's connection under an asynchronous one of SQLAlchemy's."""
+    return (await conn.get_raw_connection()).driver_connection
+
+
+async def until_asleep(observer) -> None:
+    await asyncio.to_thread(wait_until, lambda: sleeping(observer), "the statement runs")
+
+
+async def copy_out_async(driver, table: str, how: str, file) -> None:
+    """Writes a table to a file as each driver has it."""
+    if hasattr(driver, "copy_from_table"):
+        await driver.copy_from_table(table, output=file, format=how)
+        return
+    async with driver.cursor().copy(f"COPY {table} TO STDOUT (FORMAT {how})") as copy:
+        async for block in copy:
+            file.write(block)
+
+
+async def copy_in_async(driver, table: str, how: str, file) -> None:
+    """Reads a file into a table as each driver has it."""
+    if hasattr(driver, "copy_to_table"):
+        await driver.copy_to_table(table, source=file, format=how)
+        return
+    async with driver.cursor().copy(f"COPY {table} FROM STDIN (FORMAT {how})") as copy:
+        while block := file.read(8192):
+            await copy.write(block)

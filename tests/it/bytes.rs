@@ -48,6 +48,15 @@ fn conversation() -> Vec<(Vec<u8>, u8)> {
         ([copy_data(b"3\n"), copy_fail("enough")].concat(), b'Z'),
         (query("copy (select * from copied order by n limit 2) to stdout"), b'Z'),
         (query("drop table copied"), b'Z'),
+        // P51: a tag that takes names along, cut as well.
+        ([parse("k", "select 'old'"), sync()].concat(), b'Z'),
+        (
+            [query("deallocate all"), parse("k", "select 'new'"), run("k", &[]), sync()].concat(),
+            b'D',
+        ),
+        ([sync()].concat(), b'Z'),
+        (query("discard all"), b'Z'),
+        ([parse("k", "select 'newer'"), run("k", &[]), sync()].concat(), b'D'),
     ]
 }
 

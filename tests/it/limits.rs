@@ -705,3 +705,22 @@ fn a_client_that_has_said_goodbye_waits_no_longer_than_others() {
     wait_until("its session is over", || proxy.observe().process().clients_connected == 1);
     assert_eq!(holder.ask("commit").status(), Some('I'));
 }
+
+/// One text for the process, however many have prepared it.
+#[test]
+fn many_clients_with_the_same_long_statement_share_one_text() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let text = format!("select 1 /* {} */", "x".repeat(100_000));
+    let mut clients: Vec<_> = (0..200).map(|_| proxy.client()).collect();
+    let prepared = [parse("s", &text), sync()].concat();
+    assert_eq!(clients[0].exchange(&prepared).tags(), "1ZI");
+    let before = resident_kib();
+
+    for client in &mut clients {
+        client.exchange(&prepared);
+    }
+
+    let more = resident_kib().saturating_sub(before);
+    assert!(more < 8 * 1024, "{more} KiB more");
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::messages::{query, startup};
+use crate::support::messages::{extended, query, startup};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -475,4 +475,21 @@ fn a_session_prefers_the_server_that_it_had_last() {
     for _ in 0..5 {
         assert_eq!([one.pid(), two.pid()], servers);
     }
+}
+
+/// The same for who waits with a pipeline: an error for each of its segments, and the session goes on.
+#[test]
+fn a_pipeline_that_waits_for_too_long_is_refused_segment_by_segment() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.timeout = '200ms'");
+    let mut holder = holder(&proxy);
+    let mut waiter = proxy.client();
+
+    waiter.send(&[extended("select 1", &[]), extended("select 2", &[])].concat());
+    let reply = waiter.read_ready(2);
+
+    assert_eq!(reply.tags(), "EZIEZI");
+    assert!(reply.errors().iter().all(|error| error.code() == "53300"), "{reply:?}");
+    holder.ask("commit");
+    assert_eq!(waiter.exchange(&extended("select 'next'", &[])).values(), "next");
 }

@@ -845,3 +845,27 @@ fn a_notice_about_a_text_comes_with_each_parse_of_it() {
         assert_eq!(run_it(client, "b", &[]), "1");
     }
 }
+
+/// P48, P49: in statement mode too, where each statement may have another server.
+#[test]
+fn statements_follow_their_clients_in_statement_mode() {
+    let postgres = Postgres::start();
+    for size in [1, 2] {
+        let settings = format!("pool.size = {size}\npool.pool_mode = 'statement'");
+        let proxy = Proxy::start(&postgres, &settings);
+        let (mut one, mut two) = (proxy.client(), proxy.client());
+        for name in ["s", ""] {
+            prepare(&mut one, name, "select 'one ' || $1");
+            prepare(&mut two, name, "select 'two ' || $1");
+            for _ in 0..3 {
+                assert_eq!(run_it(&mut one, name, &["a"]), "one a");
+                assert_eq!(run_it(&mut two, name, &["b"]), "two b");
+            }
+        }
+        assert_eq!(one.exchange(&[parse("s", "select 1"), sync()].concat()).code(), "42P05");
+        assert_eq!(one.exchange(&[run("none", &[]), sync()].concat()).code(), "26000");
+        one.ask("deallocate s");
+        assert_eq!(one.exchange(&[run("s", &["a"]), sync()].concat()).code(), "26000");
+        assert_eq!(run_it(&mut two, "s", &["b"]), "two b");
+    }
+}
