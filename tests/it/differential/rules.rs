@@ -39,7 +39,14 @@ fn errors_agree(direct: &[u8], through: &[u8]) -> bool {
 /// is then refused in the place of the server's Parse (fields F, L and R), whatever else is wrong with it.
 fn refuse_in_failed_block(direct: &[u8], through: &[u8]) -> bool {
     let has = |body: &[u8], field: &[u8]| body.split(|byte| *byte == 0).any(|it| it == field);
-    (has(direct, b"Rexec_bind_message") || has(direct, b"Rexec_describe_statement_message"))
+    // The last two read a Bind that breaks the protocol.
+    let refuses: [&[u8]; 4] = [
+        b"Rexec_bind_message",
+        b"Rexec_describe_statement_message",
+        b"Rpq_copymsgbytes",
+        b"Rpq_getmsgbytes",
+    ];
+    refuses.iter().any(|routine| has(direct, routine))
         && has(through, b"Rexec_parse_message")
         && has(through, b"C25P02")
 }
