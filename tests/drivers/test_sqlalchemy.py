@@ -4,10 +4,13 @@
 import asyncio
 import datetime
 import io
+import json
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 
+import psycopg2
 import pytest
 from sqlalchemy import (
     ARRAY, DateTime, ForeignKey, Integer, Numeric, create_engine, event, func, insert, inspect,
@@ -305,6 +308,9 @@ TWO_TABLES = """
 CREATE TABLE a AS SELECT n, 'row\t' || n AS t FROM generate_series(1, 20000) n;
 CREATE TABLE b (n int PRIMARY KEY, t text)
 """
+GOOD = b"".join(b"%d\tx\n" % n for n in range(50_000))
+REFUSED = {b"one\tx\n": "22P02", b"7\tx\n": "23505", b"1\n": "22P04"}
+"""A line that does not go into `b` among good ones: the error."""
 
 
 class Torn(io.BytesIO):
@@ -323,7 +329,7 @@ class Torn(io.BytesIO):
             raise OSError("the disk is gone")
 
 
-def copy_out(driver, table: str, how: str, file) -> None:
+def copy_table_out(driver, table: str, how: str, file) -> None:
     """Writes a table to a file as each driver has it."""
     sql = f"COPY {table} TO STDOUT (FORMAT {how})"
     cursor = driver.cursor()
@@ -335,7 +341,7 @@ def copy_out(driver, table: str, how: str, file) -> None:
             file.write(block)
 
 
-def copy_in(driver, table: str, how: str, file) -> None:
+def copy_table_in(driver, table: str, how: str, file) -> None:
     """Reads a file into a table as each driver has it."""
     sql = f"COPY {table} FROM STDIN (FORMAT {how})"
     cursor = driver.cursor()
@@ -366,9 +372,9 @@ def test_copy_on_the_drivers_connection_belongs_to_the_block_around_it(engine, o
         with engine.connect() as conn:
             driver = conn.connection.driver_connection
             carried = io.BytesIO()
-            copy_out(driver, "a", how, carried)
+            copy_table_out(driver, "a", how, carried)
             carried.seek(0)
-            copy_in(driver, "b", how, carried)
+            copy_table_in(driver, "b", how, carried)
             assert conn.scalar(text("SELECT count(*) FROM b")) == 20_000
             getattr(conn, end)()
 
@@ -382,42 +388,39 @@ def test_copy_on_the_drivers_connection_belongs_to_the_block_around_it(engine, o
 def test_a_copy_that_the_server_refuses_leaves_the_session_usable(engine):
     with engine.begin() as conn:
         conn.execute(text(TWO_TABLES))
-    good = b"".join(b"%d\tx\n" % n for n in range(50_000))
 
     with engine.connect() as conn:
         driver = conn.connection.driver_connection
-        for rows, state in ((b"one\tx\n", "22P02"), (b"7\tx\n", "23505"), (b"1\n", "22P04")):
-            with pytest.raises(driver_error(engine)) as caught:
-                copy_in(driver, "b", "text", io.BytesIO(good + rows + good))
+        for bad, state in REFUSED.items():
+            with pytest.raises(driver_error(engine)) as caught, conn.begin():
+                copy_table_in(driver, "b", "text", io.BytesIO(GOOD + bad + GOOD))
             assert sqlstate(caught.value) == state
-            conn.rollback()
-            with pytest.raises(driver_error(engine)) as caught:
-                copy_out(driver, "nowhere", "text", io.BytesIO())
+            with pytest.raises(driver_error(engine)) as caught, conn.begin():
+                copy_table_out(driver, "nowhere", "text", io.BytesIO())
             assert sqlstate(caught.value) == "42P01"
-            conn.rollback()
-            assert conn.scalar(text("SELECT count(*) FROM b")) == 0
-            copy_in(driver, "b", "text", io.BytesIO(good))
-            assert conn.scalar(text("SELECT count(*) FROM b")) == 50_000
-            conn.rollback()
+            with conn.begin() as block:
+                assert conn.scalar(text("SELECT count(*) FROM b")) == 0
+                copy_table_in(driver, "b", "text", io.BytesIO(GOOD))
+                assert conn.scalar(text("SELECT count(*) FROM b")) == 50_000
+                block.rollback()
 
 
 def test_a_copy_that_the_application_gives_up_leaves_the_session_usable(engine):
     with engine.begin() as conn:
         conn.execute(text(TWO_TABLES))
-    good = b"".join(b"%d\tx\n" % n for n in range(50_000))
 
     with engine.connect() as conn:
         driver = conn.connection.driver_connection
         for _ in range(3):
-            # psycopg2 reports what the server says of it, psycopg 3 what the file raised.
-            with pytest.raises((OSError, psycopg2.errors.QueryCanceled)):
-                copy_in(driver, "b", "text", Torn(good))
-            conn.rollback()
-            assert conn.scalar(text("SELECT count(*) FROM b")) == 0
-            with pytest.raises(OSError):
-                copy_out(driver, "a", "text", Torn())
-            conn.rollback()
-            assert conn.scalar(text("SELECT count(*) FROM a")) == 20_000
+            # psycopg2 raises what the server says of it, psycopg 3 what the file raised.
+            with pytest.raises((OSError, psycopg2.errors.QueryCanceled)), conn.begin():
+                copy_table_in(driver, "b", "text", Torn(GOOD))
+            with conn.begin():
+                assert conn.scalar(text("SELECT count(*) FROM b")) == 0
+            with pytest.raises(OSError), conn.begin():
+                copy_table_out(driver, "a", "text", Torn())
+            with conn.begin():
+                assert conn.scalar(text("SELECT count(*) FROM a")) == 20_000
 
 
 def driver_error(engine) -> type[Exception]:
@@ -708,31 +711,28 @@ def test_an_async_copy_belongs_to_the_block_around_it(proxy, observer, scheme, h
 @pytest.mark.targets("direct")
 @pytest.mark.parametrize("scheme", ASYNC)
 def test_an_async_copy_that_fails_leaves_the_session_usable(proxy, scheme):
-    good = b"".join(b"%d\tx\n" % n for n in range(50_000))
-
     async def body(engine):
         async with engine.connect() as conn:
             for statement in TWO_TABLES.split(";"):
                 await conn.execute(text(statement))
             await conn.commit()
             driver = await driver_of(conn)
-            for rows, state in ((b"one\tx\n", "22P02"), (b"7\tx\n", "23505")):
-                with pytest.raises(Exception) as caught:
-                    await copy_in_async(driver, "b", "text", io.BytesIO(good + rows + good))
-                assert sqlstate(caught.value) == state
-                await conn.rollback()
-                assert await conn.scalar(text("SELECT count(*) FROM b")) == 0
-                await conn.rollback()
-                with pytest.raises(OSError):
-                    await copy_in_async(driver, "b", "text", Torn(good))
-                await conn.rollback()
-                assert await conn.scalar(text("SELECT count(*) FROM b")) == 0
-                await conn.rollback()
-                with pytest.raises(OSError):
-                    await copy_out_async(driver, "a", "text", Torn())
-                await conn.rollback()
-                assert await conn.scalar(text("SELECT count(*) FROM a")) == 20_000
-                await conn.rollback()
+
+            async def fails(kind, work) -> Exception:
+                with pytest.raises(kind) as caught:
+                    async with conn.begin():
+                        await work
+                async with conn.begin():
+                    assert await conn.scalar(text("SELECT count(*) FROM b")) == 0
+                    assert await conn.scalar(text("SELECT count(*) FROM a")) == 20_000
+                return caught.value
+
+            for bad, state in REFUSED.items():
+                rows = io.BytesIO(GOOD + bad + GOOD)
+                error = await fails(Exception, copy_in_async(driver, "b", "text", rows))
+                assert sqlstate(error) == state
+                await fails(OSError, copy_in_async(driver, "b", "text", Torn(GOOD)))
+                await fails(OSError, copy_out_async(driver, "a", "text", Torn()))
 
     with_async_engine(proxy, body, scheme)
 
