@@ -5,7 +5,6 @@ import asyncio
 import datetime
 import io
 import json
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -568,116 +567,6 @@ def test_an_async_rollback_undoes_the_insert(proxy):
     assert with_async_engine(proxy, body) == 0
 
 
-# What an application does with the driver's own connection: COPY, cancel, binary results
-
-ROWS = [(n, f"row {n}") for n in range(2000)]
-TEXT = "".join(f"{n}\t{t}\n" for n, t in ROWS)
-
-
-def copy_in(conn, sql: str, data: str) -> None:
-    """COPY FROM STDIN on the connection of either driver."""
-    cursor = conn.cursor()
-    if hasattr(cursor, "copy_expert"):
-        cursor.copy_expert(sql, io.StringIO(data))
-    else:
-        with cursor.copy(sql) as copy:
-            copy.write(data)
-
-
-def copy_out(conn, sql: str) -> bytes:
-    cursor = conn.cursor()
-    if hasattr(cursor, "copy_expert"):
-        out = io.BytesIO()
-        cursor.copy_expert(sql, out)
-        return out.getvalue()
-    with cursor.copy(sql) as copy:
-        return b"".join(bytes(piece) for piece in copy)
-
-
-def test_rows_are_copied_in_and_out_on_the_drivers_own_connection(engine):
-    with engine.begin() as conn:
-        conn.execute(text("CREATE TABLE copied (n int, t text)"))
-        driver = conn.connection.driver_connection
-        copy_in(driver, "COPY copied FROM STDIN", TEXT)
-        assert conn.scalar(text("SELECT count(*) FROM copied")) == len(ROWS)
-    with engine.connect() as conn:
-        driver = conn.connection.driver_connection
-        query = "(SELECT * FROM copied ORDER BY n)"
-        assert copy_out(driver, f"COPY {query} TO STDOUT") == TEXT.encode()
-        binary = copy_out(driver, f"COPY {query} TO STDOUT (FORMAT binary)")
-        assert binary.startswith(b"PGCOPY\n\xff\r\n\0") and b"row 1999" in binary
-
-
-def test_a_copy_that_fails_is_rolled_back_and_the_connection_goes_on(engine):
-    with engine.begin() as conn:
-        conn.execute(text("CREATE TABLE copied (n int, t text)"))
-    with engine.connect() as conn:
-        driver = conn.connection.driver_connection
-        with pytest.raises(Exception) as caught:
-            copy_in(driver, "COPY copied FROM STDIN", TEXT + "no number\tx\n")
-        state = getattr(caught.value, "sqlstate", None) or caught.value.pgcode
-        assert state == "22P02"
-        driver.rollback()
-        assert conn.scalar(text("SELECT count(*) FROM copied")) == 0
-        copy_in(driver, "COPY copied FROM STDIN", TEXT)
-        conn.commit()
-        assert conn.scalar(text("SELECT count(*) FROM copied")) == len(ROWS)
-
-
-def test_a_statement_is_cancelled_from_another_thread_and_the_connection_goes_on(engine):
-    with engine.connect() as conn:
-        driver = conn.connection.driver_connection
-        is_over = threading.Event()
-
-        def cancel() -> None:
-            # One that comes before the statement has begun does nothing, so it is asked for again.
-            while not is_over.wait(0.05):
-                driver.cancel()
-
-        thread = threading.Thread(target=cancel)
-        thread.start()
-        try:
-            with pytest.raises(DBAPIError) as caught:
-                conn.execute(text("SELECT pg_sleep(30)"))
-        finally:
-            is_over.set()
-            thread.join()
-        assert sqlstate(caught.value) == "57014"
-        conn.rollback()
-        assert conn.scalar(text("SELECT 'next'")) == "next"
-
-
-@pytest.mark.targets("direct")
-def test_a_task_that_is_cancelled_leaves_an_engine_that_works(proxy):
-    async def body(engine):
-        async with engine.connect() as conn:
-            sleeping = asyncio.ensure_future(conn.execute(text("SELECT pg_sleep(30)")))
-            with pytest.raises(asyncio.TimeoutError):
-                await asyncio.wait_for(sleeping, 0.2)
-            await conn.invalidate()
-        async with engine.connect() as conn:
-            return await conn.scalar(text("SELECT 'next'"))
-
-    assert with_async_engine(proxy, body) == "next"
-
-
-@pytest.mark.targets("direct")
-def test_results_in_binary_are_those_in_text(proxy):
-    engine = create_engine(proxy.url("postgresql+psycopg"))
-    Base.metadata.create_all(engine)
-    with Session(engine) as session, session.begin():
-        session.add(Measure(**MEASURE))
-    with engine.connect() as conn:
-        rows = []
-        for is_binary in (False, True):
-            cursor = conn.connection.driver_connection.cursor(binary=is_binary)
-            cursor.execute("SELECT id, at, level, raw, counts, notes, remark FROM measure")
-            assert cursor.pgresult.fformat(0) == int(is_binary)
-            rows.append(cursor.fetchone())
-    engine.dispose()
-    assert rows[0] == rows[1] == tuple(MEASURE.values())
-
-
 @pytest.mark.targets("direct")
 @pytest.mark.parametrize("how", ["text", "binary"])
 @pytest.mark.parametrize("scheme", ASYNC)
@@ -770,7 +659,7 @@ def test_a_cancelled_task_of_asyncpg_fails_its_block_and_the_session_goes_on(pro
                 asleep.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await asleep
-                # asyncpg keeps the error of the cancelled statement to itself; its block has failed.
+                # asyncpg keeps the error of the statement to itself; its block has failed.
                 with pytest.raises(DBAPIError) as caught:
                     await conn.scalar(text("SELECT 1"))
                 assert sqlstate(caught.value) == "25P02"
