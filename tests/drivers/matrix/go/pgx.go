@@ -7,9 +7,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"strings"
 	"sync"
+	"testing/iotest"
 	"time"
 
 	"github.com/jackc/pgconn"
@@ -33,6 +35,8 @@ func main() {
 		{"the simple protocol works too", onConn("", simpleProtocol)},
 		{"COPY carries 20000 rows in and out", onConn("", copies)},
 		{"a COPY that fails leaves the connection usable", onConn("", copyFails)},
+		{"a COPY that fails in the middle leaves its transaction and its connection usable", onConn("", copyFailsMidway)},
+		{"a COPY given up in the middle leaves nothing, and the pool gets another connection", copyLeft},
 		{"a cancel request ends the query and the connection goes on", onConn("", cancels)},
 		{"a context that ends cancels the query, and the pool gets another connection", cancelledContext},
 		{"100000 rows come at once and through a cursor", onConn("", manyRows)},
@@ -257,6 +261,72 @@ func copyFails(ctx context.Context, conn *pgx.Conn) {
 		_, err = conn.CopyFrom(ctx, pgx.Identifier{"nowhere"}, []string{"id"}, pgx.CopyFromRows(nil))
 		refused("42P01", err)
 		same(0, number(ctx, conn, "SELECT count(*) FROM numbers"))
+	}
+}
+
+func copyFailsMidway(ctx context.Context, conn *pgx.Conn) {
+	exec(ctx, conn, "CREATE TABLE fed (id int)")
+	lost := errors.New("the source is lost")
+	lines := strings.Repeat("1\n", 100000)
+	into := func(tx pgx.Tx, source io.Reader) error {
+		_, err := tx.Conn().PgConn().CopyFrom(ctx, source, "COPY fed FROM STDIN")
+		return err
+	}
+	for turn := 0; turn < 3; turn++ {
+		must(conn.BeginFunc(ctx, func(tx pgx.Tx) error {
+			exec(ctx, tx, "INSERT INTO fed VALUES (1)")
+			refused("22P02", tx.BeginFunc(ctx, func(inner pgx.Tx) error {
+				return into(inner, strings.NewReader(lines+"not a number\n"+strings.Repeat(lines, 10)))
+			}))
+			refused("57014", tx.BeginFunc(ctx, func(inner pgx.Tx) error {
+				return into(inner, io.MultiReader(strings.NewReader(lines), iotest.ErrReader(lost)))
+			}))
+			refused("57014", tx.BeginFunc(ctx, func(inner pgx.Tx) error {
+				rows := pgx.CopyFromSlice(30000, func(i int) ([]interface{}, error) {
+					if i == 20000 {
+						return nil, lost
+					}
+					return []interface{}{i}, nil
+				})
+				_, err := inner.CopyFrom(ctx, pgx.Identifier{"fed"}, []string{"id"}, rows)
+				return err
+			}))
+			return nil
+		}))
+		same(turn+1, number(ctx, conn, "SELECT count(*) FROM fed"))
+	}
+}
+
+func copyLeft(ctx context.Context) {
+	config, err := pgxpool.ParseConfig("pool_max_conns=1")
+	must(err)
+	pool, err := pgxpool.ConnectConfig(ctx, config)
+	must(err)
+	defer pool.Close()
+	exec(ctx, pool, "CREATE TABLE abandoned (id int)")
+	for turn := 0; turn < 3; turn++ {
+		must(pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			source, feed := io.Pipe()
+			defer source.Close()
+			go io.WriteString(feed, strings.Repeat("1\n", 100000))
+			short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+			defer cancel()
+			if _, err := conn.Conn().PgConn().CopyFrom(short, source, "COPY abandoned FROM STDIN"); err == nil {
+				return errors.New("the COPY was not given up")
+			}
+			return nil
+		}))
+		same(0, number(ctx, pool, "SELECT count(*) FROM abandoned"))
+		must(pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			sink, drain := io.Pipe()
+			sink.Close()
+			_, err := conn.Conn().PgConn().CopyTo(ctx, drain, "COPY (SELECT generate_series(1, 10000000)) TO STDOUT")
+			if err != io.ErrClosedPipe {
+				return fmt.Errorf("the COPY was not given up: %v", err)
+			}
+			return nil
+		}))
+		same(turn, number(ctx, pool, "SELECT $1::int", turn))
 	}
 }
 

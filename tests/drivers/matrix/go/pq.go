@@ -23,6 +23,7 @@ func main() {
 		{"a prepared statement survives a change of its table", onDB("", changedTable)},
 		{"COPY carries 20000 rows in", onDB("", copies)},
 		{"a COPY that fails leaves the connection usable", onDB("", copyFails)},
+		{"a COPY that fails in the middle leaves its transaction and its connection usable", onDB("", copyFailsMidway)},
 		{"a context that ends cancels the query and the pool goes on", onDB("", cancels)},
 		{"a statement_timeout asked for at startup holds on every server", onDB("statement_timeout=100", timeouts)},
 		{"100000 rows come at once and through a cursor", onDB("", manyRows)},
@@ -192,6 +193,39 @@ func copyFails(ctx context.Context, db *sql.DB) {
 		input.Close()
 		must(tx.Rollback())
 		same(0, number(ctx, db, "SELECT count(*) FROM numbers"))
+	}
+}
+
+func copyFailsMidway(ctx context.Context, db *sql.DB) {
+	exec(ctx, db, "CREATE TABLE fed (id int)")
+	conn, err := db.Conn(ctx)
+	must(err)
+	defer conn.Close()
+	for turn := 0; turn < 3; turn++ {
+		tx, err := conn.BeginTx(ctx, nil)
+		must(err)
+		_, err = tx.Exec("INSERT INTO fed VALUES (1); SAVEPOINT here")
+		must(err)
+		input, err := tx.Prepare(pq.CopyIn("fed", "id"))
+		must(err)
+		// Without an end: the error has to come while rows are being sent.
+		for i := 0; err == nil; i++ {
+			if i == 20000 {
+				_, err = input.Exec("not a number")
+			} else {
+				_, err = input.Exec(i)
+			}
+		}
+		refused("22P02", err)
+		input.Close()
+		_, err = tx.Exec("SELECT $1::int", 0)
+		refused("25P02", err)
+		_, err = tx.Exec("ROLLBACK TO here")
+		must(err)
+		must(tx.Commit())
+		var count int
+		must(conn.QueryRowContext(ctx, "SELECT count(*) FROM fed").Scan(&count))
+		same(turn+1, count)
 	}
 }
 

@@ -2,8 +2,10 @@
 'use strict'
 
 const assert = require('node:assert')
+const { once } = require('node:events')
 const { Readable } = require('node:stream')
 const { pipeline } = require('node:stream/promises')
+const { setImmediate } = require('node:timers/promises')
 const postgres = require('postgres')
 const { check, refused, runAll } = require('./check')
 
@@ -108,7 +110,42 @@ check('COPY carries 20000 rows in and out', () => on(async (sql) => {
   assert.strictEqual(text, lines.join(''))
 }))
 
-// One that fails later is never told of, directly neither.
+/** Lines without an end, a bad one among them. The pauses let the error in. */
+async function* endless() {
+  for (let i = 0; ; i++) {
+    yield i === 200 ? 'not a number\n' : `${i}\n`.repeat(100)
+    await setImmediate()
+  }
+}
+
+// One that fails when all is sent is never told of, directly neither.
+check('a COPY fed with a bad line in the middle fails and the connection goes on', () => on(async (sql) => {
+  await sql`CREATE TABLE fed (id int)`
+  for (let turn = 0; turn < 3; turn++) {
+    const input = await sql`COPY fed FROM STDIN`.writable()
+    await refused('22P02', pipeline(Readable.from(endless()), input))
+    assert.strictEqual((await sql`SELECT ${turn}::int AS n`)[0].n, turn)
+    await refused('22P02', sql.begin(async (tx) => {
+      await tx`INSERT INTO fed VALUES (1)`
+      await pipeline(Readable.from(endless()), await tx`COPY fed FROM STDIN`.writable())
+    }))
+    assert.strictEqual((await sql`SELECT count(*)::int AS n FROM fed`)[0].n, 0)
+  }
+}, { max: 1 }))
+
+check('a COPY in that is destroyed in the middle leaves the connection usable', () => on(async (sql) => {
+  await sql`CREATE TABLE given (id int)`
+  for (let turn = 0; turn < 3; turn++) {
+    const input = await sql`COPY given FROM STDIN`.writable()
+    await new Promise((resolve) => input.write('1\n'.repeat(1000), resolve))
+    input.destroy(new Error('changed my mind'))
+    assert.match((await once(input, 'error'))[0].message, /changed my mind/)
+    assert.strictEqual((await sql`SELECT count(*)::int AS n FROM given`)[0].n, 0)
+    assert.strictEqual((await sql`SELECT ${turn}::int AS n`)[0].n, turn)
+  }
+}, { max: 1 }))
+
+// A COPY out that is destroyed has no check: the driver reads no further on its connection, directly neither.
 check('a COPY that cannot begin leaves the connection usable', () => on(async (sql) => {
   for (let turn = 0; turn < 3; turn++) {
     await refused('42P01', sql`COPY nowhere FROM STDIN`.writable())

@@ -31,6 +31,11 @@ async fn main() -> ExitCode {
     checks.check("COPY carries 20000 rows in and out", copy()).await;
     checks.check("a COPY that fails or is given up leaves the session usable", copy_fails()).await;
     checks.check("a query that times out leaves the pool usable", timed_out()).await;
+    checks.check("a future that is dropped leaves the session usable", dropped_future()).await;
+    checks
+        .check("a connection dropped in the middle of its query makes room", dropped_connection())
+        .await;
+    checks.check("a cancel ends the query and the session goes on", cancelled()).await;
     checks
         .check("a statement_timeout asked for at startup holds on every server", timeouts())
         .await;
@@ -252,6 +257,78 @@ async fn timed_out() -> Outcome {
         assert!(tokio::time::timeout(Duration::from_millis(100), slept).await.is_err());
         let found: i32 = sqlx::query_scalar("SELECT $1::int").bind(turn).fetch_one(&pool).await?;
         assert_eq!(found, turn);
+    }
+    Ok(())
+}
+
+async fn dropped_future() -> Outcome {
+    let mut conn = connect().await?;
+    run(&mut conn, "CREATE TABLE half (id int)").await?;
+    for turn in 0..20_i32 {
+        // Dropped while it is prepared, while it runs, or when its rows are on their way.
+        let late = Duration::from_millis(3) * turn.unsigned_abs();
+        let slept = sqlx::query("SELECT n FROM pg_sleep(0.03), generate_series(1, 10000) n")
+            .persistent(turn % 2 == 0)
+            .fetch_all(&mut conn);
+        let _ = tokio::time::timeout(late, slept).await;
+        assert_eq!(one(&mut conn, turn).await?, turn);
+
+        let mut tx = conn.begin().await?;
+        sqlx::query("INSERT INTO half VALUES (1)").execute(&mut *tx).await?;
+        let slept = sqlx::query("INSERT INTO half SELECT 2 FROM pg_sleep(0.1)").execute(&mut *tx);
+        assert!(tokio::time::timeout(Duration::from_millis(5), slept).await.is_err());
+        drop(tx);
+    }
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM half").fetch_one(&mut conn).await?;
+    assert_eq!(count, 0);
+    Ok(())
+}
+
+async fn dropped_connection() -> Outcome {
+    for turn in 0..3 {
+        let mut lost = connect().await?;
+        let slept = sqlx::query("SELECT pg_sleep(30)").execute(&mut lost);
+        assert!(tokio::time::timeout(Duration::from_millis(200), slept).await.is_err());
+        drop(lost);
+        let next = async { one(&mut connect().await?, turn).await };
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), next).await??, turn);
+    }
+    Ok(())
+}
+
+/// sqlx sends no cancel requests. `pg_cancel_backend` does it, on a connection past the proxy, which
+/// may have no second server.
+async fn cancelled() -> Outcome {
+    let direct = options().port(told("DIRECT_PORT").parse()?);
+    let mut canceller = PgConnection::connect_with(&direct).await?;
+    let mut conn = connect().await?;
+    let sleep = || sqlx::query("SELECT pg_sleep($1)").bind(30_f64);
+    for turn in 0..3 {
+        let (slept, sent) = tokio::join!(sleep().execute(&mut conn), cancel_sleep(&mut canceller));
+        refused("57014", slept);
+        sent?;
+        assert_eq!(one(&mut conn, turn).await?, turn);
+
+        let mut tx = conn.begin().await?;
+        let mut inner = tx.begin().await?;
+        let (slept, sent) =
+            tokio::join!(sleep().execute(&mut *inner), cancel_sleep(&mut canceller));
+        refused("57014", slept);
+        sent?;
+        refused("25P02", one(&mut inner, turn).await);
+        inner.rollback().await?;
+        assert_eq!(one(&mut tx, turn).await?, turn);
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+/// Waits for the sleep: a cancel that came before it would do nothing.
+async fn cancel_sleep(canceller: &mut PgConnection) -> Result<(), Error> {
+    let text = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    while canceller.fetch_optional(text).await?.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
