@@ -82,7 +82,10 @@ impl Session {
         after: impl Fn(Instant, Option<Duration>, Over) -> Option<(Instant, Over)>,
     ) -> [Option<(Instant, Over)>; 4] {
         let Some(server) = linked.checkout.peek() else { return [None; 4] };
-        if let Some(since) = linked.broken_since {
+        // While the client does not take its answers, nothing is read from the server.
+        if let Some(since) = linked.broken_since
+            && self.outbox.is_empty()
+        {
             return [Some((since + LAST_WORDS, Over::LastWords)), None, None, None];
         }
         let rules = &self.rules;

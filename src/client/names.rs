@@ -178,7 +178,9 @@ pub(super) fn change_unnamed(
 ) -> Undo {
     let serial = server.exchange.next_serial();
     let statements = &mut server.statements;
+    let number = |parse: &Option<UnnamedParse>| parse.as_ref().map(|parse| parse.number);
     Undo::Unnamed(UnnamedBefore {
+        is_again: client_has.is_some() && number(&client_has) == number(&prepared.unnamed),
         client: std::mem::replace(&mut prepared.unnamed, client_has),
         server: std::mem::replace(&mut statements.unnamed, server_has),
         since: std::mem::replace(&mut statements.unnamed_since, serial),
@@ -242,9 +244,10 @@ fn take_back_unnamed(
     before: UnnamedBefore,
     failed: bool,
 ) {
-    // A Parse that failed has dropped the old unnamed statement; a skipped one has not.
-    let (client_had, server_had) =
-        if failed { (None, Unnamed::None) } else { (before.client, before.server) };
+    // A Parse that failed has dropped the old unnamed statement; a skipped one has not. The client
+    // knows nothing of one of ours.
+    let server_had = if failed { Unnamed::None } else { before.server };
+    let client_had = before.client.filter(|_| !failed || before.is_again);
     if server.statements.unnamed_since == before.serial {
         prepared.unnamed = client_had;
         server.statements.unnamed = server_had;

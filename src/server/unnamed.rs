@@ -49,6 +49,8 @@ pub struct UnnamedBefore {
     pub client: Option<UnnamedParse>,
     pub server: Unnamed,
     pub since: u64,
+    /// The client's is the same as before: it is prepared once more, for another server.
+    pub is_again: bool,
     /// Serial number of the request that was to change it.
     pub serial: u64,
 }

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from support.certificates import Certificates
 from support.postgres import Postgres
 from support.proxy import TARGETS, Proxy
 
@@ -69,6 +70,15 @@ def own_postgres():
     cluster = Postgres()
     yield cluster
     cluster.remove()
+
+
+@pytest.fixture(scope="module")
+def certificates():
+    """An authority, and a certificate of it for `localhost`."""
+    made = Certificates()
+    made.issue("localhost", "DNS:localhost")
+    yield made
+    made.remove()
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import psycopg2
 import psycopg2.extras
 import pytest
 
-from support.certificates import Certificates
 from support.postgres import APP, Postgres, installed_program, program
 from support.process import give_to_unprivileged, spawn, temporary_folder, unprivileged
 from support.tls import encrypt, offer, servers
@@ -32,14 +31,6 @@ def publisher():
     publish(cluster, "host")
     yield cluster
     cluster.remove()
-
-
-@pytest.fixture(scope="module")
-def certificates():
-    made = Certificates()
-    made.issue("localhost", "DNS:localhost")
-    yield made
-    made.remove()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ import psycopg
 import psycopg2
 import pytest
 
-from support.certificates import Certificates
 from support.load import run_async
 from support.postgres import APP, Postgres, installed_program
 from support.proxy import binary
@@ -28,14 +27,12 @@ IS_ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 
 @pytest.fixture(scope="module")
-def certificates():
-    made = Certificates()
-    made.issue("localhost", "DNS:localhost")
-    made.issue("app", "")
-    made.authority("stranger")
-    made.issue("intruder", "", ca="stranger")
-    yield made
-    made.remove()
+def certificates(certificates):
+    """Those of the run and what only these tests need: one for `app`, and a stranger's."""
+    certificates.issue("app", "")
+    certificates.authority("stranger")
+    certificates.issue("intruder", "", ca="stranger")
+    return certificates
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ import psycopg
 import psycopg2
 import pytest
 
-from support.certificates import Certificates
 from support.tls import offer
 
 MEGABYTES = int(os.environ.get("PGWEIR_COPY_MB", "200"))
@@ -31,14 +30,6 @@ DATA = 1 << 20
 ROW_HEAD = struct.Struct("!hii")
 
 OVER = ["tcp", pytest.param("tls", marks=pytest.mark.targets())]
-
-
-@pytest.fixture(scope="module")
-def certificates():
-    made = Certificates()
-    made.issue("localhost", "DNS:localhost")
-    yield made
-    made.remove()
 
 
 @pytest.fixture

@@ -21,6 +21,15 @@ fn resident_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// CPU time that this process has used, in hundredths of a second.
+fn cpu_ticks() -> u64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    // The name in front of the state may hold anything.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let [user, system] = [11, 12].map(|at| fields.split(' ').nth(at).unwrap());
+    user.parse::<u64>().unwrap() + system.parse::<u64>().unwrap()
+}
+
 #[test]
 fn one_client_more_than_max_clients_is_refused() {
     let postgres = Postgres::start();
@@ -381,6 +390,39 @@ fn a_server_that_does_not_read_holds_back_its_client() {
 
     let more = resident_kib().saturating_sub(before);
     assert!(more < 8 * 1024, "{more} KiB more after {sent} bytes");
+}
+
+/// P74: nor does one whose server has gone, with more to tell it than it takes: others go on.
+#[test]
+fn who_does_not_read_and_has_lost_its_server_keeps_nobody_busy() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        while let Some(request) = peer.read_to(b'Q') {
+            if request.body.starts_with(b"many") {
+                peer.stream.set_write_timeout(Duration::from_millis(300)).unwrap();
+                // As much as is taken, and the connection is closed.
+                peer.send(b'D', &vec![b'x'; 64 << 20]);
+                return;
+            }
+            peer.complete("SELECT 0");
+            peer.ready(b'I');
+        }
+    });
+    let proxy = Proxy::before(&server.host(), "runtime.workers = 1\npool.size = 2\n");
+    let (mut slow, mut other) = (proxy.client(), proxy.client());
+    slow.send(&query("many"));
+    slow.read_byte();
+    // Sent on until nothing can be written to the server, and longer than its last words are waited for.
+    for _ in 0..20 {
+        slow.send(&query("more"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+
+    let before = cpu_ticks();
+    std::thread::sleep(Duration::from_millis(500));
+    let used = cpu_ticks() - before;
+    assert!(used < 15, "{used} ticks of CPU while nothing can be done");
+    assert_eq!(other.ask("select").tags(), "CZI");
 }
 
 /// P53: many small messages in one piece, and one that is cut by it.

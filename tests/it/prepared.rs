@@ -689,6 +689,27 @@ fn a_query_that_was_skipped_does_not_uncover_the_statement_of_another_client() {
     }
 }
 
+/// It was prepared once and for all: that it cannot be prepared anew in a failed block takes nothing away.
+#[test]
+fn an_unnamed_statement_stays_where_it_cannot_be_prepared_anew() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    prepare(&mut client, "begin", "begin");
+    prepare(&mut client, "rollback", "rollback");
+    prepare(&mut client, "", "select 'kept'");
+    prepare(&mut other, "", "select 'on the server'");
+    assert_eq!(client.exchange(&[run("begin", &[]), sync()].concat()).tags(), "2CZT");
+    assert_eq!(client.exchange(&[parse("bad", "selec"), sync()].concat()).tags(), "EZE");
+
+    for _ in 0..2 {
+        assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "25P02");
+    }
+
+    assert_eq!(client.exchange(&[run("rollback", &[]), sync()].concat()).tags(), "2CZI");
+    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+}
+
 /// PostgreSQL refuses such a text before anything of the Query has begun.
 #[test]
 fn a_query_that_is_no_text_leaves_the_unnamed_statement() {

@@ -25,6 +25,7 @@ const TEXT: u32 = 25;
 
 /// Names of statements whose texts name others.
 const NAMING: [&str; 2] = ["naming", "naming too"];
+
 /// The sequence of `seed`.
 pub fn generate(shape: &Shape, seed: u64) -> Sequence {
     let mut generator = Generator {
