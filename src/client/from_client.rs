@@ -68,6 +68,7 @@ impl Session {
         self.send_to_server(&mut batch, cx);
         stepped?;
         let at = batch.at;
+        self.keep_sent(data.get(..at).unwrap_or_default());
         self.answer_made_up(cx)?;
         Ok(at)
     }

@@ -275,6 +275,9 @@ impl Session {
             b't' | b'T' | b'n' if !self.on_description(batch, tag, body, is_whole) => {
                 return Ok(None);
             }
+            b't' | b'T' | b'n' if verdict == Verdict::Forward => {
+                self.pass_description(batch, tag, body, is_whole, serial)
+            }
             _ => verdict,
         };
         Ok(Some(verdict))
@@ -342,6 +345,7 @@ impl Session {
         if server.exchange.depth() == 0 {
             linked.in_flight.answered(tx);
             linked.restores.answered();
+            linked.first_use = None;
         }
         linked.cancel_sent = None;
         server.record.cancels().withdraw();

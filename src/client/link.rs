@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::affects::Affecting;
+use super::first_use::FirstUse;
 use super::naming::Naming;
 use super::resets::Restores;
 use super::stand_in::StandIn;
@@ -78,6 +79,8 @@ pub(super) struct Linked {
     /// The statement of the message that waits takes or gives something else here than its client was
     /// told; for others it may be what it was.
     pub(super) differs: Option<Arc<Statement>>,
+    /// The exchange under way is the first use of a statement, and may be sent once more.
+    pub(super) first_use: Option<Box<FirstUse>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
@@ -321,6 +324,7 @@ impl Linked {
             naming: None,
             affecting: None,
             differs: None,
+            first_use: None,
             replacements: Replacements::default(),
             last_words: None,
             is_told: false,

@@ -7,6 +7,7 @@ pub mod console;
 pub mod context;
 mod deadlines;
 mod farewell;
+mod first_use;
 mod from_client;
 mod from_server;
 mod greet;

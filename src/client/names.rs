@@ -52,7 +52,7 @@ impl Prepared {
         if name.is_empty() {
             self.unnamed = Some(self.parse_unnamed(statement));
         } else if let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(key(name))) {
-            named.given = Arc::new(Given { name: named.given.name.clone(), statement });
+            named.given = Arc::new(Given::new(&named.given.name, statement));
         }
     }
 
@@ -75,7 +75,7 @@ impl Prepared {
         if *given.name == *name {
             return Some(Arc::clone(given));
         }
-        Some(Arc::new(Given { name: name.into(), statement: Arc::clone(&given.statement) }))
+        Some(Arc::new(Given::new(name, Arc::clone(&given.statement))))
     }
 
     /// True if what `name` is depends on answers that `server` still owes.
@@ -132,7 +132,7 @@ impl Prepared {
         if name.is_empty() {
             self.unnamed = Some(self.parse_unnamed(statement));
         } else {
-            let given = Arc::new(Given { name: name.into(), statement });
+            let given = Arc::new(Given::new(name, statement));
             self.insert(Named::new(given, ServerId(0), 0));
         }
     }
@@ -203,7 +203,7 @@ pub(super) fn take_back(prepared: &mut Prepared, server: &mut Server, undone: Un
     let Undone { failed, undo } = undone;
     match undo {
         Undo::Parse { given, sent } => {
-            let Given { name, statement } = &*given;
+            let Given { name, statement, .. } = &*given;
             if prepared.find(name).is_some_and(|found| Arc::ptr_eq(&found.statement, statement)) {
                 prepared.remove(name);
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::batch::Batch;
+use super::first_use::FirstUse;
 use super::from_client::{Frame, Next};
 use super::held::About;
 use super::link::{Deeds, InFlight, Link, Portals, Replacement, Replacements, Words};
@@ -37,6 +38,7 @@ pub(super) struct Desk<'a> {
     restores: &'a mut Restores,
     pub(super) awaits_answers: &'a mut bool,
     pub(super) differs: &'a mut Option<Arc<Statement>>,
+    pub(super) first_use: &'a mut Option<Box<FirstUse>>,
     pub(super) settings: &'a Arc<Settings>,
     pub(super) store: &'a Store,
     pub(super) pool: &'a Pool,
@@ -87,6 +89,7 @@ impl Session {
             restores: &mut linked.restores,
             awaits_answers: &mut linked.awaits.answers,
             differs: &mut linked.differs,
+            first_use: &mut linked.first_use,
             settings: &self.settings,
             store: &self.context.store,
             pool: &self.pool,
@@ -145,6 +148,7 @@ impl Session {
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
         let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
+        desk.note_first_use(batch, &name);
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
         let deeds = statement.map_or(Deeds::PREPARED_BY_SQL, |bound| Deeds::of(bound.traits()));
@@ -183,6 +187,7 @@ impl Session {
             return Next::Go;
         }
         let Some(name) = desk.provide(batch, named.name) else { return Next::Hold };
+        desk.note_first_use(batch, &name);
         match name.on_server() {
             None => batch.pass(frame.available),
             Some(name) => {
@@ -282,8 +287,11 @@ impl Desk<'_> {
             && !self.in_flight.deallocates
             && !statement.draws_notice();
         let serial = self.server.exchange.next_serial();
-        let given = Arc::new(Given { name: name.into(), statement: Arc::clone(statement) });
+        let given = Arc::new(Given::new(name, Arc::clone(statement)));
         self.prepared.insert(Named::new(Arc::clone(&given), self.server.id(), serial));
+        if may_make_up {
+            given.note_untried();
+        }
         let undo = |sent| Undo::Parse { given, sent };
         if may_make_up {
             let undo = undo(None);

@@ -79,15 +79,13 @@ impl Session {
     ) -> Verdict {
         let fields = ErrorFields::parse(body);
         let used = self.failed_use();
+        let is_outdated = fields.sqlstate == Some(sqlstate::FEATURE_NOT_SUPPORTED)
+            && fields.routine == Some(OUTDATED_ROUTINE.as_bytes());
         if let Some(given) = &used {
-            match fields.sqlstate {
-                Some(sqlstate::FEATURE_NOT_SUPPORTED)
-                    if fields.routine == Some(OUTDATED_ROUTINE.as_bytes()) =>
-                {
-                    self.on_outdated(given);
-                }
-                Some(sqlstate::INVALID_STATEMENT_NAME) => self.lost_statement(given),
-                _ => {}
+            if is_outdated {
+                self.on_outdated(given);
+            } else if fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME) {
+                self.lost_statement(given);
             }
         }
         // Anybody may raise an error with this code, but not from there.
@@ -103,6 +101,11 @@ impl Session {
         }
         let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.restores.failed(serial);
+        if is_outdated && self.repeat(serial) {
+            return Verdict::Swallow;
+        }
+        self.forget_first_use(batch, serial);
+        let Link::Linked(linked) = &mut self.link else { return verdict };
         let words = linked.replacements.take(serial, fields.sqlstate);
         // PostgreSQL keeps back what it says in front of the error: which of the messages of a segment
         // it answers is not known.

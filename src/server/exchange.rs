@@ -320,22 +320,25 @@ impl<U> Exchange<U> {
 
     /// Takes the next answer of ours, if it is due.
     pub fn next_made_up(&mut self) -> Option<MadeUp> {
-        match self.head()? {
-            Request::MadeUp(made_up) => {
-                self.pop();
-                self.drop_useless_copy_ends();
-                Some(made_up)
-            }
-            Request::Simple(_)
-            | Request::Sync
-            | Request::Parse(_)
-            | Request::Bind
-            | Request::Describe(_)
-            | Request::Execute
-            | Request::Close(_)
-            | Request::Own
-            | Request::CopyEnd => None,
+        let Request::MadeUp(made_up) = self.head()? else { return None };
+        self.pop();
+        self.drop_useless_copy_ends();
+        Some(made_up)
+    }
+
+    /// The segment that has just failed is to be sent once more: its end is for nobody. True if its Sync
+    /// was sent, false if one of ours is to be; `None` if there is more behind it, which it cannot follow.
+    pub fn end_unheard(&mut self) -> Option<bool> {
+        let is_sent = match self.owed.len() {
+            0 if self.skipping => false,
+            1 if self.head() == Some(Request::Sync) => true,
+            _ => return None,
+        };
+        if !is_sent {
+            self.on_request(Request::Sync, None);
         }
+        self.owed.replace_first(Request::Simple(Verdict::Swallow));
+        Some(is_sent)
     }
 
     /// Takes what came to nothing, the newest first: undoing in this order restores what was.

@@ -85,6 +85,14 @@ impl<U> Owed<U> {
         self.entries.front()
     }
 
+    /// Another message with the same end stands in the place of the first.
+    pub(super) fn replace_first(&mut self, request: Request) {
+        if let Some(first) = self.entries.front_mut() {
+            debug_assert_eq!(first.request.ends_with_ready(), request.ends_with_ready());
+            first.request = request;
+        }
+    }
+
     pub(super) fn second(&self) -> Option<Request> {
         self.entries.get(1).map(|entry| entry.request)
     }

@@ -1,6 +1,7 @@
 //! What is noted of a message that is sent, in case it comes to nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::shape::Describes;
 use super::statements::Evicted;
@@ -12,6 +13,24 @@ use super::unnamed::UnnamedBefore;
 pub struct Given {
     pub name: Box<[u8]>,
     pub statement: Arc<Statement>,
+    is_untried: AtomicBool,
+}
+
+impl Given {
+    pub fn new(name: &[u8], statement: Arc<Statement>) -> Self {
+        Self { name: name.into(), statement, is_untried: AtomicBool::new(false) }
+    }
+
+    /// Its Parse was answered without asking the server: what that has prepared earlier is used for
+    /// this client for the first time.
+    pub fn note_untried(&self) {
+        self.is_untried.store(true, Relaxed);
+    }
+
+    /// True once for one that was noted so.
+    pub fn is_first_use(&self) -> bool {
+        self.is_untried.load(Relaxed) && self.is_untried.swap(false, Relaxed)
+    }
 }
 
 /// How to take back what was noted when a message was sent, if it comes to nothing.

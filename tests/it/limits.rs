@@ -415,11 +415,11 @@ fn who_does_not_read_and_has_lost_its_server_keeps_nobody_busy() {
     // Sent on until nothing can be written to the server, and longer than its last words are waited for.
     for _ in 0..20 {
         slow.send(&query("more"));
-        std::thread::sleep(Duration::from_millis(100));
+        park_timeout(Duration::from_millis(100));
     }
 
     let before = cpu_ticks();
-    std::thread::sleep(Duration::from_millis(500));
+    park_timeout(Duration::from_millis(500));
     let used = cpu_ticks() - before;
     assert!(used < 15, "{used} ticks of CPU while nothing can be done");
     assert_eq!(other.ask("select").tags(), "CZI");

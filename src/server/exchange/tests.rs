@@ -99,6 +99,25 @@ fn an_error_does_not_skip_beyond_the_sync() {
 
 /// P46, P64: what failed and what was skipped is told apart, newest first.
 #[test]
+fn the_end_of_a_failed_segment_may_be_unheard_if_nothing_is_behind_it() {
+    for (behind, ended) in
+        [(&[Request::Sync][..], Some(true)), (&[], Some(false)), (&[Request::Sync, QUERY], None)]
+    {
+        let mut exchange = sent(&[&[PARSE, Request::Bind, Request::Execute], behind].concat());
+        answer(&mut exchange, b"1E");
+
+        assert_eq!(exchange.end_unheard(), ended);
+
+        if ended.is_some() {
+            let heard = exchange.on_answer(b'Z', Some(TxStatus::Idle)).unwrap();
+            assert_eq!((heard, exchange.may_checkin()), (Verdict::Swallow, true));
+        }
+    }
+    assert_eq!(sent(&[PARSE]).end_unheard(), None);
+    assert_eq!(sent(&[]).end_unheard(), None);
+}
+
+#[test]
 fn what_came_to_nothing_is_handed_back() {
     let mut exchange = Plain::default();
     for (n, request) in (0..).zip([PARSE, PARSE, Request::MadeUp(MadeUp::CloseComplete)]) {
