@@ -105,6 +105,7 @@ const PURE: &[&str] = &[
     "pool/ledger.rs",
     "pool/queue.rs",
     "server/exchange.rs",
+    "server/exchange/",
     "server/owed.rs",
     "server/request.rs",
     "server/fate.rs",

@@ -15,6 +15,7 @@ use super::naming::reading;
 use super::serve::Session;
 use crate::pool::Pool;
 use crate::server::Server;
+use crate::server::exchange::Request;
 use crate::sql::Affected;
 use crate::wire::backend::TxStatus;
 
@@ -24,10 +25,8 @@ pub(super) struct Affecting {
     noted: Vec<Noted>,
     /// Command tags so far of the request with this serial number.
     tags: (u64, usize),
-    /// Nothing of them runs now.
+    /// To be set when what is being run is answered.
     is_answered: Arc<AtomicBool>,
-    /// One is about to be sent, and nothing in front of it holds it up.
-    is_next: bool,
     /// Statements that were prepared under names of the client's own, and what they concern.
     kept: Vec<(Box<[u8]>, Vec<Affected>)>,
 }
@@ -40,6 +39,8 @@ struct Noted {
     /// Which of a Query's statements it is; `None`: an Execute's.
     at: Option<usize>,
     is_done: bool,
+    /// It is being run, and others make way for it.
+    is_begun: bool,
 }
 
 /// How long a refusal may take that needs no look at who is connected.
@@ -56,18 +57,14 @@ impl Session {
     pub(super) fn note_affected(&mut self, text: &[u8]) {
         let Some(server) = self.linked_server() else { return };
         let affected = Affected::of(text, reading(server));
-        let is_first = server.exchange.is_answered();
-        let noted = affected.into_iter().map(|(at, affected)| (Some(at), affected));
-        self.add_affected(noted, is_first);
+        self.add_affected(affected.into_iter().map(|(at, affected)| (Some(at), affected)));
     }
 
-    /// The same of a statement that is about to be bound. `is_first`: nothing else was since the last
-    /// answer.
-    pub(super) fn note_affected_by(&mut self, text: &[u8], is_first: bool) {
+    /// The same of a statement that was bound.
+    pub(super) fn note_affected_by(&mut self, text: &[u8]) {
         let Some(server) = self.linked_server() else { return };
         let affected = Affected::of(text, reading(server));
-        let is_first = is_first && !server.exchange.has_boundary();
-        self.add_affected(affected.into_iter().map(|(_, affected)| (None, affected)), is_first);
+        self.add_affected(affected.into_iter().map(|(_, affected)| (None, affected)));
     }
 
     /// The same of a statement that is prepared under a name of the client's own.
@@ -92,40 +89,28 @@ impl Session {
         }
     }
 
-    /// The statement that the client calls so is about to be bound. `is_first`: as above.
-    pub(super) fn bind_affected(&mut self, name: &[u8], is_first: bool) {
+    /// The statement that the client calls so was bound.
+    pub(super) fn bind_affected(&mut self, name: &[u8]) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(affecting) = &linked.affecting else { return };
         let Some((_, kept)) = affecting.kept.iter().find(|(known, _)| **known == *name) else {
             return;
         };
         let affected: Vec<_> = kept.iter().map(|one| (None, one.clone())).collect();
-        let is_first = is_first
-            && linked.checkout.peek().is_some_and(|server| !server.exchange.has_boundary());
-        self.add_affected(affected.into_iter(), is_first);
+        self.add_affected(affected.into_iter());
     }
 
-    fn add_affected(
-        &mut self,
-        affected: impl Iterator<Item = (Option<usize>, Affected)>,
-        is_first: bool,
-    ) {
+    fn add_affected(&mut self, affected: impl Iterator<Item = (Option<usize>, Affected)>) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         let since = server.exchange.next_serial();
         let affecting = linked.affecting.get_or_insert_default();
-        let before = affecting.noted.len();
-        affecting.noted.extend(affected.map(|(at, affected)| Noted {
-            affected,
-            since,
-            at,
-            is_done: false,
-        }));
-        let mut new = affecting.noted.iter().skip(before);
-        affecting.is_next = is_first && new.any(Noted::wants_to_be_alone);
+        let note = |(at, affected)| Noted { affected, since, at, is_done: false, is_begun: false };
+        affecting.noted.extend(affected.map(note));
         if affecting.noted.len() > MOST {
             let is_done = affecting.noted.iter().any(|noted| noted.is_done);
-            affecting.noted = vec![Noted { affected: Affected::Server, since, at: None, is_done }];
+            let all = Noted { is_done, ..note((None, Affected::Server)) };
+            affecting.noted = vec![all];
         }
     }
 
@@ -136,43 +121,53 @@ impl Session {
         }
     }
 
-    /// One of them is run. Who may not drop a database is told so at once; if the answer takes longer,
-    /// `PostgreSQL` may be waiting for others to leave it, for 5 s at most.
-    pub(super) fn make_way(&mut self, tag: u8) {
+    /// If one of them wants to be alone with a database and is run now, others make way. Who may not drop
+    /// a database is told so at once; if the answer takes longer, `PostgreSQL` may be waiting for them to
+    /// leave it, for 5 s at most.
+    pub(super) fn make_way(&mut self) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(affecting) = &mut linked.affecting else { return };
-        if !matches!(tag, b'Q' | b'E') || !std::mem::take(&mut affecting.is_next) {
+        let (Some(affecting), Some(server)) = (&mut linked.affecting, linked.checkout.peek())
+        else {
+            return;
+        };
+        let Some((serial, request)) = server.exchange.first_to_run() else { return };
+        let is_run = |noted: &Noted| match noted.at {
+            Some(_) => noted.since == serial,
+            None => request == Request::Execute && noted.since <= serial,
+        };
+        let mut alone = Vec::new();
+        for noted in &mut affecting.noted {
+            if noted.wants_to_be_alone() && !noted.is_begun && is_run(noted) {
+                noted.is_begun = true;
+                alone.push(noted.affected.clone());
+            }
+        }
+        if alone.is_empty() {
             return;
         }
-        let is_answered = Arc::clone(&affecting.is_answered);
-        is_answered.store(false, Relaxed);
-        let pools = self.to_vacate();
+        let is_answered = Arc::new(AtomicBool::new(false));
+        affecting.is_answered = Arc::clone(&is_answered);
+        let pools: Vec<_> = alone.iter().flat_map(|affected| self.concerned(affected)).collect();
         self.context.commons.drain.spawn(async move {
             sleep(REFUSAL).await;
             if !is_answered.load(Relaxed) {
-                let now = Instant::now();
-                for pool in &pools {
-                    pool.vacate(now);
-                }
+                vacate(&pools);
             }
         });
     }
 
-    /// The pools of databases that statements want to be alone with.
-    fn to_vacate(&self) -> Vec<Arc<Pool>> {
-        let Link::Linked(linked) = &self.link else { return Vec::new() };
-        let noted = linked.affecting.iter().flat_map(|affecting| &affecting.noted);
-        let alone = noted.filter(|noted| noted.wants_to_be_alone());
-        alone.flat_map(|noted| self.concerned(&noted.affected)).collect()
-    }
-
-    /// `PostgreSQL` says that somebody is connected to a database: who came back meanwhile is closed
-    /// too, so that the next try succeeds.
-    pub(super) fn on_database_in_use(&self) {
-        let now = Instant::now();
-        for pool in self.to_vacate() {
-            pool.vacate(now);
-        }
+    /// `PostgreSQL` says that somebody is connected to the database that `message` names, in whatever
+    /// language: who is idle there is closed, so that the next try succeeds. Nothing else tells it of what
+    /// was in a text too long to be read.
+    pub(super) fn on_database_in_use(&self, message: &[u8]) {
+        let mut pools = self.context.router.pools();
+        pools.retain(|pool| {
+            let name = pool.target.database.as_bytes();
+            Arc::ptr_eq(&pool.host, &self.pool.host)
+                && !name.is_empty()
+                && message.windows(name.len()).any(|part| part == name)
+        });
+        vacate(&pools);
     }
 
     /// The request `serial` is over. If its transaction is, what was altered holds for servers that
@@ -182,6 +177,10 @@ impl Session {
         let Some(affecting) = &mut linked.affecting else { return };
         affecting.is_answered.store(true, Relaxed);
         affecting.noted.retain(|noted| noted.is_done || noted.since > serial);
+        // What waited for that in a pipeline has its turn.
+        self.make_way();
+        let Link::Linked(linked) = &mut self.link else { return };
+        let Some(affecting) = &mut linked.affecting else { return };
         if linked.checkout.peek().is_some_and(|server| server.exchange.tx() != TxStatus::Idle) {
             return;
         }
@@ -235,6 +234,13 @@ impl Affecting {
                 None => noted.since <= serial && TAGS.iter().any(|known| tag.starts_with(known)),
             };
         }
+    }
+}
+
+fn vacate(pools: &[Arc<Pool>]) {
+    let now = Instant::now();
+    for pool in pools {
+        pool.vacate(now);
     }
 }
 

@@ -236,7 +236,9 @@ impl Session {
     /// Does what a message leads to besides its answer.
     fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
         self.restore_behind(batch, tag);
-        self.make_way(tag);
+        if matches!(tag, b'Q' | b'E') {
+            self.make_way();
+        }
     }
 
     fn begin_execute(&mut self, frame: Frame<'_>, shares: bool) {

@@ -42,10 +42,10 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         self.pool.stats.binds.increment();
-        let is_first = !std::mem::replace(&mut linked.in_flight.has_bound, true);
+        linked.in_flight.has_bound = true;
         server.exchange.on_request(Request::Bind, None);
         if let Some(bind) = frontend::bind(frame.body) {
-            self.bind_affected(bind.statement, is_first);
+            self.bind_affected(bind.statement);
         }
     }
 }

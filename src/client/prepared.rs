@@ -168,8 +168,8 @@ impl Session {
         }
         desk.server.exchange.on_request(Request::Bind, name.into_undo());
         self.client_rest = rest;
-        if let Some((statement, is_first)) = affects {
-            self.note_affected_by(statement.text(), is_first);
+        if let Some(statement) = affects {
+            self.note_affected_by(statement.text());
         }
         Next::Go
     }
@@ -362,13 +362,13 @@ impl Desk<'_> {
     }
 
     /// A statement is bound: what it resets is put back behind the segment. It is returned if it
-    /// concerns others, and whether nothing else was bound since the last answer.
+    /// concerns others.
     fn note_bound(
         &mut self,
         batch: &mut Batch<'_>,
         name: &Name,
         portal: &[u8],
-    ) -> Option<(Arc<Statement>, bool)> {
+    ) -> Option<Arc<Statement>> {
         let is_first = !std::mem::replace(&mut self.in_flight.has_bound, true);
         let names = |statement: &&Arc<Statement>| statement.traits().names_statements();
         let naming = name.statement(self.prepared).filter(names).map(Arc::clone);
@@ -383,7 +383,6 @@ impl Desk<'_> {
             }
             None => self.restores.is_not_alone(statement.map(|statement| statement.text())),
         }
-        let affects = statement.filter(|statement| statement.traits().affects_others());
-        affects.map(|statement| (Arc::clone(statement), is_first))
+        statement.filter(|statement| statement.traits().affects_others()).map(Arc::clone)
     }
 }

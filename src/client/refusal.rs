@@ -92,7 +92,7 @@ impl Session {
         if fields.sqlstate == Some(sqlstate::OBJECT_IN_USE)
             && fields.routine.is_some_and(|routine| WANT_TO_BE_ALONE.contains(&routine))
         {
-            self.on_database_in_use();
+            self.on_database_in_use(fields.message.unwrap_or_default());
         }
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())

@@ -10,6 +10,8 @@
 //! Invariant: each entry of `owed` gets exactly one end: answered, skipped by an error, or lost in a
 //! copy.
 
+mod questions;
+
 use thiserror::Error;
 
 pub use super::request::{CopyEnd, MadeUp, Request, Segment, Verdict};
@@ -346,101 +348,14 @@ impl<U> Exchange<U> {
         self.undone.drain(..).rev()
     }
 
-    /// What was noted of the message that failed, until it is taken.
-    pub fn failed(&self) -> Option<&U> {
-        self.undone.iter().find(|undone| undone.failed).map(|undone| &undone.undo)
-    }
-
     /// What was noted of the Describe that has just been answered.
     pub fn take_described(&mut self) -> Option<U> {
         self.described.take()
     }
 
-    /// Something was noted of the Describe that is being answered.
-    pub fn awaits_description(&self) -> bool {
-        matches!(self.head(), Some(Request::Describe(_))) && self.owed.is_first_noted()
-    }
-
-    /// What was noted of messages that nobody knows yet whether they work, and that do not share the fate
-    /// of what is sent now ([`Self::is_open_question`]).
-    pub fn open_questions(&self) -> impl Iterator<Item = &U> {
-        let is_open = |(serial, _): &(u64, &U)| self.is_open_question(*serial);
-        self.owed.undos().filter(is_open).map(|(_, undo)| undo)
-    }
-
     /// What was noted of the messages that are still owed an answer.
     pub fn undos_mut(&mut self) -> impl Iterator<Item = &mut U> {
         self.owed.undos_mut()
-    }
-
-    pub fn has_undone(&self) -> bool {
-        !self.undone.is_empty()
-    }
-
-    /// Nothing is owed in either direction.
-    pub fn is_settled(&self) -> bool {
-        self.owed.is_empty() && self.copy == Copy::None && !self.skipping && !self.segment_open
-    }
-
-    /// Nothing is owed, and no block is open.
-    pub fn is_at_rest(&self) -> bool {
-        self.is_settled() && self.tx == TxStatus::Idle
-    }
-
-    /// True when the server may be lent to another session, as far as the exchange goes.
-    pub fn may_checkin(&self) -> bool {
-        self.is_at_rest() && !self.doubtful
-    }
-
-    /// The transaction status of the last `ReadyForQuery`.
-    pub const fn tx(&self) -> TxStatus {
-        self.tx
-    }
-
-    /// The block has failed, as far as was answered. All that a failed one executes is its end, which
-    /// need not be at a `ReadyForQuery`.
-    pub fn is_in_failed_block(&self) -> bool {
-        self.tx == TxStatus::Failed && !self.has_executed
-    }
-
-    /// The request that the next answer belongs to.
-    pub fn head(&self) -> Option<Request> {
-        self.owed.first().map(|entry| entry.request)
-    }
-
-    /// Serial number of the request that is being answered; later requests have higher ones.
-    pub fn head_serial(&self) -> u64 {
-        self.owed.first().map_or(self.next, |entry| entry.serial)
-    }
-
-    /// Serial number that the next request will have.
-    pub const fn next_serial(&self) -> u64 {
-        self.next
-    }
-
-    /// True if nobody knows yet whether the request with this serial number works, and what is sent now
-    /// does not share its fate: a Sync or a Query stands between them.
-    pub fn is_open_question(&self, serial: u64) -> bool {
-        self.owed.has_boundary() && serial < self.last_boundary && serial >= self.head_serial()
-    }
-
-    /// What is sent now comes behind a Sync or a Query that is not answered yet.
-    pub const fn has_boundary(&self) -> bool {
-        self.owed.has_boundary()
-    }
-
-    /// Nothing is to be heard from the server before it gets more.
-    pub fn is_answered(&self) -> bool {
-        let is_ours = |entry: &Entry| matches!(entry.request, Request::MadeUp(_));
-        match self.owed.first() {
-            Some(first) if !is_ours(first) => self.takes_copy_data(),
-            _ => self.owed.iter().all(is_ours) || self.takes_copy_data(),
-        }
-    }
-
-    /// Requests that are not answered yet.
-    pub fn depth(&self) -> usize {
-        self.owed.len()
     }
 
     /// The server is lost: what becomes of what the client is owed. Nothing is for commands of ours.
@@ -452,38 +367,6 @@ impl<U> Exchange<U> {
             [Some(Step::Run(entry.effect)), is_owed.then_some(Step::Ready)]
         });
         Fates::along(self.course, steps.flatten())
-    }
-
-    /// The extended messages with no Sync behind them yet.
-    pub const fn segment(&self) -> Segment {
-        match (self.skipping, self.segment_open) {
-            (true, _) => Segment::Failed,
-            (false, true) => Segment::Open,
-            (false, false) => Segment::None,
-        }
-    }
-
-    /// The server waits for `CopyData`, as far as is known, and what ends it has not been sent.
-    pub fn takes_copy_data(&self) -> bool {
-        matches!(self.copy, Copy::In | Copy::Both)
-            && self.owed.iter().skip(1).all(|entry| entry.request == Request::Sync)
-    }
-
-    /// The same, and nothing else is copied at the same time.
-    pub fn copies_in(&self) -> bool {
-        self.copy == Copy::In && self.takes_copy_data()
-    }
-
-    /// Extended messages were sent with no Sync behind them, and all of them are answered: the
-    /// client's Flush keeps the server.
-    pub fn is_held_open(&self) -> bool {
-        self.owed.is_empty() && (self.segment_open || self.skipping)
-    }
-
-    /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
-    /// would refuse, and whether an earlier segment fails is not known before it is answered.
-    pub fn may_make_up(&self) -> bool {
-        !self.is_in_failed_block() && !self.owed.has_boundary() && self.copy == Copy::None
     }
 
     /// Everything sent so far ends the connection's use: what is owed will never come.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::support::messages::{close_statement, extended, parse, query, run, sync};
+use crate::support::messages::{bind, close_statement, extended, flush, parse, query, run, sync};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -139,6 +139,85 @@ fn idle_servers_do_not_block_drop_database() {
         assert_eq!(error.message(), "database \"other_db\" does not exist");
         assert_eq!(admin.value("select 1"), "1");
     }
+}
+
+/// Nor where it waits for its turn, or settings of the session go in front of it.
+#[test]
+fn idle_servers_do_not_block_a_drop_in_a_pipeline() {
+    const DROP: &str = "drop database other_db";
+    let postgres = Postgres::start();
+    let sleep = "select pg_sleep(0.2)";
+    for (sent, readies) in [
+        (query(DROP), 1),
+        ([query(sleep), query(DROP)].concat(), 2),
+        ([query(sleep), extended(DROP, &[])].concat(), 2),
+        ([extended(sleep, &[]), extended(DROP, &[])].concat(), 2),
+        ([parse("d", DROP), sync(), extended(sleep, &[]), run("d", &[]), sync()].concat(), 3),
+    ] {
+        for mode in ["transaction", "session"] {
+            postgres.client().ask("create database other_db owner app");
+            let proxy = start(&postgres, &format!("pool.pool_mode = '{mode}'"));
+            let login = [("user", "app"), ("database", "app_db"), ("application_name", "carried")];
+            let mut admin = proxy.client_with(&login);
+            client(&proxy, "app", "app_db").value("select 1");
+            drop(client(&proxy, "postgres", "other_db"));
+            client(&proxy, "app", "other_db").value("select 1");
+            wait_until("it is idle", || connections(&postgres, "other_db") != "0");
+
+            admin.send(&sent);
+
+            assert_eq!(admin.read_ready(readies).errors(), [], "{mode}, {readies}");
+        }
+    }
+}
+
+/// What is refused in its turn closes nothing, however long it waits for that.
+#[test]
+fn a_drop_that_is_not_allowed_closes_nothing_in_a_pipeline() {
+    let postgres = Postgres::start();
+    let proxy = start(&postgres, "");
+    let mut anybody = client(&proxy, "app_two", "app_db");
+    let mut other = client(&proxy, "postgres", "template1");
+    let before = other.pid();
+    let (drop_it, sleep) = ("drop database template1", "select pg_sleep(0.2)");
+
+    for (sent, readies, code) in [
+        ([query(sleep), query(drop_it)].concat(), 2, "42501"),
+        ([extended(sleep, &[]), extended(drop_it, &[])].concat(), 2, "42501"),
+        // "cannot be executed within a pipeline"
+        ([parse("s", sleep), run("s", &[]), extended(drop_it, &[])].concat(), 1, "25001"),
+        ([parse("s", sleep), run("s", &[]), query(drop_it)].concat(), 1, "25001"),
+    ] {
+        anybody.exchange(&[close_statement("s"), sync()].concat());
+        anybody.send(&sent);
+        assert_eq!(anybody.read_ready(readies).code(), code);
+    }
+    // Bound, and not executed.
+    anybody.send(&[parse("d", drop_it), bind("d", &[]), flush()].concat());
+    assert_eq!(anybody.read_to(b'2').tags(), "12");
+    for _ in 0..3 {
+        anybody.assert_silent();
+    }
+
+    assert_eq!(other.pid(), before);
+}
+
+/// A text that is too long to be read whole: the server's complaint tells which database is meant.
+#[test]
+fn a_complaint_that_a_database_is_in_use_makes_the_next_try_succeed() {
+    let postgres = Postgres::start();
+    let proxy = start(&postgres, "");
+    let mut admin = client(&proxy, "app", "app_db");
+    client(&proxy, "app", "other_db").value("select 1");
+    let mut other = client(&proxy, "postgres", "template1");
+    let before = other.pid();
+    let drop_it = format!("/* {} */ drop database other_db", "x".repeat(200_000));
+
+    let error = admin.ask(&drop_it).error();
+    assert_eq!((error.code(), error.routine()), ("55006", "dropdb"));
+
+    assert_eq!(admin.ask(&drop_it).errors(), []);
+    assert_eq!(other.pid(), before);
 }
 
 /// Who may not do it is told so at once, and nobody else notices.
