@@ -195,7 +195,7 @@ impl Session {
                 }
             }
             b'S' => server.exchange.on_request(Request::Sync, None),
-            b'E' => self.begin_execute(frame, shares),
+            b'E' => self.begin_execute(frame),
             // A Flush with a body breaks the protocol: it is answered like any such message.
             b'H' if frame.head.len > HEAD && !in_copy => {
                 server.exchange.on_request(Request::Describe(Verdict::Forward), None);
@@ -241,12 +241,11 @@ impl Session {
         }
     }
 
-    fn begin_execute(&mut self, frame: Frame<'_>, shares: bool) {
+    fn begin_execute(&mut self, frame: Frame<'_>) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         linked.in_flight.has_bound = true;
-        // What it executes is known only where statements are ours.
-        let deeds = if shares { linked.portals.deeds(frame.body) } else { Deeds::UNREAD };
+        let deeds = linked.portals.deeds(frame.body);
         linked.in_flight.run(deeds);
         linked.restores.run();
         note_execute(&mut linked.naming, frame.body, server);

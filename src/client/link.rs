@@ -180,7 +180,7 @@ pub(super) struct Deeds {
 }
 
 impl Deeds {
-    /// What nobody has read does.
+    /// What nobody has read does, or what is executed under a name that is not ours.
     pub(super) const UNREAD: Self =
         Self { effect: Effect::Anything, may_copy: true, deallocates: true };
     /// What SQL's PREPARE has made does.
@@ -211,6 +211,8 @@ pub(super) struct Portals {
     unnamed: Deeds,
     /// Of all that have names.
     named: Deeds,
+    /// What the unnamed statement does, where statements are not ours.
+    pub(super) parsed: Deeds,
 }
 
 impl Portals {

@@ -1,7 +1,7 @@
 //! Messages about statements where they are not shared: they go on as they are.
 
 use super::from_client::{Frame, note_traits};
-use super::link::Link;
+use super::link::{Deeds, Link};
 use super::serve::Session;
 use crate::server::exchange::{Request, Verdict};
 use crate::server::unnamed::Unnamed;
@@ -23,6 +23,9 @@ impl Session {
             // Without shared statements a name stays on the server for the next client to meet.
             server.is_dirty |= !parsed.name.is_empty() || in_copy;
             server.note_text(parsed.text);
+            if parsed.name.is_empty() {
+                linked.portals.parsed = Deeds::of(traits);
+            }
             note_traits(&mut linked.in_flight, server, traits);
             if traits.resets() && !is_session_mode {
                 linked.restores.note(parsed.text, server.exchange.next_serial(), false, false);
@@ -45,6 +48,9 @@ impl Session {
         linked.in_flight.has_bound = true;
         server.exchange.on_request(Request::Bind, None);
         if let Some(bind) = frontend::bind(frame.body) {
+            let is_unnamed = bind.statement.is_empty();
+            let deeds = if is_unnamed { linked.portals.parsed } else { Deeds::UNREAD };
+            linked.portals.bind(bind.portal, deeds);
             self.bind_affected(bind.statement);
         }
     }

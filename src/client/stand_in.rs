@@ -99,8 +99,7 @@ impl StandIn {
                 if is_done {
                     self.roll_back(out);
                 } else {
-                    self.put_error(out);
-                    self.in_block &= !traits.ends_block();
+                    self.refuse(Some(traits), out);
                 }
                 backend::put_ready(out, self.status());
                 if is_done { Taken::Done } else { Taken::Refused }
@@ -143,16 +142,26 @@ impl StandIn {
             out.extend_from_slice(complete);
             return Taken::Done;
         }
-        self.fail(out);
-        self.in_block &= !ends_block;
+        self.refuse(traits, out);
+        self.skipping = true;
         Taken::Refused
+    }
+
+    fn refuse(&mut self, traits: Option<Traits>, out: &mut Vec<u8>) {
+        let ends_block = traits.is_some_and(Traits::ends_block);
+        if self.in_block && ends_block && traits.is_some_and(Traits::chains) {
+            self.pending.get_or_insert_with(unchained);
+        }
+        self.put_error(out);
+        self.in_block &= !ends_block;
     }
 
     /// A COMMIT is told what has not been told yet, and ends the block all the same: some clients
     /// take it for ended whatever they hear, and hardly any looks at the tag. A ROLLBACK gets what
-    /// it wants.
+    /// it wants, but for AND CHAIN: what comes next would be run outside of any block.
     const fn must_tell(&self, traits: Traits) -> bool {
-        self.pending.is_some() && (!self.in_block || traits.may_write())
+        let is_pending = self.pending.is_some();
+        (is_pending && (!self.in_block || traits.may_write())) || (self.in_block && traits.chains())
     }
 
     fn answer_if(&mut self, may: bool, answer: &[u8], out: &mut Vec<u8>) -> Taken {
@@ -184,6 +193,12 @@ impl StandIn {
         self.pending = None;
         frame::put(out, b'C', |out| frame::put_text(out, b"ROLLBACK"));
     }
+}
+
+/// The next block would have to be like the one that was lost: that is not known.
+fn unchained() -> ClientMessage {
+    let text = "the server connection was lost; the transaction is rolled back, and no other begins behind it";
+    ClientMessage::new(sqlstate::CONNECTION_FAILURE, text).hint("Begin a new transaction.")
 }
 
 const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
@@ -255,6 +270,26 @@ mod tests {
         let mut stand_in = StandIn::failed_block(Some(lost()), false);
         assert_eq!(tags(&mut stand_in, &[query("ROLLBACK")]), "CZI");
         assert!(stand_in.is_over());
+    }
+
+    /// What comes behind it expects a block.
+    #[test]
+    fn no_block_is_chained_to_one_that_was_lost() {
+        for text in ["ROLLBACK AND CHAIN", "COMMIT AND CHAIN"] {
+            for pending in [None, Some(lost())] {
+                let mut simple = StandIn::failed_block(pending.clone(), false);
+                assert_eq!(tags(&mut simple, &[query(text)]), "EZI");
+                assert!(simple.is_over());
+
+                let mut extended = StandIn::failed_block(pending, false);
+                let parse = Message::Parse(Some(classify(text.as_bytes())));
+                assert_eq!(tags(&mut extended, &[parse, Message::Execute, Message::Sync]), "EZI");
+                assert!(extended.is_over());
+            }
+        }
+        let mut refusing = StandIn::refusing(lost());
+        assert_eq!(tags(&mut refusing, &[query("COMMIT AND CHAIN")]), "EZI");
+        assert!(refusing.is_over());
     }
 
     #[test]

@@ -206,14 +206,20 @@ impl<'l, 'a> Statement<'l, 'a> {
 
     /// COMMIT and ROLLBACK end a block unless TO (a savepoint) or PREPARED follows.
     fn end(&mut self, facts: Traits) {
+        let (mut says_no, mut chains) = (false, false);
         while let Some(token) = self.next() {
             match self.keyword_of(token) {
                 Keyword::To => return,
                 Keyword::Prepared => return self.mark(Traits::WRITES),
+                Keyword::No => says_no = true,
+                Keyword::Chain => chains = !says_no,
                 _ => self.see(token),
             }
         }
         self.mark(facts.and(Traits::ENDS_BLOCK));
+        if chains {
+            self.mark(Traits::CHAINS);
+        }
     }
 
     fn deallocate(&mut self) {

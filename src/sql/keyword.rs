@@ -15,6 +15,7 @@ pub(super) enum Keyword {
     ApplicationName,
     Authorization,
     Begin,
+    Chain,
     Characteristics,
     ClientEncoding,
     Commit,
@@ -46,6 +47,7 @@ pub(super) enum Keyword {
     Local,
     Merge,
     Names,
+    No,
     Null,
     Or,
     /// `pg_temp`, and `pg_temp_12`: the schema of temporary objects.
@@ -306,6 +308,7 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
             (b"create", K::Create),
             (b"copy", K::Copy),
             (b"characteristics", K::Characteristics),
+            (b"chain", K::Chain),
             (b"client_encoding", K::ClientEncoding),
             (b"connectby", K::RunsText),
             (b"crosstab", K::RunsText),
@@ -335,7 +338,7 @@ const fn candidates(first: u8) -> &'static [(&'static [u8], Keyword)] {
         b'k' => &[(b"key", K::Key)],
         b'l' => &[(b"load", K::Load), (b"local", K::Local), (b"listen", K::Listen)],
         b'm' => &[(b"merge", K::Merge)],
-        b'n' => &[(b"null", K::Null), (b"names", K::Names)],
+        b'n' => &[(b"null", K::Null), (b"names", K::Names), (b"no", K::No)],
         b'o' => &[(b"or", K::Or)],
         b'p' => &[
             (b"prepare", K::Prepare),

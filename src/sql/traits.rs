@@ -40,6 +40,11 @@ impl Traits {
         self.has(Self::ENDS_BLOCK) && !self.has(Self::SEVERAL)
     }
 
+    /// AND CHAIN: behind the end of its block another begins, which is like it.
+    pub const fn chains(self) -> bool {
+        self.has(Self::CHAINS)
+    }
+
     /// DEALLOCATE ALL or DISCARD ALL.
     pub const fn deallocates_all(self) -> bool {
         self.has(Self::DEALLOCATES_ALL)
@@ -122,6 +127,7 @@ impl Traits {
     pub(super) const ENDS_BLOCK: Self = Self(1 << 3);
     pub(super) const CHANGES_MEANING: Self = Self(1 << 4);
     pub(super) const DEALLOCATES_ALL: Self = Self(1 << 5);
+    pub(super) const CHAINS: Self = Self(1 << 6);
     pub(super) const WRITES: Self = Self(1 << 7);
     pub(super) const SEVERAL: Self = Self(1 << 8);
     pub(super) const RESETS: Self = Self(1 << 9);
@@ -180,6 +186,7 @@ impl fmt::Debug for Traits {
             (self.has(Self::BEGINS), "begins"),
             (self.has(Self::COPIES), "copies"),
             (self.has(Self::ENDS_BLOCK), "ends block"),
+            (self.has(Self::CHAINS), "chains"),
             (self.has(Self::CHANGES_MEANING), "changes meaning"),
             (self.has(Self::ALTERS_RESULTS), "alters results"),
             (self.has(Self::MOVES), "moves"),

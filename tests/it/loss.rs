@@ -149,24 +149,49 @@ fn a_lost_block_is_left_in_the_extended_protocol_too() {
     assert_eq!(client.value("select 1"), "1");
 }
 
-/// `AND CHAIN` opens a new block, which has not failed.
+/// Section 7, case 2: as PostgreSQL has it for a block that has failed.
 #[test]
-fn a_rollback_and_chain_of_a_lost_block_goes_on_in_a_new_one() {
+fn whatever_ends_a_block_ends_a_lost_one_with_a_rollback() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, ONE);
-    let mut client = bereaved(&postgres, &proxy);
-    assert_eq!(client.ask("select 1").code(), "08006");
+    let ends =
+        ["rollback", "abort", "commit", "end", "commit and no chain", "prepare transaction 'it'"];
+    for text in ends {
+        for sent in [query(text), extended(text, &[])] {
+            let mut client = bereaved(&postgres, &proxy);
+            assert_eq!(client.read().tag, b'N');
+            assert_eq!(client.ask("select 1").code(), "08006");
 
-    let reply = client.ask("rollback and chain");
+            let ended = client.exchange(&sent);
 
-    // Either a block again, or none and the truth about it; never a block that is none.
-    assert_eq!(reply.done(), ["ROLLBACK"]);
-    if reply.status() == Some('T') {
-        client.ask("insert into kept values (3)");
-        client.ask("rollback");
-        assert_eq!(client.value("select count(*) from kept"), "0");
-    } else {
-        assert_eq!(reply.status(), Some('I'));
+            assert_eq!((ended.errors(), ended.done()), (vec![], vec!["ROLLBACK".to_owned()]));
+            assert_eq!(ended.status(), Some('I'), "{text}");
+            assert_eq!(client.value("select count(*) from kept"), "0");
+        }
+    }
+}
+
+/// `AND CHAIN` would have to open a block like the one that was lost. What comes behind it expects one, and
+/// must not be run on its own: it is an error, and no block.
+#[test]
+fn no_block_is_chained_to_one_that_was_lost() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    for text in ["rollback and chain", "commit and chain", "abort and chain", "end and chain"] {
+        for (sent, tags) in [(query(text), "EZI"), (extended(text, &[]), "EZI")] {
+            for hears_first in [false, true] {
+                let mut client = bereaved(&postgres, &proxy);
+                assert_eq!(client.read().tag, b'N');
+                if hears_first {
+                    assert_eq!(client.ask("select 1").code(), "08006");
+                }
+
+                let ended = client.exchange(&sent);
+
+                assert_eq!((&*ended.tags(), &*ended.code()), (tags, "08006"), "{text}");
+                assert_eq!(client.value("select count(*) from kept"), "0");
+            }
+        }
     }
 }
 
@@ -382,6 +407,84 @@ fn in_session_mode_a_lost_server_ends_the_session() {
 
     assert_eq!(client.read_fatal().code(), "57P01");
     assert_eq!(proxy.client().value("select 1"), "1");
+}
+
+/// Section 7, case 5: whatever is under way, the session ends, and is told whether that may have been done.
+#[test]
+fn in_session_mode_a_server_that_goes_without_a_word_ends_the_session() {
+    let rows: &[(&[&str], &[&str], &str)] = &[
+        (&[], &["insert hang"], "08007"),
+        (&[], &["select 'hang'"], "08006"),
+        (&[], &["select 'hang'", "insert"], "08007"),
+        (&[], &["select 'hang'", "select 1", "select 2"], "08006"),
+        (&["begin"], &["insert hang"], "08006"),
+        (&["begin"], &["insert hang", "insert"], "08006"),
+        (&["begin"], &["insert hang", "commit"], "08007"),
+        (&["begin"], &["commit /* hang */"], "08007"),
+        (&["begin"], &["rollback /* hang */"], "08006"),
+        (&["begin", "fail"], &["commit /* hang */"], "08006"),
+    ];
+    let copy = [parse("", "copy in"), run("", &[]), sync()].concat();
+    for (before, sent, code) in rows {
+        for sent in [queries(sent), segments(sent)] {
+            let (mut client, proxy) = in_a_session(before);
+            client.send(&[sent, flush()].concat());
+            assert_session_lost(client, &proxy, code);
+        }
+    }
+    for (before, code) in [(&[][..], "08007"), (&["begin"][..], "08006")] {
+        for begin in [query("copy in"), copy.clone()] {
+            let (mut client, proxy) = in_a_session(before);
+            client.send(&begin);
+            client.read_to(b'G');
+            client.send(&[copy_data(b"hang"), flush()].concat());
+            assert_session_lost(client, &proxy, code);
+        }
+    }
+}
+
+/// With nothing under way too: the state of the session is gone with its server.
+#[test]
+fn in_session_mode_a_server_that_goes_while_its_client_is_idle_ends_the_session() {
+    for before in [&[][..], &["begin"][..]] {
+        let server = FakeServer::start(|peer| {
+            peer.welcome();
+            while let Some(message) = peer.read_to(b'Q') {
+                let is_last = message.body.starts_with(b"last");
+                peer.complete("DONE");
+                peer.ready(if message.body.starts_with(b"begin") { b'T' } else { b'I' });
+                if is_last {
+                    return;
+                }
+            }
+        });
+        let proxy = Proxy::before(&server.host(), "pool.pool_mode = 'session'");
+        let mut client = proxy.client();
+        for text in before {
+            client.ask(text);
+        }
+        client.ask("last");
+        assert_session_lost(client, &proxy, "08006");
+    }
+}
+
+/// A session before a server that goes when it is told to, and what it has had answered.
+fn in_a_session(before: &[&str]) -> (Client, Proxy) {
+    let proxy = Proxy::before(&mortal().host(), &format!("{ONE}pool.pool_mode = 'session'"));
+    let mut client = proxy.client();
+    for text in before {
+        client.ask(text);
+    }
+    (client, proxy)
+}
+
+#[track_caller]
+fn assert_session_lost(mut client: Client, proxy: &Proxy, code: &str) {
+    let error = client.read_fatal();
+    assert_eq!((error.severity(), error.code()), ("FATAL", code), "{error:?}");
+    assert!(error.message().contains("the server connection was lost"), "{error:?}");
+    // Others are served by a new one.
+    assert_eq!(proxy.client().ask("select 1").done(), ["DONE"]);
 }
 
 /// Prepared statements are the session's and outlive the server.

@@ -141,6 +141,17 @@ fn reported_parameters_need_no_discard() {
 }
 
 #[test]
+fn blocks_are_chained() {
+    for text in ["COMMIT AND CHAIN", "rollback work and chain;", "END AND CHAIN", "ABORT AND CHAIN"]
+    {
+        assert!(of(text).chains() && of(text).ends_block(), "{text}");
+    }
+    for text in ["COMMIT", "COMMIT AND NO CHAIN", "ROLLBACK TO chain", "SELECT 1 AS chain"] {
+        assert!(!of(text).chains(), "{text}");
+    }
+}
+
+#[test]
 fn blocks_end() {
     for text in [
         "COMMIT",
