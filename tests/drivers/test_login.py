@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
+import ssl
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 import asyncpg
@@ -12,7 +16,9 @@ import pytest
 from support.load import run_async
 from support.postgres import APP, APP_MD5, APP_PLAIN
 from support.proxy import USERS
+from support.tls import offer
 from support.wait import wait_until
+from support.wire import SSL_REQUEST, RawClient, startup
 
 METHODS = ["trust", "plain", "md5", "scram-sha-256"]
 
@@ -179,6 +185,119 @@ def test_a_server_that_comes_back_in_time_lets_the_waiting_login_through(start, 
         wait_until(lambda: proxy.metric("pgweir_clients") >= 1, "the login waits")
         own_postgres.start()
         assert answer.result(20) == 1
+
+
+STARTUP = startup(user=APP[0], database="main")
+CREDULOUS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+CREDULOUS.check_hostname, CREDULOUS.verify_mode = False, ssl.CERT_NONE
+
+
+def ask_for_tls(client: RawClient) -> None:
+    client.send(SSL_REQUEST)
+    assert client.socket.recv(1) == b"S"
+
+
+def ask_and_send(client: RawClient, instead: bytes) -> None:
+    """Something else than the whole ClientHello that is waited for."""
+    ask_for_tls(client)
+    client.send(instead)
+
+
+def encrypt(client: RawClient, inside: bytes = b"") -> None:
+    ask_for_tls(client)
+    client.socket = CREDULOUS.wrap_socket(client.socket)
+    client.send(inside)
+
+
+def half_a_hello() -> bytes:
+    out = ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        CREDULOUS.wrap_bio(ssl.MemoryBIO(), out).do_handshake()
+    hello = out.read()
+    return hello[:len(hello) // 2]
+
+
+def reset(client: RawClient) -> None:
+    """Closes with an RST: in TLS without a word, and what the other side has not read yet is lost."""
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.socket.close()
+
+
+ENDS = [reset, lambda client: client.socket.close()]
+# How far a client comes that waits for no answer.
+UNHEARD = [
+    lambda _client: None,
+    lambda client: client.send(SSL_REQUEST[:4]),
+    lambda client: client.send(SSL_REQUEST),
+    lambda client: client.send(half_a_hello()),
+    lambda client: client.send(STARTUP[:len(STARTUP) // 2]),
+]
+HEARD = [
+    ask_for_tls,
+    lambda client: ask_and_send(client, b"GET / HTTP/1.1\r\n\r\n"),
+    lambda client: ask_and_send(client, bytes(1000)),
+    lambda client: ask_and_send(client, half_a_hello()),
+    encrypt,
+    lambda client: encrypt(client, STARTUP[:len(STARTUP) // 2]),
+    # It is asked for its password, and has none.
+    lambda client: encrypt(client, STARTUP),
+]
+
+
+def complaints(proxy) -> list[str]:
+    """The lines of its log that an operator would look into."""
+    return [line for line in proxy.log().splitlines() if re.match(r"\S+ (WARN|ERROR) ", line)]
+
+
+def wait_until_gone(proxy, came: int) -> None:
+    wait_until(
+        lambda: proxy.metric("pgweir_clients_accepted_total") == came
+        and proxy.status()["clients"]["connected"] == 0,
+        f"{came} clients have come and gone",
+    )
+
+
+@pytest.mark.targets()
+@pytest.mark.parametrize("mode", ["prefer", "require"])
+def test_a_client_that_breaks_off_before_its_login_or_inside_tls_is_no_warning(start, certificates, mode):
+    proxy = start(
+        listen=offer(certificates, mode), log={"level": "debug"},
+        domains={"main": {}, "locked": {"database": "locked", "password": "not the right one"}},
+    )
+    departures = [(come, end) for come in UNHEARD + HEARD for end in ENDS] * 5
+
+    for come, end in departures:
+        client = RawClient(proxy)
+        come(client)
+        end(client)
+
+    wait_until_gone(proxy, len(departures))
+    assert complaints(proxy) == []
+    assert "client left before it logged in" in proxy.log()
+    assert proxy.ask("SELECT 1", sslmode="require") == 1
+    # There is one as soon as a server is to blame.
+    with pytest.raises(psycopg2.OperationalError):
+        proxy.connect(dbname="locked", sslmode="require")
+    assert complaints(proxy)
+
+
+@pytest.mark.targets()
+def test_a_client_that_is_gone_before_it_is_accepted_is_no_warning(start, certificates):
+    proxy = start(listen=offer(certificates, "prefer"), log={"level": "debug"})
+    departures = [(come, end) for come in UNHEARD for end in ENDS]
+
+    proxy.process.send_signal(signal.SIGSTOP)
+    try:
+        for come, end in departures:
+            client = RawClient(proxy)
+            come(client)
+            end(client)
+    finally:
+        proxy.process.send_signal(signal.SIGCONT)
+
+    wait_until_gone(proxy, len(departures))
+    assert complaints(proxy) == []
+    assert proxy.ask("SELECT 1", sslmode="require") == 1
 
 
 @pytest.fixture
