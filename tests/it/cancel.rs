@@ -29,17 +29,21 @@ fn wait_for_statement(postgres: &Postgres, text: &str) {
 #[test]
 fn a_cancel_ends_the_statement_that_is_running() {
     let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
-    let mut client = proxy.client();
-    client.send(&query("select pg_sleep(60)"));
-    wait_for_statement(&postgres, "select pg_sleep");
+    for mode in ["transaction", "statement", "session"] {
+        let proxy = Proxy::start(&postgres, &format!("{ONE}pool.pool_mode = '{mode}'"));
+        let mut client = proxy.client();
+        for sent in [query("select pg_sleep(60)"), extended("select pg_sleep(60)", &[])] {
+            client.send(&sent);
+            wait_for_statement(&postgres, "select pg_sleep");
 
-    client.cancel();
+            client.cancel();
 
-    let reply = client.read_ready(1);
-    assert_eq!((reply.code().as_str(), reply.status()), ("57014", Some('I')));
-    assert_eq!(client.value("select 1"), "1");
-    assert_eq!(proxy.pool().servers.total(), 1);
+            let reply = client.read_ready(1);
+            assert_eq!((reply.code().as_str(), reply.status()), ("57014", Some('I')), "{mode}");
+            assert_eq!(client.value("select 1"), "1");
+            assert_eq!(proxy.pool().servers.total(), 1);
+        }
+    }
 }
 
 #[test]

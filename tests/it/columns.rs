@@ -4,6 +4,7 @@
 //! Each case is played to PostgreSQL by a connection of its own as well. There the error is repeated
 //! until the client prepares anew; pgweir tells it once and goes on with what there is now.
 
+use crate::support::fake_server::FakeServer;
 use crate::support::messages::{describe_statement, execute, extended, parse, query, run, sync};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
@@ -507,5 +508,51 @@ fn users_who_find_other_tables_by_the_same_name_do_not_hear_of_each_other() {
     }
     for (client, row) in [(&mut one, "1"), (&mut two, "x")] {
         assert_eq!(run_it(client, "s"), row);
+    }
+}
+
+/// PostgreSQL says it in the language of the server: it is known by where it comes from. Any function may
+/// raise the same code.
+#[test]
+fn the_refusal_of_a_plan_is_known_by_its_routine() {
+    for (routine, is_prepared_anew) in [("RevalidateCachedQuery", true), ("heap_getattr", false)] {
+        let server = FakeServer::start(move |peer| {
+            peer.welcome();
+            let (mut parses, mut skips) = (0, false);
+            while let Some(message) = peer.read() {
+                match message.tag {
+                    b'S' => {
+                        skips = false;
+                        peer.ready(b'I');
+                    }
+                    _ if skips => {}
+                    b'P' => {
+                        parses += 1;
+                        peer.send(b'1', b"");
+                    }
+                    b'C' => peer.send(b'3', b""),
+                    b'D' => peer.send_bytes(b"t\0\0\0\x06\0\0n\0\0\0\x04"),
+                    b'B' if parses == 1 => {
+                        let text = "der gecachte Plan darf den Ergebnistyp nicht \u{e4}ndern";
+                        let fields = format!("SFEHLER\0VERROR\0C0A000\0M{text}\0R{routine}\0\0");
+                        peer.send(b'E', fields.as_bytes());
+                        skips = true;
+                    }
+                    b'B' => peer.send(b'2', b""),
+                    b'E' => peer.complete("DONE"),
+                    _ => {}
+                }
+            }
+        });
+        let proxy = Proxy::before(&server.host(), "pool.size = 1");
+        let mut client = proxy.client();
+        prepare(&mut client, "s", COLUMNS);
+
+        let error = use_it(&mut client, "s").error();
+        assert_eq!((error.severity(), error.code(), error.routine()), ("FEHLER", "0A000", routine));
+        assert!(error.message().starts_with("der gecachte Plan"), "{error:?}");
+
+        let again = use_it(&mut client, "s");
+        assert_eq!(again.tags(), if is_prepared_anew { "2CZI" } else { "EZI" }, "{routine}");
     }
 }

@@ -67,9 +67,16 @@ fn a_message_of_an_impossible_length_ends_a_copy_behind_the_copys_own_error() {
 
 #[test]
 fn rows_are_copied_in_and_out() {
-    let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
-    let mut client = with_table(&proxy);
+    for mode in ["transaction", "statement", "session"] {
+        let postgres = Postgres::start();
+        let proxy = Proxy::start(&postgres, &format!("{ONE}pool.pool_mode = '{mode}'"));
+        copy_in_and_out(&proxy);
+        assert_eq!(proxy.pool().servers.total(), 1, "{mode}");
+    }
+}
+
+fn copy_in_and_out(proxy: &Proxy) {
+    let mut client = with_table(proxy);
 
     client.send(&query("copy numbers from stdin"));
     assert_eq!(client.read().tag, b'G');
@@ -85,7 +92,6 @@ fn rows_are_copied_in_and_out() {
     let expected: String = (0..1000).flat_map(|n: u32| [n.to_string(), "\n".to_owned()]).collect();
     assert_eq!(String::from_utf8(data).unwrap(), expected);
     assert_eq!(out.status(), Some('I'));
-    assert_eq!(proxy.pool().servers.total(), 1);
 }
 
 #[test]

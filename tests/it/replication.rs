@@ -105,6 +105,53 @@ fn a_replication_connection_counts_in_the_caps() {
     assert_eq!(proxy.pool().servers.total() - proxy.pool().servers.login, 1);
 }
 
+/// So do the caps over a host and over a user: there is room for one, and it goes to who comes first.
+#[test]
+fn a_replication_connection_counts_in_the_caps_of_hosts_and_users() {
+    let postgres = Postgres::start_replicated();
+    let host = postgres.host();
+    for cap in [
+        format!("[hosts.'{host}']\nmax_connections = 1"),
+        format!("[users.{USER}]\nmax_connections = 1"),
+    ] {
+        let config = format!("pool.size = 3\npool.timeout = '500ms'\n{cap}");
+        let proxy = Proxy::start(&postgres, &config);
+        let mut client = proxy.client();
+        client.value("select 1");
+        // An idle server makes room.
+        let replicating = logical(&proxy);
+
+        let refused = client.ask("select 1");
+        assert_eq!(refused.code(), "53300", "{cap}: {refused:?}");
+
+        drop(replicating);
+        assert_eq!(client.value("select 1"), "1", "{cap}");
+        // One at work does not.
+        client.ask("begin");
+        let error = physical(&proxy).map(drop).unwrap_err();
+        assert_eq!((error.severity(), error.code()), ("FATAL", "53300"), "{cap}: {error:?}");
+        client.ask("commit");
+        assert_eq!(logical(&proxy).value("select 1"), "1", "{cap}");
+    }
+}
+
+/// It is a client among clients.
+#[test]
+fn a_replication_connection_counts_among_the_clients() {
+    let postgres = Postgres::start_replicated();
+    for limit in ["listen.max_clients = 1".to_owned(), format!("[users.{USER}]\nmax_clients = 1")] {
+        let proxy = Proxy::start(&postgres, &limit);
+        let replicating = logical(&proxy);
+
+        let error = proxy.try_client_with(&[]).map(drop).unwrap_err();
+        assert_eq!((error.severity(), error.code()), ("FATAL", "53300"), "{limit}");
+        assert_eq!(physical(&proxy).map(drop).unwrap_err().code(), "53300", "{limit}");
+
+        drop(replicating);
+        wait_until("there is room again", || proxy.try_client_with(&[]).is_ok());
+    }
+}
+
 /// Both sides talk at once, and either may end it.
 #[test]
 fn a_stream_flows_both_ways_at_once() {

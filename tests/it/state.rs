@@ -2,9 +2,10 @@
 
 use crate::support::fake_server::FakeServer;
 use crate::support::messages::{extended, message, query};
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
+use crate::support::reply::Reply;
 use crate::support::wait::wait_until;
 
 const ONE: &str = "pool.size = 1\n";
@@ -125,29 +126,58 @@ fn a_reset_of_one_setting_keeps_the_others() {
     assert_eq!(show(&mut client, "datestyle"), "ISO, MDY");
 }
 
-/// RESET goes back to what the client asked for at startup, as it does without a pooler.
+/// RESET goes back to what the client asked for at startup, as it does without a pooler: in every mode.
 #[test]
-fn reset_all_and_discard_all_go_back_to_the_startup_values() {
+fn resets_go_back_to_the_startup_values() {
     let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
     let startup = [
         ("TimeZone", "Asia/Tokyo"),
         ("application_name", "mine"),
         ("options", "-c work_mem=3MB -c search_path=here"),
     ];
-    for reset in ["reset all", "discard all"] {
-        let (mut client, mut other) = (proxy.client_with(&startup), proxy.client());
-        client.value("set timezone to 'Europe/Rome'; set application_name to 'other'");
+    for mode in ["transaction", "statement", "session"] {
+        let size = if mode == "session" { 2 } else { 1 };
+        let config = format!("pool.size = {size}\npool.pool_mode = '{mode}'");
+        let proxy = Proxy::start(&postgres, &config);
+        for reset in ["reset all", "discard all", "reset timezone; reset application_name"] {
+            let (mut client, mut other) = (proxy.client_with(&startup), proxy.client());
+            client.value("set timezone to 'Europe/Rome'; set application_name to 'other'");
 
-        client.value(reset);
+            client.value(reset);
 
-        for _ in 0..2 {
-            assert_eq!(show(&mut client, "timezone"), "Asia/Tokyo", "{reset}");
-            assert_eq!(show(&mut client, "application_name"), "mine", "{reset}");
-            assert_eq!(show(&mut client, "work_mem"), "3MB", "{reset}");
-            assert_eq!(show(&mut client, "search_path"), "here", "{reset}");
-            assert_eq!(show(&mut other, "timezone"), "UTC", "{reset}");
-            assert_eq!(show(&mut other, "work_mem"), "4MB", "{reset}");
+            for _ in 0..2 {
+                assert_eq!(show(&mut client, "timezone"), "Asia/Tokyo", "{mode}, {reset}");
+                assert_eq!(show(&mut client, "application_name"), "mine", "{mode}, {reset}");
+                assert_eq!(show(&mut client, "work_mem"), "3MB", "{mode}, {reset}");
+                assert_eq!(show(&mut client, "search_path"), "here", "{mode}, {reset}");
+                assert_eq!(show(&mut other, "timezone"), "UTC", "{mode}, {reset}");
+                assert_eq!(show(&mut other, "work_mem"), "4MB", "{mode}, {reset}");
+            }
+        }
+    }
+}
+
+/// Whatever a client calls an encoding, it is told the name that PostgreSQL has for it: at login, at a SET
+/// and at a RESET.
+#[test]
+fn an_encoding_is_reported_as_the_server_names_it() {
+    let postgres = Postgres::start();
+    let told = |reply: &Reply| {
+        let mut all = reply.parameters().into_iter();
+        all.rfind(|(name, _)| name == "client_encoding").map(|(_, value)| value)
+    };
+    for mode in ["transaction", "statement", "session"] {
+        let proxy = Proxy::start(&postgres, &format!("pool.pool_mode = '{mode}'"));
+        for (asked, named) in [("utf-8", "UTF8"), ("Unicode", "UTF8"), ("iso8859-1", "LATIN1")] {
+            let login = [("user", USER), ("database", "main"), ("client_encoding", asked)];
+            let (mut client, reply) = Client::log_in_as(&proxy.address, 0, &login);
+            assert_eq!(told(&reply).as_deref(), Some(named), "{mode}, {asked}");
+
+            let set = client.ask("set client_encoding to 'latin-9'");
+            assert_eq!(told(&set).as_deref(), Some("LATIN9"), "{mode}, {asked}");
+            let reset = client.ask("reset client_encoding");
+            assert_eq!(told(&reset).as_deref(), Some(named), "{mode}, {asked}");
+            assert_eq!(show(&mut client, "client_encoding"), named, "{mode}, {asked}");
         }
     }
 }

@@ -82,6 +82,25 @@ fn a_login_with_a_password_negotiates_before_it_and_once() {
     assert_eq!(agreed(&client, &reply), (Vec::new(), 32));
 }
 
+/// Nor once more where the login has to wait for a server of its own.
+#[test]
+fn a_login_that_waits_for_its_server_negotiates_once() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 1\npool.pool_mode = 'session'");
+    let first = proxy.client();
+    let mut client = proxy.connect();
+
+    client.send(&startup_version((3, 7), &LOGIN));
+    assert_eq!(client.read().tag, b'v');
+    proxy.wait_for_waiting(1);
+    drop(first);
+
+    let reply = client.finish_login().unwrap();
+    assert!(!reply.tags().contains('v'), "{reply:?}");
+    assert_eq!(agreed(&client, &reply), (Vec::new(), 32));
+    assert_eq!(client.value("select 1"), "1");
+}
+
 #[test]
 fn the_console_negotiates_too() {
     let proxy = Proxy::before("127.0.0.1:1", "[admin]\nusers = ['app']");
