@@ -212,6 +212,7 @@ impl Acceptor {
             let context = Arc::clone(&self.context);
             context.process.accepted.increment();
             let session = async move {
+                let peer = raw.peer();
                 let stream = match raw.into_stream() {
                     Ok(stream) => stream,
                     Err(error) => {
@@ -222,7 +223,7 @@ impl Acceptor {
                 if let Err(error) = stream.set_client_options(&context.config.listen) {
                     tracing::debug!(%error, "socket options could not be set");
                 }
-                session::run(Accepted { stream, share, unauthenticated }, context).await;
+                session::run(Accepted { stream, peer, share, unauthenticated }, context).await;
             };
             self.drain.spawn_session(&worker.handle, session);
         }

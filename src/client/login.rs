@@ -20,6 +20,7 @@ use crate::net::stream::Stream;
 use crate::pool::{Checkout, CheckoutError};
 use crate::server::server::CommandError;
 use crate::state::settings::is_reported;
+use crate::telemetry::snapshot::Peer;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::{self, ErrorFields, Severity};
 use crate::wire::startup::{LoginRequest, Replication, StartupError};
@@ -205,6 +206,7 @@ fn is_for_console(request: &LoginRequest) -> bool {
 /// Cancel-safe: a server that was lent for it goes back.
 pub(super) async fn let_in(
     stream: &mut Stream,
+    peer: &Peer,
     known: Known,
     context: &Arc<Context>,
 ) -> Result<LoggedIn, LoginError> {
@@ -221,7 +223,7 @@ pub(super) async fn let_in(
     let room = make_room(context, id, &request.user)?;
     let to = Destination::of(&route, &request, context);
     let placement = wait_for_place(stream, &to, &request, id, &mut out).await?;
-    let record = record_of(id, &route, &request, stream, &placement)?;
+    let record = record_of(id, &route, &request, (stream, peer), &placement)?;
     let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
     let idle_timeout = own.unwrap_or(context.config.listen.client_idle_timeout);
     let start = SessionStart {
@@ -363,7 +365,7 @@ fn record_of(
     id: u64,
     route: &Route,
     request: &LoginRequest,
-    stream: &Stream,
+    (stream, peer): (&Stream, &Peer),
     placement: &Placement,
 ) -> Result<ClientRecord, LoginError> {
     let server = placement.checkout.as_ref().and_then(Checkout::peek);
@@ -380,7 +382,7 @@ fn record_of(
         key: ClientKey::new(process_id, random, request.version.agreed()),
         domain: Arc::clone(&route.domain.config.name),
         user: request.user.as_str().into(),
-        peer: stream.peer(),
+        peer: peer.clone(),
         local: stream.local(),
         tls: stream.encryption(),
         replication: request.replication,

@@ -16,6 +16,7 @@ use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::Stream;
 use crate::net::tls::is_noise;
 use crate::runtime::worker::WorkerShare;
+use crate::telemetry::snapshot::Peer;
 use crate::wire::error_response::{self, Severity};
 use crate::wire::sqlstate;
 use crate::wire::startup::StartupError;
@@ -24,6 +25,7 @@ use crate::wire::startup::StartupError;
 #[derive(Debug)]
 pub struct Accepted {
     pub stream: Stream,
+    pub peer: Peer,
     pub share: WorkerShare,
     /// A place among those that have not logged in.
     pub unauthenticated: OwnedSemaphorePermit,
@@ -31,11 +33,11 @@ pub struct Accepted {
 
 /// Serves a client.
 pub async fn run(accepted: Accepted, context: Arc<Context>) {
-    let Accepted { mut stream, share, unauthenticated } = accepted;
+    let Accepted { mut stream, peer, share, unauthenticated } = accepted;
     let connected = Counted::new(&context.registry, |registry| &registry.connected);
     let in_login = Counted::new(&context.registry, |registry| &registry.in_login);
     // The future of a login is large, and gone before the session is served.
-    let begun = Box::pin(begin(&mut stream, &context, unauthenticated)).await;
+    let begun = Box::pin(begin(&mut stream, &peer, &context, unauthenticated)).await;
     match begun {
         Begun::Nothing => {}
         Begun::Cancel { process_id, secret } => {
@@ -79,6 +81,7 @@ enum Met {
 /// Meets a client, within `login_timeout`, and lets it in.
 async fn begin(
     stream: &mut Stream,
+    peer: &Peer,
     context: &Arc<Context>,
     unauthenticated: OwnedSemaphorePermit,
 ) -> Begun {
@@ -86,7 +89,7 @@ async fn begin(
     let limit = context.config.listen.login_timeout;
     // Who has not logged in when a drain begins does not hold it up.
     let met = tokio::select! {
-        met = timeout(limit, meet(stream, context)) => met,
+        met = timeout(limit, meet(stream, peer, context)) => met,
         () = soft.cancelled() => Ok(Err(LoginError::ShuttingDown)),
     };
     // Those who wait for a server are known: they count among the clients, and keep neither
@@ -97,7 +100,7 @@ async fn begin(
         Ok(Ok(Met::Cancel { process_id, secret })) => return Begun::Cancel { process_id, secret },
         Ok(Ok(Met::Client(known))) => known,
         Ok(Err(error)) => {
-            on_login_error(stream, context, &error);
+            on_login_error(stream, peer, context, &error);
             return Begun::Nothing;
         }
         Err(_elapsed) => {
@@ -106,20 +109,20 @@ async fn begin(
         }
     };
     let let_in = tokio::select! {
-        let_in = let_in(stream, known, context) => let_in,
+        let_in = let_in(stream, peer, known, context) => let_in,
         () = soft.cancelled() => Err(LoginError::ShuttingDown),
     };
     match let_in {
         Ok(logged_in) => Begun::LoggedIn(logged_in),
         Err(error) => {
-            on_login_error(stream, context, &error);
+            on_login_error(stream, peer, context, &error);
             Begun::Nothing
         }
     }
 }
 
 /// Greets the client, and has it prove who it is.
-async fn meet(stream: &mut Stream, context: &Context) -> Result<Met, LoginError> {
+async fn meet(stream: &mut Stream, peer: &Peer, context: &Context) -> Result<Met, LoginError> {
     match greet(stream, context.config.listen.tls.as_ref()).await {
         Ok(Wish::Nothing) => Ok(Met::Nobody),
         Ok(Wish::Cancel { process_id, secret }) => Ok(Met::Cancel { process_id, secret }),
@@ -127,13 +130,13 @@ async fn meet(stream: &mut Stream, context: &Context) -> Result<Met, LoginError>
             identify(stream, request, rest, context).await.map(Met::Client)
         }
         Err(error) => {
-            on_greet_error(stream, &error);
+            on_greet_error(stream, peer, &error);
             Ok(Met::Nobody)
         }
     }
 }
 
-fn on_greet_error(stream: &mut Stream, error: &GreetError) {
+fn on_greet_error(stream: &mut Stream, peer: &Peer, error: &GreetError) {
     let code = match error {
         GreetError::Startup(StartupError::Replication { .. }) => sqlstate::INVALID_PARAMETER,
         GreetError::Startup(StartupError::Version { .. }) => sqlstate::FEATURE_NOT_SUPPORTED,
@@ -143,19 +146,19 @@ fn on_greet_error(stream: &mut Stream, error: &GreetError) {
         GreetError::NoTls { .. } => sqlstate::INVALID_AUTHORIZATION,
         // The one cannot read what we would say, the other may mean something else than PostgreSQL.
         GreetError::TlsNotOffered | GreetError::NoProtocol => {
-            tracing::info!(peer = %stream.peer(), %error, "client refused");
+            tracing::info!(peer = %peer, %error, "client refused");
             return;
         }
         GreetError::Tls { source } if !is_noise(source) => {
-            tracing::info!(peer = %stream.peer(), %error, "client refused");
+            tracing::info!(peer = %peer, %error, "client refused");
             return;
         }
         GreetError::Tls { .. } | GreetError::Truncated | GreetError::Io(_) => {
-            tracing::debug!(peer = %stream.peer(), %error, "client left before it logged in");
+            tracing::debug!(peer = %peer, %error, "client left before it logged in");
             return;
         }
     };
-    tracing::info!(peer = %stream.peer(), %error, "client refused");
+    tracing::info!(peer = %peer, %error, "client refused");
     let mut message = ClientMessage::new(code, error.to_string());
     if let GreetError::Startup(StartupError::Replication { .. }) = error {
         message = message.hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".");
@@ -166,18 +169,18 @@ fn on_greet_error(stream: &mut Stream, error: &GreetError) {
     refuse(stream, &message);
 }
 
-fn on_login_error(stream: &mut Stream, context: &Context, error: &LoginError) {
+fn on_login_error(stream: &mut Stream, peer: &Peer, context: &Context, error: &LoginError) {
     if let LoginError::Gone(_) = error {
         // psql does so each time it has to ask its user for a password.
-        tracing::debug!(peer = %stream.peer(), %error, "client left before it was logged in");
+        tracing::debug!(peer = %peer, %error, "client left before it was logged in");
         return;
     }
     context.process.login_failures.increment();
     // To be turned away from a pgweir that is being stopped is nothing that failed.
     if error.fault() == Fault::Client || error.is_of_shutdown() {
-        tracing::info!(peer = %stream.peer(), %error, "login refused");
+        tracing::info!(peer = %peer, %error, "login refused");
     } else {
-        tracing::warn!(peer = %stream.peer(), %error, "login failed");
+        tracing::warn!(peer = %peer, %error, "login failed");
     }
     let message = error.client_message();
     context.process.errors.increment(message.sqlstate.class(), error.fault());

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::stream::Stream;
 use crate::config::ListenAddr;
+use crate::telemetry::snapshot::Peer;
 
 /// A socket that is bound and listens.
 #[derive(Debug)]
@@ -128,7 +129,8 @@ impl Listener {
         loop {
             let accepted = match &self.socket {
                 Accepting::Tcp(listener) => {
-                    listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Tcp)
+                    let accepted = listener.accept().await;
+                    accepted.and_then(|(stream, from)| Ok(Raw::Tcp(stream.into_std()?, from)))
                 }
                 Accepting::Unix(listener) => {
                     listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Unix)
@@ -182,15 +184,24 @@ fn is_of_one_client(error: &io::Error) -> bool {
 /// A client's socket that belongs to no runtime.
 #[derive(Debug)]
 pub enum Raw {
-    Tcp(std::net::TcpStream),
+    /// With the address that it comes from: a socket that was reset no longer tells.
+    Tcp(std::net::TcpStream, SocketAddr),
     Unix(UnixStream),
 }
 
 impl Raw {
+    /// Where the client is.
+    pub fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, from) => Peer::of(*from),
+            Self::Unix(_) => Peer::Unix,
+        }
+    }
+
     /// Registers with the runtime that calls.
     pub fn into_stream(self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(stream) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Tcp(stream, _) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
             Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
         }
     }

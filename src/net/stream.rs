@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -240,7 +240,7 @@ impl Stream {
 
     /// The other end's address.
     pub fn peer(&self) -> Peer {
-        self.peer_addr().map_or(Peer::Unix, peer)
+        self.peer_addr().map_or(Peer::Unix, Peer::of)
     }
 
     /// The other end's address, if it has one.
@@ -250,7 +250,7 @@ impl Stream {
 
     /// Our end's address.
     pub fn local(&self) -> Peer {
-        self.tcp().and_then(|stream| stream.local_addr().ok()).map_or(Peer::Unix, peer)
+        self.tcp().and_then(|stream| stream.local_addr().ok()).map_or(Peer::Unix, Peer::of)
     }
 }
 
@@ -301,14 +301,6 @@ pub fn send(
 
 fn gone() -> io::Error {
     io::ErrorKind::NotConnected.into()
-}
-
-fn peer(addr: SocketAddr) -> Peer {
-    let ip = match addr.ip() {
-        IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
-        ip @ IpAddr::V4(_) => ip,
-    };
-    Peer::Tcp { ip, port: addr.port() }
 }
 
 #[cfg(test)]

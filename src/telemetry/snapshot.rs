@@ -145,6 +145,17 @@ pub enum Peer {
     Unix,
 }
 
+impl Peer {
+    /// An IPv4 address that is written as one of IPv6 is an IPv4 address.
+    pub fn of(address: SocketAddr) -> Self {
+        let ip = match address.ip() {
+            IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
+            ip @ IpAddr::V4(_) => ip,
+        };
+        Self::Tcp { ip, port: address.port() }
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -297,6 +297,8 @@ def test_a_client_that_is_gone_before_it_is_accepted_is_no_warning(start, certif
 
     wait_until_gone(proxy, len(departures))
     assert complaints(proxy) == []
+    # A socket that was reset no longer tells where its client was.
+    assert "peer=127.0.0.1:" in proxy.log() and "peer=unix" not in proxy.log()
     assert proxy.ask("SELECT 1", sslmode="require") == 1
 
 
