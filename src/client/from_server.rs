@@ -181,20 +181,18 @@ impl Session {
             Ok(None) => return Ok(false),
             Err(error) => return self.on_bad_frame(&error),
         };
+        if is_row(head) {
+            linked.step_over_rows(batch, limit);
+            return Ok(true);
+        }
         let available = head.len.min(rest.len());
-        let is_row = matches!(head.tag, b'D' | b'd');
         // The front of a long one is enough, for what is looked at stands there.
-        if available < head.len.min(linked.hold_len(head)) && !is_row {
+        if available < head.len.min(linked.hold_len(head)) {
             return Ok(false);
         }
-        let verdict = if is_row {
-            linked.row_verdict()
-        } else {
-            let body = rest.get(HEAD..available).unwrap_or_default();
-            match self.on_answer(batch, head.tag, body, available == head.len)? {
-                Some(verdict) => verdict,
-                None => return Ok(false),
-            }
+        let body = rest.get(HEAD..available).unwrap_or_default();
+        let Some(verdict) = self.on_answer(batch, head.tag, body, available == head.len)? else {
+            return Ok(false);
         };
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
         batch.step(available, verdict);
@@ -439,6 +437,10 @@ impl Session {
     }
 }
 
+const fn is_row(head: Head) -> bool {
+    matches!(head.tag, b'D' | b'd')
+}
+
 /// Nothing came behind the write that failed at `since`, not even the end.
 fn is_silent(since: Instant) -> bool {
     since.elapsed() >= LAST_WORDS
@@ -473,6 +475,25 @@ impl Linked {
             }
             _ => HOLD_LEN,
         }
+    }
+
+    /// Steps over the rows that come next, the last of them maybe in part. They end nothing: what becomes
+    /// of the first becomes of all.
+    fn step_over_rows(&mut self, batch: &mut Batch<'_>, limit: usize) {
+        let verdict = self.row_verdict();
+        let mut rest = batch.data.get(batch.at..).unwrap_or_default();
+        let whole = rest.len();
+        while let Ok(Some(head)) = frame::head(rest, limit)
+            && is_row(head)
+        {
+            let Some(behind) = rest.get(head.len..) else {
+                self.server_rest = Rest { len: head.len - rest.len(), verdict };
+                rest = &[];
+                break;
+            };
+            rest = behind;
+        }
+        batch.step(whole - rest.len(), verdict);
     }
 
     /// Rows belong to the request that is being answered.

@@ -303,7 +303,7 @@ impl<U> Exchange<U> {
     /// A `CopyDone` that no copy was waiting for is ignored by the server.
     #[inline]
     fn drop_useless_copy_ends(&mut self) {
-        while self.head() == Some(Request::CopyEnd) {
+        while matches!(self.head(), Some(Request::CopyEnd)) {
             self.pop();
         }
     }
