@@ -34,7 +34,7 @@ pub(super) struct Affecting {
 #[derive(Debug)]
 struct Noted {
     affected: Affected,
-    /// Serial number of the request that runs it, or of the Bind in front of that.
+    /// Serial number of the Query that runs it; of an Execute no higher than that.
     since: u64,
     /// Which of a Query's statements it is; `None`: an Execute's.
     at: Option<usize>,
@@ -162,11 +162,12 @@ impl Session {
     pub(super) fn on_database_in_use(&self, message: &[u8]) {
         let mut pools = self.context.router.pools();
         pools.retain(|pool| {
-            let name = pool.target.database.as_bytes();
             Arc::ptr_eq(&pool.host, &self.pool.host)
-                && !name.is_empty()
-                && message.windows(name.len()).any(|part| part == name)
+                && names(message, pool.target.database.as_bytes())
         });
+        // One name may be a word of another.
+        let longest = pools.iter().map(|pool| pool.target.database.len()).max().unwrap_or(0);
+        pools.retain(|pool| pool.target.database.len() == longest);
         vacate(&pools);
     }
 
@@ -175,7 +176,7 @@ impl Session {
     pub(super) fn finish_affected(&mut self, serial: u64) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(affecting) = &mut linked.affecting else { return };
-        affecting.is_answered.store(true, Relaxed);
+        affecting.answered();
         affecting.noted.retain(|noted| noted.is_done || noted.since > serial);
         // What waited for that in a pipeline has its turn.
         self.make_way();
@@ -220,6 +221,11 @@ impl Session {
 }
 
 impl Affecting {
+    /// What was run is answered, or its session is over.
+    pub(super) fn answered(&self) {
+        self.is_answered.store(true, Relaxed);
+    }
+
     /// Notes a command tag of the request `serial`: one of them is done, if it is that one's.
     pub(super) fn done(&mut self, tag: &[u8], serial: u64) {
         const TAGS: [&[u8]; 4] = [b"ALTER ", b"DROP ", b"CREATE DATABASE", b"SELECT "];
@@ -237,6 +243,23 @@ impl Affecting {
     }
 }
 
+impl Drop for Affecting {
+    fn drop(&mut self) {
+        self.answered();
+    }
+}
+
+/// True if `name` stands in `message` as a word, in quotes of whatever kind.
+fn names(message: &[u8], name: &[u8]) -> bool {
+    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'-');
+    !name.is_empty()
+        && message.windows(name.len()).enumerate().any(|(at, found)| {
+            let before = at.checked_sub(1).and_then(|at| message.get(at));
+            let behind = message.get(at + name.len());
+            found == name && !before.is_some_and(is_of_name) && !behind.is_some_and(is_of_name)
+        })
+}
+
 fn vacate(pools: &[Arc<Pool>]) {
     let now = Instant::now();
     for pool in pools {
@@ -247,5 +270,25 @@ fn vacate(pools: &[Arc<Pool>]) {
 impl Noted {
     const fn wants_to_be_alone(&self) -> bool {
         matches!(self.affected, Affected::Alone(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_is_named_by_a_word_of_its_own() {
+        for message in [
+            "database \"shop\" is being accessed by other users",
+            "Datenbank »shop« wird von anderen Benutzern verwendet",
+            "la base de données « shop » est en cours d'utilisation",
+        ] {
+            assert!(names(message.as_bytes(), b"shop"), "{message}");
+        }
+        for message in ["database \"test_shop\" is", "\"shop_2\" is", "\"shop-two\"", "", "sho"] {
+            assert!(!names(message.as_bytes(), b"shop"), "{message}");
+        }
+        assert!(!names(b"database \"shop\" is", b""));
     }
 }

@@ -9,11 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::link::Link;
 use super::registry::Registered;
 use super::serve::{End, Session};
-use crate::error::Fault;
+use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::{HOLD_LEN, with_scratch};
 use crate::net::stream::{Stream, flush, send};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::error_response::{self, Severity};
+use crate::wire::frame::FrameError;
+use crate::wire::sqlstate;
 
 /// How long a client that reads slowly may take for what it is told last.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,6 +81,31 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// A frame of the server's that nobody can take.
+    pub(super) fn on_bad_frame(&mut self, error: &FrameError) -> Result<bool, End> {
+        if matches!(error, FrameError::Length { .. }) {
+            return self.on_violation(&error.to_string());
+        }
+        self.close_server(CloseReason::Protocol);
+        let text = "the server sent a message longer than max_message";
+        let message = ClientMessage::new(sqlstate::PROGRAM_LIMIT, text)
+            .detail(error.to_string())
+            .hint("Raise listen.max_message.");
+        Err(End::fatal(Fault::Server, message))
+    }
+
+    pub(super) fn on_violation(&mut self, what: &str) -> Result<bool, End> {
+        tracing::error!(client = self.record().id, domain = %self.record().domain, what,
+            "the server broke the protocol");
+        self.close_server(CloseReason::Protocol);
+        let message = ClientMessage::new(
+            sqlstate::PROTOCOL_VIOLATION,
+            "the server broke the protocol, and the connection is closed",
+        )
+        .detail(what);
+        Err(End::fatal(Fault::Server, message))
     }
 
     /// Sends `words` behind what is left over, as far as the socket takes them now.

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use super::batch::Batch;
-use super::link::Link;
+use super::link::{Link, Linked};
 use super::prepared::Desk;
 use super::provide::Name;
 use super::serve::Session;
@@ -23,9 +23,9 @@ const KEPT_MOST: usize = 64 * 1024;
 /// What a client has sent from the first use of a statement on.
 #[derive(Debug, Default)]
 pub(super) struct FirstUse {
-    /// The uses: most often one.
+    /// The uses that are not answered yet: most often one.
     uses: Vec<Use>,
-    /// All that was taken of the exchange so far.
+    /// All that was taken of the exchange so far, as long as there are uses.
     sent: Vec<u8>,
     /// Where it goes on in the bytes that are being taken.
     from: usize,
@@ -46,16 +46,19 @@ impl Desk<'_> {
     /// The message at the batch's place, the next request, uses what is called `name`.
     pub(super) fn note_first_use(&mut self, batch: &Batch<'_>, name: &Name) {
         let Name::Of(given) = name else { return };
-        if !given.is_first_use() {
-            return;
-        }
         let exchange = &self.server.exchange;
-        // What was bound in front of it may have been run, and its answers told.
-        if exchange.segment() == Segment::Failed || self.in_flight.has_bound {
+        if exchange.segment() == Segment::Failed || !given.is_first_use() {
             return;
         }
-        let begin = || Box::new(FirstUse { from: batch.at, ..FirstUse::default() });
-        let first = self.first_use.get_or_insert_with(begin);
+        // What was bound in front of it may have been run, and its answers told.
+        if self.in_flight.has_bound {
+            return;
+        }
+        let first = self.first_use.get_or_insert_default();
+        if first.uses.is_empty() {
+            first.sent.clear();
+            first.from = batch.at;
+        }
         let at = first.sent.len() + batch.at - first.from;
         first.uses.push(Use { serial: exchange.next_serial(), at, given: Arc::clone(given) });
     }
@@ -68,7 +71,11 @@ impl Session {
         let Some(first) = &mut linked.first_use else { return };
         let more = taken.get(std::mem::take(&mut first.from)..).unwrap_or_default();
         if first.sent.len() + more.len() > KEPT_MOST {
-            linked.first_use = None;
+            first.uses.clear();
+            first.sent = Vec::new();
+        }
+        if first.uses.is_empty() {
+            linked.settle_first_use();
         } else {
             first.sent.extend_from_slice(more);
         }
@@ -86,24 +93,25 @@ impl Session {
     ) -> Verdict {
         let Link::Linked(linked) = &mut self.link else { return Verdict::Forward };
         let Some(first) = &mut linked.first_use else { return Verdict::Forward };
-        if tag != b't' {
-            first.put_parameters(batch);
-        } else if is_whole && first.place_of(serial).is_some() {
+        if tag == b't' && is_whole && first.place_of(serial).is_some() {
             first.parameters = Some(body.into());
             return Verdict::Swallow;
-        } else {
-            // Too long to be kept: what was told cannot be told otherwise.
-            first.uses.retain(|one| one.serial != serial);
         }
+        // What was told cannot be told otherwise: it is too long to be kept, or all of it.
+        first.put_parameters(batch);
+        linked.first_use_works(serial);
         Verdict::Forward
     }
 
-    /// The request `serial` has failed, and the client hears of it: what stands behind it was not used.
-    pub(super) fn forget_first_use(&mut self, batch: &mut Batch<'_>, serial: u64) {
+    /// The request `serial` has failed, and the client hears of it. What the server has skipped behind it
+    /// was not used.
+    pub(super) fn first_use_fails(&mut self, batch: &mut Batch<'_>, serial: u64) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(mut first) = linked.first_use.take() else { return };
-        first.note_untried_behind(serial);
+        let Some(first) = &mut linked.first_use else { return };
+        let Some(server) = linked.checkout.peek() else { return };
         first.put_parameters(batch);
+        first.skip(serial, server.exchange.head_serial());
+        linked.settle_first_use();
     }
 
     /// The server did not go on with the statement that the request `serial` uses. True if all that the
@@ -117,23 +125,40 @@ impl Session {
         let Some(first) = &mut linked.first_use else { return false };
         let Some(at) = first.place_of(serial) else { return false };
         let Some(server) = linked.checkout.server() else { return false };
-        // A block has failed, and with it what came before.
-        if server.exchange.tx() != TxStatus::Idle {
+        // A block has failed, and with it what came before. A cancel was meant for this.
+        if server.exchange.tx() != TxStatus::Idle
+            || linked.cancel_sent.is_some()
+            || server.record.cancels().are_under_way()
+        {
             return false;
         }
         let Some(is_ended) = server.exchange.end_unheard() else { return false };
         if !is_ended {
             frontend::put_sync(&mut server.outbox);
         }
+        first.skip(serial, server.exchange.next_serial());
         let mut again = first.sent.split_off(at);
-        first.note_untried_behind(serial);
         linked.first_use = None;
-        // Nothing of the segment was done.
-        linked.naming = None;
         linked.awaits.answers = true;
         again.append(&mut self.inbox);
         self.inbox = again;
+        self.pool.stats.repeats.increment();
         true
+    }
+}
+
+impl Linked {
+    /// The server has answered the use with this serial number as one that works.
+    pub(super) fn first_use_works(&mut self, serial: u64) {
+        if let Some(first) = &mut self.first_use {
+            first.uses.retain(|one| one.serial > serial);
+            self.settle_first_use();
+        }
+    }
+
+    /// Nothing is kept that nobody may ask for.
+    fn settle_first_use(&mut self) {
+        self.first_use.take_if(|first| first.uses.is_empty() && first.parameters.is_none());
     }
 }
 
@@ -149,8 +174,12 @@ impl FirstUse {
         }
     }
 
-    fn note_untried_behind(&self, serial: u64) {
-        let behind = self.uses.iter().filter(|one| one.serial > serial);
-        behind.for_each(|one| one.given.note_untried());
+    /// The use with this serial number is over, and what stands between it and `behind` was skipped.
+    fn skip(&mut self, serial: u64, behind: u64) {
+        for one in self.uses.extract_if(.., |one| one.serial < behind) {
+            if one.serial > serial {
+                one.given.note_untried();
+            }
+        }
     }
 }

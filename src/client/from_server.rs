@@ -14,17 +14,15 @@ use super::link::{LAST_WORDS, Link, Linked, Rest};
 use super::refusal::Weighed;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
-use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::{DESCRIPTION_LEN, HOLD_LEN, with_scratch};
 use crate::net::stream::flush;
 use crate::server::Server;
 use crate::server::exchange::{CopyEnd, Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
-use crate::telemetry::counters::{CloseReason, Observed};
+use crate::telemetry::counters::Observed;
 use crate::telemetry::slow::Answered;
 use crate::wire::backend::{self, TxStatus};
-use crate::wire::frame::{self, FrameError, HEAD, Head};
-use crate::wire::sqlstate;
+use crate::wire::frame::{self, HEAD, Head};
 
 /// What a server's bytes led to besides bytes for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,6 +244,10 @@ impl Session {
                 self.on_own_parameter(body);
                 verdict
             }
+            b'2' => {
+                linked.first_use_works(serial);
+                verdict
+            }
             b'C' if is_session_mode => {
                 self.pool.stats.queries.increment();
                 linked.note_done(body, serial);
@@ -410,30 +412,6 @@ impl Session {
             client_id: record.id,
             text: &String::from_utf8_lossy(text),
         });
-    }
-
-    fn on_bad_frame(&mut self, error: &FrameError) -> Result<bool, End> {
-        if matches!(error, FrameError::Length { .. }) {
-            return self.on_violation(&error.to_string());
-        }
-        self.close_server(CloseReason::Protocol);
-        let text = "the server sent a message longer than max_message";
-        let message = ClientMessage::new(sqlstate::PROGRAM_LIMIT, text)
-            .detail(error.to_string())
-            .hint("Raise listen.max_message.");
-        Err(End::fatal(Fault::Server, message))
-    }
-
-    fn on_violation(&mut self, what: &str) -> Result<bool, End> {
-        tracing::error!(client = self.record().id, domain = %self.record().domain, what,
-            "the server broke the protocol");
-        self.close_server(CloseReason::Protocol);
-        let message = ClientMessage::new(
-            sqlstate::PROTOCOL_VIOLATION,
-            "the server broke the protocol, and the connection is closed",
-        )
-        .detail(what);
-        Err(End::fatal(Fault::Server, message))
     }
 }
 

@@ -211,8 +211,8 @@ pub(super) struct Portals {
     unnamed: Deeds,
     /// Of all that have names.
     named: Deeds,
-    /// What the unnamed statement does, where statements are not ours.
-    pub(super) parsed: Deeds,
+    /// What the unnamed statement does, where statements are not ours: unknown if it was parsed before.
+    parsed: Option<Deeds>,
 }
 
 impl Portals {
@@ -222,6 +222,17 @@ impl Portals {
         } else {
             self.named = self.named.or(deeds);
         }
+    }
+
+    /// The unnamed statement is parsed. `is_uncertain`: this may be skipped, and the one before stay.
+    pub(super) fn parse(&mut self, deeds: Deeds, is_uncertain: bool) {
+        let before = self.parsed();
+        self.parsed = Some(if is_uncertain { before.or(deeds) } else { deeds });
+    }
+
+    /// What the unnamed statement does.
+    pub(super) fn parsed(self) -> Deeds {
+        self.parsed.unwrap_or(Deeds::UNREAD)
     }
 
     /// What was bound last does this as well.

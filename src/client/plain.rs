@@ -24,7 +24,7 @@ impl Session {
             server.is_dirty |= !parsed.name.is_empty() || in_copy;
             server.note_text(parsed.text);
             if parsed.name.is_empty() {
-                linked.portals.parsed = Deeds::of(traits);
+                linked.portals.parse(Deeds::of(traits), !server.exchange.is_answered());
             }
             note_traits(&mut linked.in_flight, server, traits);
             if traits.resets() && !is_session_mode {
@@ -49,7 +49,7 @@ impl Session {
         server.exchange.on_request(Request::Bind, None);
         if let Some(bind) = frontend::bind(frame.body) {
             let is_unnamed = bind.statement.is_empty();
-            let deeds = if is_unnamed { linked.portals.parsed } else { Deeds::UNREAD };
+            let deeds = if is_unnamed { linked.portals.parsed() } else { Deeds::UNREAD };
             linked.portals.bind(bind.portal, deeds);
             self.bind_affected(bind.statement);
         }

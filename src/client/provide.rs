@@ -74,11 +74,13 @@ impl Desk<'_> {
     /// Makes sure that the server has the statement that the client calls `name`, and says which it
     /// is. `None`: what the server has made of it has to be known first.
     pub(super) fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Option<Name> {
-        let found = if name.is_empty() {
-            Name::Unnamed
-        } else {
-            self.prepared.used(name).map_or(Name::OfSql, Name::Of)
-        };
+        let mut found = Name::Unnamed;
+        if !name.is_empty() {
+            found = self.find(name);
+            if self.renew_untried(name, &found) {
+                found = self.find(name);
+            }
+        }
         if self.tell_outdated(batch, name, &found) {
             // Skipped, by whatever name.
             return Some(found);
@@ -105,6 +107,23 @@ impl Desk<'_> {
             }
             Name::OfSql | Name::Unknown => Some(found),
         }
+    }
+
+    fn find(&self, name: &[u8]) -> Name {
+        self.prepared.used(name).map_or(Name::OfSql, Name::Of)
+    }
+
+    /// A client that has only just parsed a text has been told nothing that could be other by now. True if
+    /// what is called `name` is another statement from now on.
+    fn renew_untried(&mut self, name: &[u8], found: &Name) -> bool {
+        let Name::Of(given) = found else { return false };
+        let is_it = given.statement.is_outdated() && given.is_untried();
+        if !is_it || self.in_flight.changes_meaning {
+            return false;
+        }
+        let fresh = self.store.renew(&given.statement, scope_of(self.pool), self.settings);
+        self.prepared.replace(name, fresh);
+        true
     }
 
     /// Tells the client that its statement takes or gives something else than it was told, as a server
@@ -201,7 +220,11 @@ impl Desk<'_> {
             self.stats.statements.increment(StatementOutcome::Hit as usize);
             return true;
         }
-        let (why, epoch) = (self.why(), self.epoch());
+        let mut why = self.why();
+        if why == Why::Provided && given.is_untried() {
+            why = Why::Parsed;
+        }
+        let epoch = self.epoch();
         let waits = self.must_wait(statement, why, epoch);
         let reading = Reading::of(statement, self.server, *self.in_flight);
         let serial = if reading == Reading::Apart {
@@ -228,7 +251,7 @@ impl Desk<'_> {
         if reading == Reading::Within {
             self.leave_context(batch);
         }
-        if why == Why::Provided || statement.shape().is_some() {
+        if why != Why::ProvidedAside || statement.shape().is_some() {
             let (name, statement) = (given.name.clone(), Arc::clone(statement));
             self.put_describe(batch, Describes { statement, name, why, serial, epoch });
         }
@@ -269,6 +292,8 @@ impl Desk<'_> {
         let may_last = exchange.tx() == TxStatus::Idle
             && matches!(Effect::of(statement.traits()), Effect::Writes | Effect::Anything);
         statement.shape().is_some()
+            // Who was told nothing misreads nothing.
+            && why != Why::Parsed
             // What is skipped is answered by nobody.
             && exchange.segment() != Segment::Failed
             && (may_be_other || may_last)

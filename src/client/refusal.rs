@@ -63,8 +63,6 @@ impl Session {
             self.close_server(CloseReason::ClientLeft);
             return Ok(Weighed::Unlinked);
         }
-        let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
-        self.context.process.errors.increment(class.class(), Fault::Client);
         Ok(Weighed::Applies(end))
     }
 
@@ -81,13 +79,6 @@ impl Session {
         let used = self.failed_use();
         let is_outdated = fields.sqlstate == Some(sqlstate::FEATURE_NOT_SUPPORTED)
             && fields.routine == Some(OUTDATED_ROUTINE.as_bytes());
-        if let Some(given) = &used {
-            if is_outdated {
-                self.on_outdated(given);
-            } else if fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME) {
-                self.lost_statement(given);
-            }
-        }
         // Anybody may raise an error with this code, but not from there.
         if fields.sqlstate == Some(sqlstate::OBJECT_IN_USE)
             && fields.routine.is_some_and(|routine| WANT_TO_BE_ALONE.contains(&routine))
@@ -99,12 +90,27 @@ impl Session {
         {
             self.undo();
         }
+        // Behind that: a Close of the statement may have been skipped as well.
+        if let Some(given) = &used {
+            if is_outdated {
+                self.on_outdated(given);
+            } else if fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME) {
+                self.lost_statement(given);
+            }
+        }
         let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.restores.failed(serial);
+        if let Some(affecting) = &linked.affecting {
+            affecting.answered();
+        }
         if is_outdated && self.repeat(serial) {
             return Verdict::Swallow;
         }
-        self.forget_first_use(batch, serial);
+        if verdict == Verdict::Forward {
+            let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
+            self.context.process.errors.increment(class.class(), Fault::Client);
+        }
+        self.first_use_fails(batch, serial);
         let Link::Linked(linked) = &mut self.link else { return verdict };
         let words = linked.replacements.take(serial, fields.sqlstate);
         // PostgreSQL keeps back what it says in front of the error: which of the messages of a segment

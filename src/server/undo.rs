@@ -27,9 +27,14 @@ impl Given {
         self.is_untried.store(true, Relaxed);
     }
 
-    /// True once for one that was noted so.
+    /// Its client has been told nothing of it by a server.
+    pub fn is_untried(&self) -> bool {
+        self.is_untried.load(Relaxed)
+    }
+
+    /// The same, once: it is used now.
     pub fn is_first_use(&self) -> bool {
-        self.is_untried.load(Relaxed) && self.is_untried.swap(false, Relaxed)
+        self.is_untried() && self.is_untried.swap(false, Relaxed)
     }
 }
 

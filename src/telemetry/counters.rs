@@ -23,7 +23,10 @@ pub struct PoolStats {
     pub logins: Counter,
     pub connects_ok: Counter,
     pub connects_failed: Counter,
+    /// Attempts to open a server that followed a failed one.
     pub retries: Counter,
+    /// Exchanges that were sent once more behind a new Parse.
+    pub repeats: Counter,
     pub closes: PerReason<{ CloseReason::COUNT }>,
     pub statements: PerReason<{ StatementOutcome::COUNT }>,
     pub query_duration: Histogram,

@@ -116,6 +116,7 @@ pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
     stats.connects_ok.add(6);
     stats.connects_failed.add(1);
     stats.retries.add(1);
+    stats.repeats.add(1);
     stats.closes.increment(CloseReason::Recycle as usize);
     stats.statements.increment(StatementOutcome::Hit as usize);
     stats.query_duration.observe(Duration::from_millis(2));

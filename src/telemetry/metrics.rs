@@ -128,10 +128,12 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "pgweir_retries_total",
         kind: Counter,
-        help: "Attempts to open a server that followed a failed one.",
+        help: "What was tried once more: to open a server (connect), and an exchange for which a server had \
+               an outdated plan (plan).",
         labels: &["domain", "mode", "user", "host", "reason"],
         read: Pools(|pools, out| {
             out.push(&["connect"], pools.total(|pool| pool.stats.retries.value()));
+            out.push(&["plan"], pools.total(|pool| pool.stats.repeats.value()));
         }),
     },
     Metric {

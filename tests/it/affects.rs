@@ -192,6 +192,20 @@ fn a_drop_that_is_not_allowed_closes_nothing_in_a_pipeline() {
         anybody.send(&sent);
         assert_eq!(anybody.read_ready(readies).code(), code);
     }
+    // Refused in an exchange that a Flush keeps open.
+    for _ in 0..3 {
+        anybody.send(&[parse("", drop_it), run("", &[]), flush()].concat());
+        assert_eq!(anybody.read_to(b'E').code(), "42501");
+        anybody.assert_silent();
+        assert_eq!(anybody.exchange(&sync()).tags(), "ZI");
+    }
+    // Or sent by who leaves before he is told.
+    for _ in 0..3 {
+        let mut leaving = client(&proxy, "app_two", "app_db");
+        leaving.send(&query(drop_it));
+        leaving.vanish();
+        anybody.assert_silent();
+    }
     // Bound, and not executed.
     anybody.send(&[parse("d", drop_it), bind("d", &[]), flush()].concat());
     assert_eq!(anybody.read_to(b'2').tags(), "12");
@@ -209,15 +223,17 @@ fn a_complaint_that_a_database_is_in_use_makes_the_next_try_succeed() {
     let proxy = start(&postgres, "");
     let mut admin = client(&proxy, "app", "app_db");
     client(&proxy, "app", "other_db").value("select 1");
-    let mut other = client(&proxy, "postgres", "template1");
-    let before = other.pid();
+    // Of others a part of the message is the name.
+    postgres.client().ask("create database other");
+    let mut others = ["template1", "other"].map(|database| client(&proxy, "postgres", database));
+    let before = others.each_mut().map(Client::pid);
     let drop_it = format!("/* {} */ drop database other_db", "x".repeat(200_000));
 
     let error = admin.ask(&drop_it).error();
     assert_eq!((error.code(), error.routine()), ("55006", "dropdb"));
 
     assert_eq!(admin.ask(&drop_it).errors(), []);
-    assert_eq!(other.pid(), before);
+    assert_eq!(others.each_mut().map(Client::pid), before);
 }
 
 /// Who may not do it is told so at once, and nobody else notices.

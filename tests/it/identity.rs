@@ -1,8 +1,6 @@
 //! Which statements are one for several clients, and what they mean to each of them.
 
-use crate::support::messages::{
-    bind, describe_portal, describe_statement, execute, flush, parse, query, run, sync,
-};
+use crate::support::messages::{describe_statement, execute, parse, query, run, sync};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
@@ -277,98 +275,6 @@ fn who_was_told_of_the_old_columns_hears_of_the_change_once() {
         assert_eq!(run_it(client, "s"), "1 2");
     }
     assert_eq!(run_it(&mut two, "s"), "1 2");
-}
-
-/// Two clients, one server that has their common statement, and a table that is other than it was when it
-/// got it: altered where nobody sees it.
-fn behind_an_unseen_alter(check: impl FnOnce(&mut Client, &mut Client)) {
-    let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
-    postgres.client().ask("create schema here; grant all on schema here to public");
-    with_a_table(&proxy);
-    let path = [("search_path", "here")];
-    let (mut one, mut two) = (proxy.client_with(&path), proxy.client_with(&path));
-    prepare(&mut one, "s", COLUMNS);
-    prepare(&mut one, "other", OTHER_COLUMNS);
-    assert_eq!(run_it(&mut one, "s"), "1");
-    let altered = postgres.client().ask("alter table here.t add b int default 2");
-    assert_eq!(altered.errors(), []);
-    check(&mut one, &mut two);
-}
-
-const OTHER_COLUMNS: &str = "select t.* from t";
-
-/// P55: who has only just parsed a text has been told of no columns, whichever server has it from others:
-/// its exchange is sent once more.
-#[test]
-fn a_text_that_is_parsed_behind_an_unseen_alter_gives_the_new_columns() {
-    let (parse_it, run_it_all) = (parse("s", COLUMNS), [run("s", &[]), sync()].concat());
-    let describe_it = describe_statement("s");
-    let shown = [bind("s", &[]), describe_portal(""), execute(), sync()].concat();
-    let other =
-        [parse("other", OTHER_COLUMNS), describe_statement("other"), run("other", &[])].concat();
-    let parse_only = [&*parse_it, &*sync()].concat();
-    // What is written at once, each time waiting for its answers.
-    let uses = [
-        vec![([&*parse_it, &*describe_it, &*run_it_all].concat(), "1tT2DCZI")],
-        vec![([&*parse_it, &*run_it_all].concat(), "12DCZI")],
-        vec![(parse_only.clone(), "1ZI"), (shown, "2TDCZI")],
-        vec![([&*parse_only, &*run_it_all].concat(), "1ZI2DCZI")],
-        vec![
-            ([&*parse_it, &*describe_it, &*sync()].concat(), "1tTZI"),
-            (run_it_all.clone(), "2DCZI"),
-        ],
-        vec![([&*parse_it, &*describe_it, &*other, &*run_it_all].concat(), "1tT1tT2DC2DCZI")],
-    ];
-    for exchanges in uses {
-        behind_an_unseen_alter(|one, two| {
-            for (sent, tags) in &exchanges {
-                two.send(sent);
-                let reply = two.read_ready(tags.matches('Z').count());
-                assert_eq!(reply.tags(), *tags, "{reply:?}");
-                assert!(reply.rows().iter().all(|row| row.join(" ") == "1 2"), "{reply:?}");
-            }
-            assert_eq!(run_it(two, "s"), "1 2");
-            // Who was told of one column hears that there are more.
-            assert_eq!(one.exchange(&[run("s", &[]), sync()].concat()).code(), "0A000");
-            assert_eq!(run_it(one, "s"), "1 2");
-        });
-    }
-}
-
-/// The same in an exchange that is kept open by a Flush.
-#[test]
-fn what_is_flushed_behind_an_unseen_alter_is_sent_once_more_too() {
-    behind_an_unseen_alter(|_, two| {
-        two.send(&[parse("s", COLUMNS), describe_statement("s"), flush()].concat());
-        assert_eq!(two.read_to(b'T').tags(), "1tT");
-        two.send(&[run("s", &[]), flush()].concat());
-        assert_eq!(two.read_to(b'C').rows().concat(), ["1", "2"]);
-        two.send(&sync());
-        assert_eq!(two.read_ready(1).tags(), "ZI");
-    });
-}
-
-/// What was done in front of it is not done twice, and what came behind it is not overtaken: the client
-/// hears of it, and goes on.
-#[test]
-fn an_exchange_that_has_done_something_is_not_sent_once_more() {
-    let use_it = [run("s", &[]), sync()].concat();
-    let insert = [parse("", "insert into t values (7)"), run("", &[])].concat();
-    for (before, sent, syncs, tags) in [
-        ("", [insert, parse("s", COLUMNS), use_it.clone()].concat(), 1, "12C1EZI"),
-        ("begin", [parse("s", COLUMNS), use_it.clone()].concat(), 1, "1EZE"),
-        ("", [parse("s", COLUMNS), use_it, query("select 7")].concat(), 2, "1EZITDCZI"),
-    ] {
-        behind_an_unseen_alter(|_, two| {
-            two.ask(before);
-            two.send(&sent);
-            let reply = two.read_ready(syncs);
-            assert_eq!((&*reply.tags(), &*reply.code()), (tags, "0A000"));
-            two.ask("rollback");
-            assert_eq!(run_it(two, "s"), "1 2");
-        });
-    }
 }
 
 /// P55: nor does a text that is parsed while an ALTER is under way, and waits for it.

@@ -24,6 +24,7 @@ mod copy;
 mod deallocate;
 mod differential;
 mod drain;
+mod first_use;
 mod identity;
 mod limits;
 mod loss;

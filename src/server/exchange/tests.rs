@@ -97,7 +97,6 @@ fn an_error_does_not_skip_beyond_the_sync() {
     assert!(exchange.is_settled());
 }
 
-/// P46, P64: what failed and what was skipped is told apart, newest first.
 #[test]
 fn the_end_of_a_failed_segment_may_be_unheard_if_nothing_is_behind_it() {
     for (behind, ended) in
@@ -117,6 +116,7 @@ fn the_end_of_a_failed_segment_may_be_unheard_if_nothing_is_behind_it() {
     assert_eq!(sent(&[]).end_unheard(), None);
 }
 
+/// P46, P64: what failed and what was skipped is told apart, newest first.
 #[test]
 fn what_came_to_nothing_is_handed_back() {
     let mut exchange = Plain::default();
