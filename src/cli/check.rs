@@ -94,7 +94,7 @@ fn list(title: &str, items: impl IntoIterator<Item = String>) -> String {
 fn domain_table(config: &Config) -> String {
     let mut rows = vec![DOMAIN_HEAD.map(str::to_owned)];
     for domain in &config.domains {
-        let PoolSettings { pool_mode, size, min, max_overflow, .. } = &domain.pool;
+        let PoolSettings { pool_mode, size, min, max_overflow, .. } = &*domain.pool;
         rows.push([
             domain.name.to_string(),
             domain.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),

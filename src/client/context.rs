@@ -52,7 +52,7 @@ impl Context {
     }
 
     /// The settings of a client's sessions: its user's over the domain's.
-    pub fn pool_settings(&self, domain: &Domain, user: &str) -> PoolSettings {
+    pub fn pool_settings(&self, domain: &Domain, user: &str) -> Arc<PoolSettings> {
         self.config.pool_settings(domain, user)
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::link::{Deeds, InFlight, Link};
-use super::names::drop_unnamed;
+use super::names::{drop_unnamed, has_unnamed};
 use super::naming::note_execute;
 use super::serve::{End, Session};
 use crate::error::{ClientMessage, Fault};
@@ -236,7 +236,8 @@ impl Session {
     /// Does what a message leads to besides its answer.
     fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
         self.restore_behind(batch, tag);
-        if matches!(tag, b'Q' | b'E') {
+        let affects = matches!(&self.link, Link::Linked(linked) if linked.affecting.is_some());
+        if affects && matches!(tag, b'Q' | b'E') {
             self.make_way();
         }
     }
@@ -278,7 +279,8 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return Some(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Some(Next::Hold) };
         let serial = server.exchange.next_serial();
-        let is_read = is_sound && !(frame.is_whole() && is_refused_unread(text, server));
+        let may_drop = is_sound && has_unnamed(&self.prepared, server);
+        let is_read = may_drop && !(frame.is_whole() && is_refused_unread(text, server));
         let undo = is_read.then(|| drop_unnamed(&mut self.prepared, server)).flatten();
         server.note_text(text);
         on_query(&mut linked.in_flight, server, traits, undo);

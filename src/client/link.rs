@@ -84,7 +84,7 @@ pub(super) struct Linked {
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
-    pub(super) last_words: Option<ClientMessage>,
+    pub(super) last_words: Option<Box<ClientMessage>>,
     /// It was the client that broke the protocol: it was told, and its session ends too.
     pub(super) is_told: bool,
     /// When a write failed: whatever the server still had to say is read, then it is lost.

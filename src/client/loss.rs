@@ -80,10 +80,10 @@ impl Session {
             let message = session_lost_message(&under_way);
             return Err(End::fatal(Fault::Server, message));
         }
-        if let Some(words) = last_words.as_ref().filter(|words| is_of_the_client(words)) {
+        if let Some(words) = last_words.as_deref().filter(|words| is_of_the_client(words)) {
             return Err(End::fatal(Fault::Client, words.clone()));
         }
-        self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_ref()), &mut out);
+        self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_deref()), &mut out);
         if !out.is_empty() {
             self.send_to_client(&out, cx)?;
         }

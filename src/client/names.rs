@@ -72,7 +72,8 @@ impl Prepared {
     /// the one that was given where names are not told apart.
     pub(super) fn used(&self, name: &[u8]) -> Option<Arc<Given>> {
         let given = self.find(name)?;
-        if *given.name == *name {
+        // A shorter one has nothing behind what is told apart.
+        if name.len() < NAME_LEN || *given.name == *name {
             return Some(Arc::clone(given));
         }
         Some(Arc::new(Given::new(name, Arc::clone(&given.statement))))
@@ -190,12 +191,14 @@ pub(super) fn change_unnamed(
 
 /// Notes that the client's unnamed statement goes with the next request, and the server's with it.
 pub(super) fn drop_unnamed(prepared: &mut Prepared, server: &mut Server) -> Option<Undo> {
-    let is_something =
-        prepared.unnamed.is_some() || !matches!(server.statements.unnamed, Unnamed::None);
-    if is_something || server.exchange.has_boundary() {
-        return Some(change_unnamed(prepared, server, None, Unnamed::None));
-    }
-    None
+    has_unnamed(prepared, server).then(|| change_unnamed(prepared, server, None, Unnamed::None))
+}
+
+/// There is an unnamed statement, or may be one by the time of what is sent now.
+pub(super) fn has_unnamed(prepared: &Prepared, server: &Server) -> bool {
+    prepared.unnamed.is_some()
+        || !matches!(server.statements.unnamed, Unnamed::None)
+        || server.exchange.has_boundary()
 }
 
 /// Takes back what was noted of a message that came to nothing.

@@ -26,7 +26,7 @@ use crate::wire::startup::LoginRequest;
 #[derive(Debug)]
 pub(super) struct Placement {
     pub pool: Arc<Pool>,
-    pub rules: PoolSettings,
+    pub rules: Arc<PoolSettings>,
     /// What is put on a server for it: nothing where the server is its own.
     pub settings: Arc<Settings>,
     /// What a server reports before anything is put on it.
@@ -41,7 +41,7 @@ pub(super) struct Placement {
 #[derive(Debug)]
 pub(super) struct Destination {
     pool: Arc<Pool>,
-    pub rules: PoolSettings,
+    pub rules: Arc<PoolSettings>,
 }
 
 impl Destination {
@@ -49,6 +49,7 @@ impl Destination {
         let (pool, mut rules) = pool_of(route, request, context);
         if request.replication.is_some() {
             // The stream may last for years, and it is PostgreSQL that watches over it.
+            let rules = Arc::make_mut(&mut rules);
             rules.pool_mode = PoolMode::Session;
             rules.query_timeout = None;
             rules.transaction_timeout = None;
@@ -59,14 +60,14 @@ impl Destination {
 }
 
 /// The pool of the domain's user, or of the client's own where the domain has none.
-fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Pool>, PoolSettings) {
+fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Pool>, Arc<PoolSettings>) {
     let domain = &route.domain.config;
     let rules = context.pool_settings(domain, &request.user);
     let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
-        Some(user) => (Arc::clone(user), context.domain_secret(domain, user), domain.pool.clone()),
+        Some(user) => (Arc::clone(user), context.domain_secret(domain, user), Arc::clone(&domain.pool)),
         None => {
             let secret = context.secret_for_server(&request.user);
-            (request.user.as_str().into(), secret, rules.clone())
+            (request.user.as_str().into(), secret, Arc::clone(&rules))
         }
     };
     let pool = route.domain.pool(PoolWanted {
@@ -87,7 +88,7 @@ pub(super) async fn place(
     request: &LoginRequest,
     id: u64,
 ) -> Result<Placement, LoginError> {
-    let (pool, rules) = (Arc::clone(&to.pool), to.rules.clone());
+    let (pool, rules) = (Arc::clone(&to.pool), Arc::clone(&to.rules));
     let patience = Patience { after: rules.timeout, until: Instant::now() + rules.timeout };
     if rules.pool_mode == PoolMode::Session {
         let checkout = own_server(&pool, request, id, patience).await?;

@@ -41,7 +41,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return Ok(Weighed::Unlinked) };
         let fields = ErrorFields::parse(body);
         if fields.is_fatal() {
-            linked.last_words = Some(fields.to_message());
+            linked.last_words = Some(Box::new(fields.to_message()));
             // Who has a server to itself hears it as it is, and so does who broke the protocol: what
             // ends the server is then the client's doing, and ends its session too.
             linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;

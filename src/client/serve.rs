@@ -54,7 +54,7 @@ pub(super) struct Session {
     /// Bytes still to come of a client's frame whose front has gone to the server.
     pub(super) client_rest: usize,
     pub(super) pool: Arc<Pool>,
-    pub(super) rules: PoolSettings,
+    pub(super) rules: Arc<PoolSettings>,
     pub(super) idle_timeout: Option<Duration>,
     /// What the client asked for at startup, and what it has now.
     pub(super) startup: Arc<Settings>,

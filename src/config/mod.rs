@@ -173,7 +173,8 @@ pub struct Domain {
     /// The one user of all its servers; without it each client's own.
     pub user: Option<Arc<str>>,
     pub password: Option<Secret>,
-    pub pool: PoolSettings,
+    /// Shared by all who have no settings of their own.
+    pub pool: Arc<PoolSettings>,
     /// Cap over all pools of the domain.
     pub max_connections: Option<usize>,
     /// Startup options of its servers.

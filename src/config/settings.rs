@@ -1,5 +1,6 @@
 //! What applies to one user in one domain: the user's settings over the domain's.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, Domain, HostRules, PoolOverrides, PoolSettings, UserRules};
@@ -7,10 +8,10 @@ use super::{Config, Domain, HostRules, PoolOverrides, PoolSettings, UserRules};
 impl Config {
     /// The settings of `user`'s pool in `domain`: the user's keys over the domain's, and those are
     /// over `[pool]` already. `min` is at most `size`, whichever layer they come from.
-    pub fn pool_settings(&self, domain: &Domain, user: &str) -> PoolSettings {
+    pub fn pool_settings(&self, domain: &Domain, user: &str) -> Arc<PoolSettings> {
         match self.users.get(user) {
-            Some(rules) => rules.pool.over(&domain.pool),
-            None => domain.pool.clone(),
+            Some(rules) => Arc::new(rules.pool.over(&domain.pool)),
+            None => Arc::clone(&domain.pool),
         }
     }
 

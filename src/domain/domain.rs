@@ -37,7 +37,7 @@ pub struct PoolWanted {
     pub user: Arc<str>,
     pub database: Arc<str>,
     pub secret: ServerSecret,
-    pub settings: PoolSettings,
+    pub settings: Arc<PoolSettings>,
     pub user_cap: Option<CapId>,
 }
 

@@ -86,7 +86,7 @@ fn label(server: &Server) -> Label<Arc<Opening>> {
 pub struct Pool {
     pub domain: Arc<str>,
     pub target: Target,
-    pub settings: PoolSettings,
+    pub settings: Arc<PoolSettings>,
     pub host: Arc<Host>,
     pub commons: Arc<Commons>,
     /// The shared caps that its servers count under.
@@ -127,7 +127,7 @@ impl Pool {
     pub fn new(
         domain: Arc<str>,
         target: Target,
-        settings: PoolSettings,
+        settings: Arc<PoolSettings>,
         host: Arc<Host>,
         commons: Arc<Commons>,
         caps: Arc<[CapId]>,

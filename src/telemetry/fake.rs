@@ -164,7 +164,7 @@ fn domain() -> Domain {
         hosts: vec![HostAddr::Tcp { host: "db-primary".into(), port: 5432 }],
         user: Some("postgres".into()),
         password: Some(Secret::new("hunter2")),
-        pool: pool_settings(),
+        pool: Arc::new(pool_settings()),
         max_connections: Some(60),
         server_options: BTreeMap::new(),
         connect_query: None,

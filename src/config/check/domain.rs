@@ -47,7 +47,7 @@ impl Check<'_> {
                 .text_if_set("password")
                 .filter(|secret| !secret.is_empty())
                 .map(Secret::new),
-            pool,
+            pool: Arc::new(pool),
             max_connections: some_unless_0(view.count("max_connections")),
             server_options: self.server_options(table),
             connect_query: Some(view.text("connect_query")).filter(|query| !query.is_empty()),

@@ -90,7 +90,7 @@ fn pool() -> Arc<Pool> {
     };
     let commons = Arc::new(Commons::new(Drain::default(), 1));
     let host = Arc::new(Host::new(host(), 1));
-    let pool = Pool::new("main".into(), target, SETTINGS, host, commons, Arc::default());
+    let pool = Pool::new("main".into(), target, Arc::new(SETTINGS), host, commons, Arc::default());
     let pool = Arc::new(pool);
     let right = pool.core().right_if_wanted().expect("min wants a server");
     pool.on_opened(right, server(), None);
