@@ -397,14 +397,15 @@ fn put_greeting(out: &mut Vec<u8>, start: &SessionStart) {
     if let Some(server) = checkout.as_ref().and_then(Checkout::peek) {
         out.extend_from_slice(&server.notices);
     }
-    let mut told = (**reported).clone();
-    for (name, value) in settings.iter() {
-        if is_reported(name) || told.value(name).is_some() {
-            told.note(name, value);
-        }
-    }
-    for (name, value) in told.iter() {
+    let own = |name| settings.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    for (name, value) in reported.iter() {
+        let value = own(name).unwrap_or(value);
         backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+    }
+    for (name, value) in settings.iter() {
+        if is_reported(name) && reported.value(name).is_none() {
+            backend::put_parameter_status(out, name.as_bytes(), value.as_bytes());
+        }
     }
     let key = &start.registered.record.key;
     backend::put_backend_key(out, key.process_id, key.secret());

@@ -16,8 +16,8 @@ use crate::wire::sqlstate;
 /// The statements of a client.
 #[derive(Debug, Default)]
 pub(super) struct Prepared {
-    /// Made when the first one is prepared: most clients never do.
-    named: Option<Box<Names>>,
+    /// Allocates nothing before the first one is prepared: most clients never do.
+    named: Names,
     pub(super) unnamed: Option<UnnamedParse>,
     /// Parses of the unnamed statement so far.
     unnamed_parses: u64,
@@ -51,7 +51,7 @@ impl Prepared {
     pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
         if name.is_empty() {
             self.unnamed = Some(self.parse_unnamed(statement));
-        } else if let Some(named) = self.named.as_mut().and_then(|named| named.get_mut(key(name))) {
+        } else if let Some(named) = self.named.get_mut(key(name)) {
             named.given = Arc::new(Given::new(&named.given.name, statement));
         }
     }
@@ -65,7 +65,7 @@ impl Prepared {
     }
 
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Given>> {
-        self.named.as_ref()?.get(key(name)).map(|named| &named.given)
+        self.named.get(key(name)).map(|named| &named.given)
     }
 
     /// The statement that a message uses by the name in it, which an error repeats: it may differ from
@@ -85,8 +85,7 @@ impl Prepared {
         if name.is_empty() {
             return exchange.is_open_question(statements.unnamed_since);
         }
-        let named = self.named.as_ref().and_then(|named| named.get(key(name)));
-        let Some(named) = named else {
+        let Some(named) = self.named.get(key(name)) else {
             let is_of = |given: &Given| key(&given.name) == key(name);
             let mut unanswered = exchange.open_questions();
             return unanswered.any(|undo| matches!(undo, Undo::Close(given) if is_of(given)));
@@ -98,12 +97,12 @@ impl Prepared {
     }
 
     /// True if the client has never named a statement.
-    pub(super) const fn never_had_one(&self) -> bool {
-        self.named.is_none()
+    pub(super) fn never_had_one(&self) -> bool {
+        self.named.capacity() == 0
     }
 
     pub(super) fn len(&self) -> usize {
-        self.named.as_ref().map_or(0, |named| named.len())
+        self.named.len()
     }
 
     /// Refuses one more if there are as many as `max`.
@@ -119,7 +118,7 @@ impl Prepared {
 
     pub(super) fn insert(&mut self, named: Named) {
         let key = key(&named.given.name).into();
-        self.named.get_or_insert_default().insert(key, named);
+        self.named.insert(key, named);
     }
 
     /// The client parses its unnamed statement.
@@ -139,7 +138,7 @@ impl Prepared {
     }
 
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Given>> {
-        self.named.as_mut()?.remove(key(name)).map(|named| named.given)
+        self.named.remove(key(name)).map(|named| named.given)
     }
 
     /// The server is lost: what was not answered was never prepared.
@@ -153,19 +152,16 @@ impl Prepared {
     /// `server` has deallocated the statement that the client calls `name` as the request with this
     /// serial number.
     pub(super) fn deallocated(&mut self, name: &[u8], server: ServerId, serial: u64) {
-        if let Some(names) = &mut self.named
-            && let Some(named) = names.get(key(name))
+        if let Some(named) = self.named.get(key(name))
             && (named.server != server || named.serial < serial)
         {
-            names.remove(key(name));
+            self.named.remove(key(name));
         }
     }
 
     /// `server` has done a DEALLOCATE ALL or DISCARD ALL as the request with this serial number.
     pub(super) fn deallocated_all(&mut self, server: ServerId, serial: u64) {
-        if let Some(named) = &mut self.named {
-            named.retain(|_, named| named.server == server && named.serial > serial);
-        }
+        self.named.retain(|_, named| named.server == server && named.serial > serial);
     }
 }
 

@@ -60,11 +60,17 @@ impl Destination {
 }
 
 /// The pool of the domain's user, or of the client's own where the domain has none.
-fn pool_of(route: &Route, request: &LoginRequest, context: &Context) -> (Arc<Pool>, Arc<PoolSettings>) {
+fn pool_of(
+    route: &Route,
+    request: &LoginRequest,
+    context: &Context,
+) -> (Arc<Pool>, Arc<PoolSettings>) {
     let domain = &route.domain.config;
     let rules = context.pool_settings(domain, &request.user);
     let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
-        Some(user) => (Arc::clone(user), context.domain_secret(domain, user), Arc::clone(&domain.pool)),
+        Some(user) => {
+            (Arc::clone(user), context.domain_secret(domain, user), Arc::clone(&domain.pool))
+        }
         None => {
             let secret = context.secret_for_server(&request.user);
             (request.user.as_str().into(), secret, Arc::clone(&rules))
