@@ -87,7 +87,8 @@ pub(super) struct Linked {
     pub(super) last_words: Option<Box<ClientMessage>>,
     /// It was the client that broke the protocol: it was told, and its session ends too.
     pub(super) is_told: bool,
-    /// When a write failed: whatever the server still had to say is read, then it is lost.
+    /// When a write failed, or the server said that it would end: whatever it still has to say is read, then
+    /// it is lost.
     pub(super) broken_since: Option<Instant>,
     /// The copy that was under way was ended in the place of a client that broke the protocol.
     pub(super) has_ended_copy: bool,
@@ -352,7 +353,8 @@ impl Linked {
     /// Nothing is to come that a client which sends no more would still get: a copy waits for its data.
     pub(super) fn may_be_left(&self) -> bool {
         self.checkout.peek().is_none_or(|server| {
-            let is_answered = server.exchange.depth() == 0 && self.server_rest.len == 0;
+            let has_more_to_say = self.server_rest.len > 0 || self.broken_since.is_some();
+            let is_answered = server.exchange.depth() == 0 && !has_more_to_say;
             is_answered || server.exchange.takes_copy_data()
         })
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::batch::Batch;
 use super::deadlines::query_took_too_long;
 use super::link::{Link, Words};
@@ -58,6 +60,10 @@ impl Session {
             return Ok(Weighed::Applies(CopyEnd::Failed));
         }
         let end = end_of_copy(&fields);
+        if loses_track(&fields) {
+            // A FATAL comes behind it, maybe not at once: who is leaving hears that, too.
+            linked.broken_since = Some(Instant::now());
+        }
         if end == CopyEnd::GivenUp && linked.has_ended_copy {
             // It was ended by us, whose words come instead.
             self.close_server(CloseReason::ClientLeft);
@@ -160,6 +166,11 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return };
         server.statements.remove(&given.statement);
     }
+}
+
+/// Something was sent into a copy that has no place there: the server ends the connection for it.
+fn loses_track(fields: &ErrorFields<'_>) -> bool {
+    fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && fields.routine == Some(b"CopyGetData")
 }
 
 /// What an error tells of the copy that it ends, if it ends one.

@@ -1,5 +1,9 @@
 //! COPY in both directions, and what goes wrong in the middle of it.
 
+use std::thread::park_timeout;
+use std::time::Duration;
+
+use crate::support::fake_server::FakeServer;
 use crate::support::messages::{
     bind, close_statement, copy_data, copy_done, copy_fail, describe_portal, describe_statement,
     execute, extended, flush, message, parse, query, run, sync, terminate,
@@ -453,6 +457,36 @@ fn syncs_sent_into_a_copy_that_fails_disturb_nobody_else() {
 
         assert_eq!(other.ask("select 'undisturbed'").tags(), "TDCZI");
     }
+}
+
+/// What ends the connection behind the copy's own error is told to who is leaving, however late it comes.
+#[test]
+fn who_breaks_off_a_copy_and_leaves_is_told_both_of_it() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        peer.read_to(b'E');
+        peer.send_bytes(b"1\0\0\0\x042\0\0\0\x04");
+        peer.send(b'G', &[0, 0, 0]);
+        peer.read_to(b'Q');
+        let text = "unexpected message type 0x51 during COPY from stdin";
+        let error = format!("SERROR\0VERROR\0C08P01\0M{text}\0RCopyGetData\0\0");
+        peer.send(b'E', error.as_bytes());
+        park_timeout(Duration::from_millis(200));
+        peer.error(
+            "FATAL",
+            "08P01",
+            "terminating connection because protocol synchronization was lost",
+        );
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+
+    let copy = extended("copy t from stdin", &[]);
+    client.send(&[copy, query("select 1"), terminate()].concat());
+
+    let errors = client.read_to_end().errors();
+    let told: Vec<_> = errors.iter().map(|error| (error.severity(), error.code())).collect();
+    assert_eq!(told, [("ERROR", "08P01"), ("FATAL", "08P01")]);
 }
 
 /// Bytes that are no text, in both directions and both protocols.
