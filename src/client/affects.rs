@@ -160,14 +160,11 @@ impl Session {
     /// language: who is idle there is closed, so that the next try succeeds. Nothing else tells it of what
     /// was in a text too long to be read.
     pub(super) fn on_database_in_use(&self, message: &[u8]) {
+        let message = String::from_utf8_lossy(message);
         let mut pools = self.context.router.pools();
         pools.retain(|pool| {
-            Arc::ptr_eq(&pool.host, &self.pool.host)
-                && names(message, pool.target.database.as_bytes())
+            Arc::ptr_eq(&pool.host, &self.pool.host) && names(&message, &pool.target.database)
         });
-        // One name may be a word of another.
-        let longest = pools.iter().map(|pool| pool.target.database.len()).max().unwrap_or(0);
-        pools.retain(|pool| pool.target.database.len() == longest);
         vacate(&pools);
     }
 
@@ -249,15 +246,15 @@ impl Drop for Affecting {
     }
 }
 
-/// True if `name` stands in `message` as a word, in quotes of whatever kind.
-fn names(message: &[u8], name: &[u8]) -> bool {
-    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'-');
-    !name.is_empty()
-        && message.windows(name.len()).enumerate().any(|(at, found)| {
-            let before = at.checked_sub(1).and_then(|at| message.get(at));
-            let behind = message.get(at + name.len());
-            found == name && !before.is_some_and(is_of_name) && !behind.is_some_and(is_of_name)
-        })
+/// True if `name` stands in `message` between quotation marks of whatever kind.
+fn names(message: &str, name: &str) -> bool {
+    const MARKS: [char; 12] = ['"', '\'', '`', '»', '«', '„', '“', '”', '‘', '’', '「', '」'];
+    // In French there is a blank between the mark and the name.
+    message.match_indices(name).any(|(at, found)| {
+        let (before, behind) = message.split_at(at);
+        let behind = behind.get(found.len()..).unwrap_or_default();
+        before.trim_end().ends_with(MARKS) && behind.trim_start().starts_with(MARKS)
+    })
 }
 
 fn vacate(pools: &[Arc<Pool>]) {
@@ -278,17 +275,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_named_by_a_word_of_its_own() {
+    fn a_database_is_named_in_quotes() {
         for message in [
             "database \"shop\" is being accessed by other users",
             "Datenbank »shop« wird von anderen Benutzern verwendet",
             "la base de données « shop » est en cours d'utilisation",
+            "データベース\"shop\"は他のユーザーからアクセスされています",
         ] {
-            assert!(names(message.as_bytes(), b"shop"), "{message}");
+            assert!(names(message, "shop"), "{message}");
         }
-        for message in ["database \"test_shop\" is", "\"shop_2\" is", "\"shop-two\"", "", "sho"] {
-            assert!(!names(message.as_bytes(), b"shop"), "{message}");
+        for message in ["database \"test_shop\" is", "\"shop_2\" is", "\"shop-two\"", "", "shop"] {
+            assert!(!names(message, "shop"), "{message}");
         }
-        assert!(!names(b"database \"shop\" is", b""));
+        assert!(!names("database \"shop\" is being accessed by other users", "users"));
     }
 }

@@ -88,6 +88,13 @@ impl Session {
         {
             return [Some((since + LAST_WORDS, Over::LastWords)), None, None, None];
         }
+        // Who is leaving waits for nothing else.
+        if let Some(since) = linked.ends_since
+            && linked.is_leaving
+            && linked.is_to_end()
+        {
+            return [Some((since + LAST_WORDS, Over::LastWords)), None, None, None];
+        }
         let rules = &self.rules;
         let query = match (linked.cancel_sent, linked.request_since) {
             // The client has all its answers, and thinks.

@@ -1,9 +1,9 @@
 //! The first use of a statement whose Parse we have answered, because a server had it already.
 //!
-//! Tables may have been altered since then by who does not go through here: the server refuses to go on with
-//! what it has, where it would have prepared it anew for a client of its own. As long as nothing of that
-//! exchange has been done, it is sent once more, behind a Parse. Who was told columns earlier hears of it
-//! instead, as from a server of its own (`shapes.rs`).
+//! Tables may have been altered since the server has it, by who does not go through here: it refuses to go on
+//! with it, where it would have prepared it anew for a client of its own. As long as nothing of that exchange
+//! has been done, it is sent once more, behind a Parse. Who was told of columns earlier hears of it instead, as
+//! from a server of its own (`shapes.rs`).
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ use crate::wire::{frame, frontend};
 /// Bytes that are kept of an exchange. A longer one is not sent once more.
 const KEPT_MOST: usize = 64 * 1024;
 
-/// What a client has sent from the first use of a statement on.
+/// The uses under way of statements that none has worked of, and what a client has sent from there on.
 #[derive(Debug, Default)]
 pub(super) struct FirstUse {
-    /// The uses that are not answered yet: most often one.
+    /// Most often one.
     uses: Vec<Use>,
-    /// All that was taken of the exchange so far, as long as there are uses.
+    /// All that was taken of the exchange so far, as long as a use may be repeated.
     sent: Vec<u8>,
     /// Where it goes on in the bytes that are being taken.
     from: usize,
@@ -37,9 +37,9 @@ pub(super) struct FirstUse {
 #[derive(Debug)]
 struct Use {
     serial: u64,
-    /// Where it stands in what was sent.
-    at: usize,
     given: Arc<Given>,
+    /// Where it stands in what was sent; `None`: it is not sent once more.
+    at: Option<usize>,
 }
 
 impl Desk<'_> {
@@ -47,20 +47,17 @@ impl Desk<'_> {
     pub(super) fn note_first_use(&mut self, batch: &Batch<'_>, name: &Name) {
         let Name::Of(given) = name else { return };
         let exchange = &self.server.exchange;
-        if exchange.segment() == Segment::Failed || !given.is_first_use() {
-            return;
-        }
-        // What was bound in front of it may have been run, and its answers told.
-        if self.in_flight.has_bound {
+        if exchange.segment() == Segment::Failed || !given.is_untried() {
             return;
         }
         let first = self.first_use.get_or_insert_default();
-        if first.uses.is_empty() {
+        if !first.is_kept() {
             first.sent.clear();
             first.from = batch.at;
         }
-        let at = first.sent.len() + batch.at - first.from;
-        first.uses.push(Use { serial: exchange.next_serial(), at, given: Arc::clone(given) });
+        // What was bound in front of it may have been run, and its answers told.
+        let at = (!self.in_flight.has_bound).then(|| first.sent.len() + batch.at - first.from);
+        first.uses.push(Use { serial: exchange.next_serial(), given: Arc::clone(given), at });
     }
 }
 
@@ -68,16 +65,14 @@ impl Session {
     /// Keeps what was taken from the client, if it may have to be sent once more.
     pub(super) fn keep_sent(&mut self, taken: &[u8]) {
         let Link::Linked(linked) = &mut self.link else { return };
-        let Some(first) = &mut linked.first_use else { return };
+        let Some(first) = linked.first_use.as_mut().filter(|first| first.is_kept()) else { return };
         let more = taken.get(std::mem::take(&mut first.from)..).unwrap_or_default();
-        if first.sent.len() + more.len() > KEPT_MOST {
-            first.uses.clear();
+        first.sent.extend_from_slice(more);
+        if first.sent.len() > KEPT_MOST {
             first.sent = Vec::new();
-        }
-        if first.uses.is_empty() {
-            linked.settle_first_use();
-        } else {
-            first.sent.extend_from_slice(more);
+            for one in &mut first.uses {
+                one.at = None;
+            }
         }
     }
 
@@ -93,7 +88,7 @@ impl Session {
     ) -> Verdict {
         let Link::Linked(linked) = &mut self.link else { return Verdict::Forward };
         let Some(first) = &mut linked.first_use else { return Verdict::Forward };
-        if tag == b't' && is_whole && first.place_of(serial).is_some() {
+        if tag == b't' && is_whole && first.find(serial).is_some() {
             first.parameters = Some(body.into());
             return Verdict::Swallow;
         }
@@ -109,8 +104,13 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(first) = &mut linked.first_use else { return };
         let Some(server) = linked.checkout.peek() else { return };
-        first.put_parameters(batch);
-        first.skip(serial, server.exchange.head_serial());
+        if first.put_parameters(batch)
+            && let Some(failed) = first.find(serial)
+        {
+            failed.given.note_tried();
+        }
+        let behind = server.exchange.head_serial();
+        first.uses.retain(|one| one.serial >= behind);
         linked.settle_first_use();
     }
 
@@ -123,7 +123,8 @@ impl Session {
             return false;
         }
         let Some(first) = &mut linked.first_use else { return false };
-        let Some(at) = first.place_of(serial) else { return false };
+        let Some(failed) = first.find(serial) else { return false };
+        let (Some(at), given) = (failed.at, Arc::clone(&failed.given)) else { return false };
         let Some(server) = linked.checkout.server() else { return false };
         // A block has failed, and with it what came before. A cancel was meant for this.
         if server.exchange.tx() != TxStatus::Idle
@@ -136,7 +137,8 @@ impl Session {
         if !is_ended {
             frontend::put_sync(&mut server.outbox);
         }
-        first.skip(serial, server.exchange.next_serial());
+        // It is not repeated for ever, whatever becomes of it.
+        given.note_tried();
         let mut again = first.sent.split_off(at);
         linked.first_use = None;
         linked.awaits.answers = true;
@@ -150,10 +152,11 @@ impl Session {
 impl Linked {
     /// The server has answered the use with this serial number as one that works.
     pub(super) fn first_use_works(&mut self, serial: u64) {
-        if let Some(first) = &mut self.first_use {
-            first.uses.retain(|one| one.serial > serial);
-            self.settle_first_use();
+        let Some(first) = &mut self.first_use else { return };
+        for one in first.uses.extract_if(.., |one| one.serial <= serial) {
+            one.given.note_tried();
         }
+        self.settle_first_use();
     }
 
     /// Nothing is kept that nobody may ask for.
@@ -163,23 +166,19 @@ impl Linked {
 }
 
 impl FirstUse {
-    fn place_of(&self, serial: u64) -> Option<usize> {
-        self.uses.iter().find(|one| one.serial == serial).map(|one| one.at)
+    fn find(&self, serial: u64) -> Option<&Use> {
+        self.uses.iter().find(|one| one.serial == serial)
     }
 
-    fn put_parameters(&mut self, batch: &mut Batch<'_>) {
-        if let Some(parameters) = self.parameters.take() {
-            batch.gather();
-            frame::put(batch.out, b't', |out| out.extend_from_slice(&parameters));
-        }
+    fn is_kept(&self) -> bool {
+        self.uses.iter().any(|one| one.at.is_some())
     }
 
-    /// The use with this serial number is over, and what stands between it and `behind` was skipped.
-    fn skip(&mut self, serial: u64, behind: u64) {
-        for one in self.uses.extract_if(.., |one| one.serial < behind) {
-            if one.serial > serial {
-                one.given.note_untried();
-            }
-        }
+    /// Tells what is kept back; true if there was something.
+    fn put_parameters(&mut self, batch: &mut Batch<'_>) -> bool {
+        let Some(parameters) = self.parameters.take() else { return false };
+        batch.gather();
+        frame::put(batch.out, b't', |out| out.extend_from_slice(&parameters));
+        true
     }
 }

@@ -348,6 +348,7 @@ impl Session {
             linked.first_use = None;
         }
         linked.cancel_sent = None;
+        linked.ends_since = None;
         server.record.cancels().withdraw();
         if tx == TxStatus::Idle {
             self.pool.stats.transactions.increment();

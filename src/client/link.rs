@@ -87,9 +87,10 @@ pub(super) struct Linked {
     pub(super) last_words: Option<Box<ClientMessage>>,
     /// It was the client that broke the protocol: it was told, and its session ends too.
     pub(super) is_told: bool,
-    /// When a write failed, or the server said that it would end: whatever it still has to say is read, then
-    /// it is lost.
+    /// When a write failed: whatever the server still had to say is read, then it is lost.
     pub(super) broken_since: Option<Instant>,
+    /// When the server told of something for which it ends the connection: it has more to say.
+    pub(super) ends_since: Option<Instant>,
     /// The copy that was under way was ended in the place of a client that broke the protocol.
     pub(super) has_ended_copy: bool,
     /// When the request under way had taken longer than `query_timeout`, and was cancelled for that.
@@ -343,6 +344,7 @@ impl Linked {
             last_words: None,
             is_told: false,
             broken_since: None,
+            ends_since: None,
             has_ended_copy: false,
             cancel_sent: None,
             is_leaving: false,
@@ -353,10 +355,15 @@ impl Linked {
     /// Nothing is to come that a client which sends no more would still get: a copy waits for its data.
     pub(super) fn may_be_left(&self) -> bool {
         self.checkout.peek().is_none_or(|server| {
-            let has_more_to_say = self.server_rest.len > 0 || self.broken_since.is_some();
+            let has_more_to_say = self.server_rest.len > 0 || self.is_to_end();
             let is_answered = server.exchange.depth() == 0 && !has_more_to_say;
             is_answered || server.exchange.takes_copy_data()
         })
+    }
+
+    /// The server is about to say its last words.
+    pub(super) fn is_to_end(&self) -> bool {
+        self.ends_since.is_some_and(|since| since.elapsed() < LAST_WORDS)
     }
 
     /// No request is under way, and no block is open.

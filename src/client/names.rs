@@ -76,7 +76,12 @@ impl Prepared {
         if name.len() < NAME_LEN || *given.name == *name {
             return Some(Arc::clone(given));
         }
-        Some(Arc::new(Given::new(name, Arc::clone(&given.statement))))
+        let spelled = Given::new(name, Arc::clone(&given.statement));
+        if given.is_untried() {
+            given.note_tried();
+            spelled.note_untried();
+        }
+        Some(Arc::new(spelled))
     }
 
     /// True if what `name` is depends on answers that `server` still owes.
@@ -96,7 +101,14 @@ impl Prepared {
                 .is_some_and(|serial| exchange.is_open_question(serial))
     }
 
-    /// True if the client has never named a statement.
+    /// True if the client may have a statement of that name whose Parse `server` has not answered yet.
+    pub(super) fn is_being_parsed(&self, name: &[u8], server: &Server) -> bool {
+        self.named.get(key(name)).is_some_and(|named| {
+            named.server == server.id() && named.serial >= server.exchange.head_serial()
+        })
+    }
+
+    /// True if the client has never named a statement. Capacity is never given up.
     pub(super) fn never_had_one(&self) -> bool {
         self.named.capacity() == 0
     }

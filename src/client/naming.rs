@@ -417,6 +417,10 @@ fn wanted(prepared: &Prepared, server: &Server, mentions: &[Mention]) -> Vec<Wan
     for mention in mentions {
         let Some(given) = prepared.find(&mention.name) else { continue };
         let executed = (mention.deed == Deed::Executes).then(|| Arc::clone(&given.statement));
+        if executed.is_some() {
+            // Its columns are told.
+            given.note_tried();
+        }
         match wanted.iter_mut().find(|one| one.name == mention.name) {
             Some(one) => one.statement = one.statement.take().or(executed),
             None => wanted.push(Wanted { name: mention.name.clone(), statement: executed }),

@@ -3,7 +3,7 @@
 use super::from_client::{Frame, note_traits};
 use super::link::{Deeds, Link};
 use super::serve::Session;
-use crate::server::exchange::{Request, Verdict};
+use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::unnamed::Unnamed;
 use crate::sql::{Traits, classify};
 use crate::wire::frontend;
@@ -23,7 +23,8 @@ impl Session {
             // Without shared statements a name stays on the server for the next client to meet.
             server.is_dirty |= !parsed.name.is_empty() || in_copy;
             server.note_text(parsed.text);
-            if parsed.name.is_empty() {
+            let is_skipped = server.exchange.segment() == Segment::Failed;
+            if parsed.name.is_empty() && !is_skipped {
                 linked.portals.parse(Deeds::of(traits), !server.exchange.is_answered());
             }
             note_traits(&mut linked.in_flight, server, traits);

@@ -118,11 +118,18 @@ impl Desk<'_> {
     fn renew_untried(&mut self, name: &[u8], found: &Name) -> bool {
         let Name::Of(given) = found else { return false };
         let is_it = given.statement.is_outdated() && given.is_untried();
-        if !is_it || self.in_flight.changes_meaning {
+        // A Parse that fails is taken back by the statement that it was of.
+        if !is_it
+            || self.in_flight.changes_meaning
+            || self.prepared.is_being_parsed(name, self.server)
+        {
             return false;
         }
         let fresh = self.store.renew(&given.statement, scope_of(self.pool), self.settings);
         self.prepared.replace(name, fresh);
+        if let Some(given) = self.prepared.find(name) {
+            given.note_untried();
+        }
         true
     }
 

@@ -62,7 +62,7 @@ impl Session {
         let end = end_of_copy(&fields);
         if loses_track(&fields) {
             // A FATAL comes behind it, maybe not at once: who is leaving hears that, too.
-            linked.broken_since = Some(Instant::now());
+            linked.ends_since = Some(Instant::now());
         }
         if end == CopyEnd::GivenUp && linked.has_ended_copy {
             // It was ended by us, whose words come instead.
@@ -106,15 +106,13 @@ impl Session {
         }
         let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.restores.failed(serial);
-        if let Some(affecting) = &linked.affecting {
+        if let Some(affecting) = &linked.affecting
+            && verdict == Verdict::Forward
+        {
             affecting.answered();
         }
         if is_outdated && self.repeat(serial) {
             return Verdict::Swallow;
-        }
-        if verdict == Verdict::Forward {
-            let class = fields.sqlstate.unwrap_or(sqlstate::INTERNAL_ERROR);
-            self.context.process.errors.increment(class.class(), Fault::Client);
         }
         self.first_use_fails(batch, serial);
         let Link::Linked(linked) = &mut self.link else { return verdict };
@@ -123,7 +121,17 @@ impl Session {
         // it answers is not known.
         let is_overdue = linked.cancel_sent.is_some() && is_cancel(&fields);
         let overdue = self.rules.query_timeout.filter(|_| is_overdue).map(query_took_too_long);
-        match words.or_else(|| overdue.map(Words::Ours)) {
+        let words = words.or_else(|| overdue.map(Words::Ours));
+        if verdict == Verdict::Forward {
+            let heard = match &words {
+                Some(Words::Ours(message)) => Some(message.sqlstate),
+                Some(Words::Outdated { .. }) => Some(sqlstate::FEATURE_NOT_SUPPORTED),
+                Some(Words::Renamed { .. }) | None => fields.sqlstate,
+            };
+            let class = heard.unwrap_or(sqlstate::INTERNAL_ERROR);
+            self.context.process.errors.increment(class.class(), Fault::Client);
+        }
+        match words {
             Some(Words::Ours(message)) => {
                 batch.gather();
                 error_response::put(batch.out, Severity::Error, &message);

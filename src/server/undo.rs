@@ -21,20 +21,18 @@ impl Given {
         Self { name: name.into(), statement, is_untried: AtomicBool::new(false) }
     }
 
-    /// Its Parse was answered without asking the server: what that has prepared earlier is used for
-    /// this client for the first time.
+    /// Its Parse was answered without asking a server, and none has been asked since.
     pub fn note_untried(&self) {
         self.is_untried.store(true, Relaxed);
     }
 
-    /// Its client has been told nothing of it by a server.
+    /// Its client has been told nothing by a server of what it takes and gives.
     pub fn is_untried(&self) -> bool {
         self.is_untried.load(Relaxed)
     }
 
-    /// The same, once: it is used now.
-    pub fn is_first_use(&self) -> bool {
-        self.is_untried() && self.is_untried.swap(false, Relaxed)
+    pub fn note_tried(&self) {
+        self.is_untried.store(false, Relaxed);
     }
 }
 

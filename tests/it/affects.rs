@@ -225,7 +225,9 @@ fn a_complaint_that_a_database_is_in_use_makes_the_next_try_succeed() {
     client(&proxy, "app", "other_db").value("select 1");
     // Of others a part of the message is the name.
     postgres.client().ask("create database other");
-    let mut others = ["template1", "other"].map(|database| client(&proxy, "postgres", database));
+    postgres.client().ask("create database accessed");
+    let mut others =
+        ["template1", "other", "accessed"].map(|database| client(&proxy, "postgres", database));
     let before = others.each_mut().map(Client::pid);
     let drop_it = format!("/* {} */ drop database other_db", "x".repeat(200_000));
 

@@ -166,6 +166,61 @@ fn a_use_behind_an_error_of_another_request_is_a_first_use() {
     }
 }
 
+/// Whoever has been told of columns is told that there are others: whatever else was under way, by whatever
+/// spelling of the name, and by SQL.
+#[test]
+fn who_was_told_of_columns_hears_of_others() {
+    let long = "n".repeat(70);
+    let cut = &long[..63];
+    let skipped = [parse("", "selec"), describe_statement("s"), sync()].concat();
+    let shown = [describe_statement("s"), sync()].concat();
+    for (name, told, readies, tags) in [
+        ("s", [skipped, shown].concat(), 2, "EZItTZI"),
+        (&*long, [describe_statement(cut), sync()].concat(), 1, "tTZI"),
+        ("s", query("execute s"), 1, "TDCZI"),
+    ] {
+        with_two(1, |postgres, _, _, two| {
+            prepare(two, name, COLUMNS);
+            two.send(&told);
+            assert_eq!(two.read_ready(readies).tags(), tags);
+            alter(postgres);
+            assert_eq!(two.exchange(&[run(name, &[]), sync()].concat()).code(), "0A000", "{name}");
+            assert_eq!(run_it(two, name), "1 2");
+        });
+    }
+}
+
+/// And whoever has not is told of nothing, though what he tried has failed, or others were told meanwhile.
+#[test]
+fn who_was_told_of_nothing_hears_of_nothing() {
+    let insert = [parse("", "insert into t values (1 / $1::int)"), bind("", &["0"]), execute()];
+    for fails in [
+        // Skipped behind what was run.
+        [insert.concat(), run("s", &[]), sync()].concat(),
+        // A value too many.
+        [bind("s", &["1"]), execute(), sync()].concat(),
+    ] {
+        behind_an_unseen_alter(|_, two| {
+            prepare(two, "s", COLUMNS);
+            assert_eq!(
+                two.exchange(&fails).tags().chars().rev().take(3).collect::<String>(),
+                "IZE"
+            );
+            assert_eq!(run_it(two, "s"), "1 2");
+        });
+    }
+    // Altered twice, and somebody else has heard of the first.
+    with_two(1, |postgres, _, one, two| {
+        prepare(two, "s", COLUMNS);
+        alter(postgres);
+        assert_eq!(one.exchange(&[run("s", &[]), sync()].concat()).code(), "0A000");
+        assert_eq!(run_it(one, "s"), "1 2");
+        let altered = postgres.client().ask("alter table here.t add c int default 3");
+        assert_eq!(altered.errors(), []);
+        assert_eq!(run_it(two, "s"), "1 2 3");
+    });
+}
+
 /// A use that is skipped is none.
 #[test]
 fn what_is_skipped_is_not_used() {

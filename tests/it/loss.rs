@@ -473,6 +473,7 @@ fn in_session_mode_a_server_that_goes_while_its_client_is_idle_ends_the_session(
 fn an_unnamed_statement_that_is_not_ours_is_known_for_what_it_is() {
     let insert = [parse("", "insert into t values (1)"), sync()].concat();
     let skipped = [parse("x", "bad"), parse("", "select 1"), sync()].concat();
+    let skipped_now = [parse("", "select 1"), sync()].concat();
     let run_it = [run("", &[]), sync()].concat();
     for (config, before, at_once, code) in [
         // Parsed on another link, of which nothing is known any more.
@@ -480,6 +481,12 @@ fn an_unnamed_statement_that_is_not_ours_is_known_for_what_it_is() {
         ("pool.pool_mode = 'session'", vec![insert.clone()], vec![], "08007"),
         // The Parse behind it may be skipped, and is.
         ("pool.pool_mode = 'session'", vec![insert.clone(), skipped.clone()], vec![], "08007"),
+        (
+            "pool.pool_mode = 'session'",
+            vec![insert.clone(), [parse("x", "bad"), flush()].concat(), skipped_now],
+            vec![],
+            "08007",
+        ),
         ("pool.pool_mode = 'session'", vec![insert], skipped, "08007"),
         (
             "pool.pool_mode = 'session'",
@@ -512,7 +519,8 @@ fn an_unnamed_statement_that_is_not_ours_is_known_for_what_it_is() {
         let proxy = Proxy::before(&server.host(), &format!("{ONE}{config}"));
         let mut client = proxy.client();
         for sent in &before {
-            client.exchange(sent);
+            client.send(sent);
+            client.read_to(if sent.ends_with(&flush()) { b'E' } else { b'Z' });
         }
         client.send(&[at_once, run_it.clone()].concat());
 
