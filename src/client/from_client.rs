@@ -194,7 +194,10 @@ impl Session {
                     return Ok(next);
                 }
             }
-            b'S' => server.exchange.on_request(Request::Sync, None),
+            b'S' => {
+                server.exchange.on_request(Request::Sync, None);
+                self.forget_unread();
+            }
             b'E' => self.begin_execute(frame),
             // A Flush with a body breaks the protocol: it is answered like any such message.
             b'H' if frame.head.len > HEAD && !in_copy => {
@@ -276,6 +279,7 @@ impl Session {
         if traits.is_some_and(Traits::affects_others) {
             self.note_affected(text);
         }
+        self.read_unread_before_query(batch, traits);
         let Link::Linked(linked) = &mut self.link else { return Some(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Some(Next::Hold) };
         let serial = server.exchange.next_serial();

@@ -11,6 +11,7 @@ use super::first_use::FirstUse;
 use super::naming::Naming;
 use super::resets::Restores;
 use super::stand_in::StandIn;
+use super::unread::Unread;
 use crate::error::{ClientMessage, SqlState};
 use crate::pool::Checkout;
 use crate::pool::checkout::Wait;
@@ -81,6 +82,8 @@ pub(super) struct Linked {
     pub(super) differs: Option<Arc<Statement>>,
     /// The exchange under way is the first use of a statement, and may be sent once more.
     pub(super) first_use: Option<Box<FirstUse>>,
+    /// A text that a server of the client's own would have read in this transaction.
+    pub(super) unread: Option<Box<Unread>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
@@ -340,6 +343,7 @@ impl Linked {
             affecting: None,
             differs: None,
             first_use: None,
+            unread: None,
             replacements: Replacements::default(),
             last_words: None,
             is_told: false,

@@ -34,3 +34,4 @@ pub mod session;
 mod shapes;
 mod stand_in;
 mod told;
+mod unread;

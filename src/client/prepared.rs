@@ -14,6 +14,7 @@ use super::naming::Naming;
 use super::provide::{Name, scope_of};
 use super::resets::Restores;
 use super::serve::{End, Session};
+use super::unread::Unread;
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
@@ -39,6 +40,7 @@ pub(super) struct Desk<'a> {
     pub(super) awaits_answers: &'a mut bool,
     pub(super) differs: &'a mut Option<Arc<Statement>>,
     pub(super) first_use: &'a mut Option<Box<FirstUse>>,
+    pub(super) unread: &'a mut Option<Box<Unread>>,
     pub(super) settings: &'a Arc<Settings>,
     pub(super) store: &'a Store,
     pub(super) pool: &'a Pool,
@@ -77,7 +79,7 @@ impl Session {
         Ok(next)
     }
 
-    fn desk(&mut self) -> Option<Desk<'_>> {
+    pub(super) fn desk(&mut self) -> Option<Desk<'_>> {
         let Link::Linked(linked) = &mut self.link else { return None };
         Some(Desk {
             prepared: &mut self.prepared,
@@ -90,6 +92,7 @@ impl Session {
             awaits_answers: &mut linked.awaits.answers,
             differs: &mut linked.differs,
             first_use: &mut linked.first_use,
+            unread: &mut linked.unread,
             settings: &self.settings,
             store: &self.context.store,
             pool: &self.pool,
@@ -149,6 +152,8 @@ impl Session {
         let Some(mut desk) = self.desk() else { return Next::Go };
         let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
         desk.note_first_use(batch, &name);
+        let traits = name.statement(desk.prepared).map(|statement| statement.traits());
+        desk.read_unread(batch, traits);
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
         let deeds = statement.map_or(Deeds::PREPARED_BY_SQL, |bound| Deeds::of(bound.traits()));
@@ -291,6 +296,7 @@ impl Desk<'_> {
         self.prepared.insert(Named::new(Arc::clone(&given), self.server.id(), serial));
         if may_make_up {
             given.note_untried();
+            self.note_unread(statement);
         }
         let undo = |sent| Undo::Parse { given, sent };
         if may_make_up {

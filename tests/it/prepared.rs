@@ -4,7 +4,7 @@ use crate::support::messages::{
     bind, bind_portal, close_statement, describe_portal, describe_statement, execute,
     execute_portal, extended, flush, message, parse, parse_typed, query, run, sync,
 };
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
 
@@ -708,6 +708,59 @@ fn an_unnamed_statement_stays_where_it_cannot_be_prepared_anew() {
 
     assert_eq!(client.exchange(&[run("rollback", &[]), sync()].concat()).tags(), "2CZI");
     assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+}
+
+/// To read a text PostgreSQL takes a snapshot, and refuses behind it what has to come before any query.
+#[test]
+fn a_text_that_others_have_parsed_counts_as_a_query_of_its_transaction() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    prepare(&mut proxy.client(), "x", "select 1");
+    prepare(&mut proxy.client(), "y", "savepoint a");
+    let (begin, set) = ("begin isolation level serializable", "set transaction read only");
+    let text = parse("s", "select 1");
+    for (before, sent, readies, code) in [
+        ("", [&*text, &*query(begin)].concat(), 1, Some("25001")),
+        ("", [&*text, &*query(&format!("{begin}; select 2"))].concat(), 1, Some("25001")),
+        (
+            "begin",
+            [&*text, &*extended("set transaction_isolation = 'serializable'", &[])].concat(),
+            1,
+            Some("25001"),
+        ),
+        (
+            "begin",
+            [&*text, &*sync(), &*query("set transaction isolation level serializable")].concat(),
+            2,
+            Some("25001"),
+        ),
+        ("begin", [&*text, &*sync(), &*query(set)].concat(), 2, None),
+        (
+            "begin",
+            [
+                &*parse("s", "savepoint a"),
+                &*sync(),
+                &*query("set transaction isolation level serializable"),
+            ]
+            .concat(),
+            2,
+            None,
+        ),
+        // Another transaction.
+        ("", [&*text, &*sync(), &*query(begin)].concat(), 2, None),
+        ("begin", [&*text, &*sync(), &*query("commit"), &*query(begin)].concat(), 3, None),
+    ] {
+        let login = [("user", USER), ("database", DATABASE)];
+        let [direct, through] =
+            [Client::log_in(&postgres.address(), &login), proxy.client()].map(|mut client| {
+                client.ask(before);
+                client.send(&sent);
+                let reply = client.read_ready(readies);
+                (reply.tags(), reply.errors().first().map(|error| error.code().to_owned()))
+            });
+        assert_eq!(through, direct, "{before:?} {}", String::from_utf8_lossy(&sent));
+        assert_eq!(through.1.as_deref(), code, "{before:?} {}", String::from_utf8_lossy(&sent));
+    }
 }
 
 /// PostgreSQL refuses such a text before anything of the Query has begun.
