@@ -196,7 +196,7 @@ impl Session {
             }
             b'S' => {
                 server.exchange.on_request(Request::Sync, None);
-                self.forget_unread();
+                linked.unread = None;
             }
             b'E' => self.begin_execute(frame),
             // A Flush with a body breaks the protocol: it is answered like any such message.
@@ -250,7 +250,7 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return };
         linked.in_flight.has_bound = true;
         let deeds = linked.portals.deeds(frame.body);
-        linked.in_flight.run(deeds);
+        linked.in_flight.run(deeds, server.exchange.tx());
         linked.restores.run();
         note_execute(&mut linked.naming, frame.body, server);
         server.exchange.on_run(Request::Execute, deeds.effect, None);
@@ -457,7 +457,7 @@ fn on_query(
         in_flight.is_unseen = true;
     }
     let deeds = traits.map_or(Deeds::UNREAD, Deeds::of);
-    in_flight.run(deeds);
+    in_flight.run(deeds, server.exchange.tx());
     server.exchange.on_run(Request::Simple(Verdict::Forward), deeds.effect, undo);
 }
 

@@ -11,7 +11,6 @@ use super::first_use::FirstUse;
 use super::naming::Naming;
 use super::resets::Restores;
 use super::stand_in::StandIn;
-use super::unread::Unread;
 use crate::error::{ClientMessage, SqlState};
 use crate::pool::Checkout;
 use crate::pool::checkout::Wait;
@@ -82,8 +81,8 @@ pub(super) struct Linked {
     pub(super) differs: Option<Arc<Statement>>,
     /// The exchange under way is the first use of a statement, and may be sent once more.
     pub(super) first_use: Option<Box<FirstUse>>,
-    /// A text that a server of the client's own would have read in this transaction.
-    pub(super) unread: Option<Box<Unread>>,
+    /// A text that a server of the client's own would have read in this segment.
+    pub(super) unread: Option<Arc<Statement>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
@@ -141,6 +140,8 @@ pub(super) struct InFlight {
     pub(super) sets: bool,
     /// A text among them is only known by its front.
     pub(super) is_unseen: bool,
+    /// What was run last was sent outside of a block: if there is one by now, it has seen nothing else.
+    pub(super) begins: bool,
 }
 
 impl InFlight {
@@ -152,8 +153,9 @@ impl InFlight {
         self.sets |= traits.sets();
     }
 
-    /// Adds what is run now.
-    pub(super) const fn run(&mut self, deeds: Deeds) {
+    /// Adds what is run now, behind what has left the transaction as `tx`, as far as is answered.
+    pub(super) fn run(&mut self, deeds: Deeds, tx: TxStatus) {
+        self.begins = tx == TxStatus::Idle;
         self.deallocates |= deeds.deallocates;
         self.may_copy |= deeds.may_copy;
     }
@@ -170,6 +172,7 @@ impl InFlight {
             changes_meaning: self.changes_meaning,
             moves: self.moves,
             alters_results: self.alters_results && tx != TxStatus::Idle,
+            begins: self.begins,
             ..Self::default()
         };
     }

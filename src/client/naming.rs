@@ -157,7 +157,7 @@ impl Session {
         let naming = linked.naming.get_or_insert_default();
         for executed in wanted.iter().filter_map(|one| one.statement.as_ref()) {
             note_traits(&mut linked.in_flight, server, executed.traits());
-            linked.in_flight.run(Deeds::of(executed.traits()));
+            linked.in_flight.run(Deeds::of(executed.traits()), server.exchange.tx());
         }
         if !wanted.is_empty() && !is_preparing {
             batch.gather();

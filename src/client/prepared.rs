@@ -14,7 +14,6 @@ use super::naming::Naming;
 use super::provide::{Name, scope_of};
 use super::resets::Restores;
 use super::serve::{End, Session};
-use super::unread::Unread;
 use crate::pool::Pool;
 use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
@@ -25,6 +24,7 @@ use crate::server::undo::{Given, Undo};
 use crate::server::unnamed::{Unnamed, UnnamedParse};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{PoolStats, StatementOutcome};
+use crate::wire::backend::TxStatus;
 use crate::wire::frontend::{self, Target};
 use crate::wire::sqlstate;
 
@@ -40,7 +40,7 @@ pub(super) struct Desk<'a> {
     pub(super) awaits_answers: &'a mut bool,
     pub(super) differs: &'a mut Option<Arc<Statement>>,
     pub(super) first_use: &'a mut Option<Box<FirstUse>>,
-    pub(super) unread: &'a mut Option<Box<Unread>>,
+    pub(super) unread: &'a mut Option<Arc<Statement>>,
     pub(super) settings: &'a Arc<Settings>,
     pub(super) store: &'a Store,
     pub(super) pool: &'a Pool,
@@ -151,9 +151,9 @@ impl Session {
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
         let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
-        desk.note_first_use(batch, &name);
         let traits = name.statement(desk.prepared).map(|statement| statement.traits());
         desk.read_unread(batch, traits);
+        desk.note_first_use(batch, &name);
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
         let deeds = statement.map_or(Deeds::PREPARED_BY_SQL, |bound| Deeds::of(bound.traits()));
@@ -290,6 +290,7 @@ impl Desk<'_> {
         let may_make_up = presence == Presence::Ready
             && self.server.exchange.may_make_up()
             && !self.in_flight.deallocates
+            && !(self.in_flight.begins && self.server.exchange.tx() != TxStatus::Idle)
             && !statement.draws_notice();
         let serial = self.server.exchange.next_serial();
         let given = Arc::new(Given::new(name, Arc::clone(statement)));
