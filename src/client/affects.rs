@@ -248,7 +248,22 @@ impl Drop for Affecting {
 
 /// True if `name` stands in `message` between quotation marks of whatever kind.
 fn names(message: &str, name: &str) -> bool {
-    const MARKS: [char; 12] = ['"', '\'', '`', '»', '«', '„', '“', '”', '‘', '’', '「', '」'];
+    // The last stands for a mark in another encoding than UTF-8.
+    const MARKS: [char; 13] = [
+        '"',
+        '\'',
+        '`',
+        '»',
+        '«',
+        '„',
+        '“',
+        '”',
+        '‘',
+        '’',
+        '「',
+        '」',
+        char::REPLACEMENT_CHARACTER,
+    ];
     // In French there is a blank between the mark and the name.
     message.match_indices(name).any(|(at, found)| {
         let (before, behind) = message.split_at(at);
@@ -280,6 +295,7 @@ mod tests {
             "database \"shop\" is being accessed by other users",
             "Datenbank »shop« wird von anderen Benutzern verwendet",
             "la base de données « shop » est en cours d'utilisation",
+            &String::from_utf8_lossy(b"Datenbank \xbbshop\xab wird von anderen verwendet"),
             "データベース\"shop\"は他のユーザーからアクセスされています",
         ] {
             assert!(names(message, "shop"), "{message}");

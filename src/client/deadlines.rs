@@ -207,6 +207,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
+        linked.has_unread = false;
         frontend::put_sync(&mut server.outbox);
     }
 }

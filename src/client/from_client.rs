@@ -196,7 +196,7 @@ impl Session {
             }
             b'S' => {
                 server.exchange.on_request(Request::Sync, None);
-                linked.unread = None;
+                linked.has_unread = false;
             }
             b'E' => self.begin_execute(frame),
             // A Flush with a body breaks the protocol: it is answered like any such message.
@@ -208,6 +208,7 @@ impl Session {
             b'F' => {
                 server.is_dirty = true;
                 linked.in_flight.changes_meaning = true;
+                linked.has_unread = false;
                 server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Writes, None);
             }
             b'P' | b'B' | b'D' | b'C' if shares && !in_copy => {
@@ -268,6 +269,7 @@ impl Session {
         // One that breaks the protocol is refused before it does anything.
         let is_sound = !frame.is_whole() || text.len() + 1 == frame.body.len();
         let traits = frame.is_whole().then(|| classify(text));
+        self.read_unread_before_query(batch, traits);
         if traits.is_some_and(Traits::names_statements)
             && self.shares_statements()
             && !in_copy
@@ -279,7 +281,6 @@ impl Session {
         if traits.is_some_and(Traits::affects_others) {
             self.note_affected(text);
         }
-        self.read_unread_before_query(batch, traits);
         let Link::Linked(linked) = &mut self.link else { return Some(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Some(Next::Hold) };
         let serial = server.exchange.next_serial();

@@ -69,6 +69,8 @@ pub(super) struct Linked {
     pub(super) portals: Portals,
     /// What the client's next message waits for.
     pub(super) awaits: Awaits,
+    /// A server of the client's own would have read a text in this segment, outside of a block.
+    pub(super) has_unread: bool,
     /// A RESET or DISCARD ALL was seen since the last `ReadyForQuery`.
     pub(super) reset_seen: bool,
     pub(super) restores: Restores,
@@ -81,8 +83,6 @@ pub(super) struct Linked {
     pub(super) differs: Option<Arc<Statement>>,
     /// The exchange under way is the first use of a statement, and may be sent once more.
     pub(super) first_use: Option<Box<FirstUse>>,
-    /// A text that a server of the client's own would have read in this segment.
-    pub(super) unread: Option<Arc<Statement>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
@@ -140,7 +140,7 @@ pub(super) struct InFlight {
     pub(super) sets: bool,
     /// A text among them is only known by its front.
     pub(super) is_unseen: bool,
-    /// What was run last was sent outside of a block: if there is one by now, it has seen nothing else.
+    /// If there is a block, nothing was run in it yet but control statements, as far as is known.
     pub(super) begins: bool,
 }
 
@@ -155,7 +155,7 @@ impl InFlight {
 
     /// Adds what is run now, behind what has left the transaction as `tx`, as far as is answered.
     pub(super) fn run(&mut self, deeds: Deeds, tx: TxStatus) {
-        self.begins = tx == TxStatus::Idle;
+        self.begins = tx == TxStatus::Idle || deeds.chains || (self.begins && deeds.is_control);
         self.deallocates |= deeds.deallocates;
         self.may_copy |= deeds.may_copy;
     }
@@ -180,25 +180,37 @@ impl InFlight {
 
 /// What something does when it is run.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 pub(super) struct Deeds {
     pub(super) effect: Effect,
     pub(super) may_copy: bool,
+    /// It reads nothing.
+    is_control: bool,
+    /// A block begins behind the one that it ends.
+    chains: bool,
     /// Statements may be gone behind it.
     deallocates: bool,
 }
 
 impl Deeds {
     /// What nobody has read does, or what is executed under a name that is not ours.
-    pub(super) const UNREAD: Self =
-        Self { effect: Effect::Anything, may_copy: true, deallocates: true };
+    pub(super) const UNREAD: Self = Self {
+        effect: Effect::Anything,
+        may_copy: true,
+        is_control: false,
+        chains: false,
+        deallocates: true,
+    };
     /// What SQL's PREPARE has made does.
     pub(super) const PREPARED_BY_SQL: Self =
-        Self { effect: Effect::Anything, may_copy: false, deallocates: false };
+        Self { may_copy: false, deallocates: false, ..Self::UNREAD };
 
     pub(super) const fn of(traits: Traits) -> Self {
         Self {
             effect: Effect::of(traits),
             may_copy: traits.may_copy(),
+            is_control: traits.is_control(),
+            chains: traits.chains(),
             deallocates: traits.deallocates_all() || traits.names_statements(),
         }
     }
@@ -208,6 +220,8 @@ impl Deeds {
         Self {
             effect: self.effect.or(other.effect),
             may_copy: self.may_copy || other.may_copy,
+            is_control: self.is_control && other.is_control,
+            chains: self.chains || other.chains,
             deallocates: self.deallocates || other.deallocates,
         }
     }
@@ -346,7 +360,7 @@ impl Linked {
             affecting: None,
             differs: None,
             first_use: None,
-            unread: None,
+            has_unread: false,
             replacements: Replacements::default(),
             last_words: None,
             is_told: false,

@@ -47,12 +47,23 @@ pub(super) fn key(name: &[u8]) -> &[u8] {
 }
 
 impl Prepared {
-    /// What the client calls `name` is another statement from now on, with the same text.
+    /// What the client calls `name` is another statement from now on, with the same text, of which it was
+    /// told.
     pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
         if name.is_empty() {
             self.unnamed = Some(self.parse_unnamed(statement));
         } else if let Some(named) = self.named.get_mut(key(name)) {
             named.given = Arc::new(Given::new(&named.given.name, statement));
+        }
+    }
+
+    /// The same, but what the client had been told of it is all that it has been told.
+    pub(super) fn replace_unheard(&mut self, name: &[u8], statement: Arc<Statement>) {
+        match self.named.get_mut(key(name)) {
+            Some(named) if named.given.is_untried() => {
+                named.given = Arc::new(Given::untried(&named.given.name, statement));
+            }
+            Some(_) | None => self.replace(name, statement),
         }
     }
 
@@ -76,12 +87,7 @@ impl Prepared {
         if name.len() < NAME_LEN || *given.name == *name {
             return Some(Arc::clone(given));
         }
-        let spelled = Given::new(name, Arc::clone(&given.statement));
-        if given.is_untried() {
-            given.note_tried();
-            spelled.note_untried();
-        }
-        Some(Arc::new(spelled))
+        Some(Arc::new(given.spelled(name)))
     }
 
     /// True if what `name` is depends on answers that `server` still owes.

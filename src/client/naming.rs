@@ -159,6 +159,12 @@ impl Session {
             note_traits(&mut linked.in_flight, server, executed.traits());
             linked.in_flight.run(Deeds::of(executed.traits()), server.exchange.tx());
         }
+        for one in wanted.iter().filter(|one| one.statement.is_some()) {
+            // The client is told its columns.
+            if let Some(given) = self.prepared.find(&one.name) {
+                given.note_tried();
+            }
+        }
         if !wanted.is_empty() && !is_preparing {
             batch.gather();
             let in_flight = linked.in_flight;
@@ -190,6 +196,7 @@ impl Session {
             with: Words::Renamed { from: UNKNOWN.as_bytes().into(), to: hidden.name },
         });
         let undo = drop_unnamed(&mut self.prepared, server);
+        linked.has_unread = false;
         server.note_text(frontend::query_text(frame.body));
         batch.swallow(frame.available);
         frontend::put_query(batch.out, format!("EXECUTE {UNKNOWN}").as_bytes());
@@ -303,6 +310,7 @@ impl Desk<'_> {
         for one in mentions.iter().filter(|one| one.deed == Deed::Executes) {
             if let Some(executed) = self.prepared.find(&one.name) {
                 let traits = executed.statement.traits();
+                executed.note_tried();
                 note_traits(self.in_flight, self.server, traits);
                 self.portals.add(portal, Deeds::of(traits));
             }
@@ -417,10 +425,6 @@ fn wanted(prepared: &Prepared, server: &Server, mentions: &[Mention]) -> Vec<Wan
     for mention in mentions {
         let Some(given) = prepared.find(&mention.name) else { continue };
         let executed = (mention.deed == Deed::Executes).then(|| Arc::clone(&given.statement));
-        if executed.is_some() {
-            // Its columns are told.
-            given.note_tried();
-        }
         match wanted.iter_mut().find(|one| one.name == mention.name) {
             Some(one) => one.statement = one.statement.take().or(executed),
             None => wanted.push(Wanted { name: mention.name.clone(), statement: executed }),

@@ -40,7 +40,7 @@ pub(super) struct Desk<'a> {
     pub(super) awaits_answers: &'a mut bool,
     pub(super) differs: &'a mut Option<Arc<Statement>>,
     pub(super) first_use: &'a mut Option<Box<FirstUse>>,
-    pub(super) unread: &'a mut Option<Arc<Statement>>,
+    pub(super) has_unread: &'a mut bool,
     pub(super) settings: &'a Arc<Settings>,
     pub(super) store: &'a Store,
     pub(super) pool: &'a Pool,
@@ -92,7 +92,7 @@ impl Session {
             awaits_answers: &mut linked.awaits.answers,
             differs: &mut linked.differs,
             first_use: &mut linked.first_use,
-            unread: &mut linked.unread,
+            has_unread: &mut linked.has_unread,
             settings: &self.settings,
             store: &self.context.store,
             pool: &self.pool,
@@ -150,9 +150,12 @@ impl Session {
         bind: frontend::Bind<'_>,
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
+        if *desk.has_unread {
+            let statement = desk.prepared.statement(bind.statement);
+            let traits = statement.map(|statement| statement.traits());
+            desk.read_unread(batch, traits);
+        }
         let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
-        let traits = name.statement(desk.prepared).map(|statement| statement.traits());
-        desk.read_unread(batch, traits);
         desk.note_first_use(batch, &name);
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
@@ -293,12 +296,13 @@ impl Desk<'_> {
             && !(self.in_flight.begins && self.server.exchange.tx() != TxStatus::Idle)
             && !statement.draws_notice();
         let serial = self.server.exchange.next_serial();
-        let given = Arc::new(Given::new(name, Arc::clone(statement)));
-        self.prepared.insert(Named::new(Arc::clone(&given), self.server.id(), serial));
-        if may_make_up {
-            given.note_untried();
+        let given = Arc::new(if may_make_up {
             self.note_unread(statement);
-        }
+            Given::untried(name, Arc::clone(statement))
+        } else {
+            Given::new(name, Arc::clone(statement))
+        });
+        self.prepared.insert(Named::new(Arc::clone(&given), self.server.id(), serial));
         let undo = |sent| Undo::Parse { given, sent };
         if may_make_up {
             let undo = undo(None);

@@ -126,10 +126,7 @@ impl Desk<'_> {
             return false;
         }
         let fresh = self.store.renew(&given.statement, scope_of(self.pool), self.settings);
-        self.prepared.replace(name, fresh);
-        if let Some(given) = self.prepared.find(name) {
-            given.note_untried();
-        }
+        self.prepared.replace_unheard(name, fresh);
         true
     }
 

@@ -113,7 +113,7 @@ impl Session {
             fresh.learn(shape);
         }
         if fresh.shape() == Some(shape) && self.is_known_as(name, statement) {
-            self.prepared.replace(name, fresh);
+            self.prepared.replace_unheard(name, fresh);
         }
     }
 

@@ -2,42 +2,46 @@
 //!
 //! PostgreSQL takes a snapshot to read one, and refuses behind that what has to come before any query of the
 //! transaction (BEGIN and SET TRANSACTION with modes, 25001). In front of what may be such a statement the
-//! server gets the text after all. (In a block that has seen nothing else, a Parse is not answered by us.)
-
-use std::sync::Arc;
+//! server reads a text of ours in its place. (In a block that has seen nothing else, a Parse is not answered
+//! by us: `InFlight::begins`.)
 
 use super::batch::Batch;
 use super::link::Link;
 use super::prepared::Desk;
 use super::serve::Session;
-use crate::server::exchange::{Request, Verdict};
+use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::store::Statement;
-use crate::server::undo::Undo;
 use crate::sql::Traits;
+use crate::wire::backend::TxStatus;
+use crate::wire::frontend;
+
+/// A statement of a server's that is prepared for the snapshot.
+const READ: &[u8] = b"pgweir_read";
 
 impl Desk<'_> {
     /// A Parse of `statement` is answered by us.
-    pub(super) fn note_unread(&mut self, statement: &Arc<Statement>) {
-        if !self.in_flight.has_bound && !statement.traits().is_control() {
-            self.unread.get_or_insert_with(|| Arc::clone(statement));
-        }
+    pub(super) fn note_unread(&mut self, statement: &Statement) {
+        let is_outside = self.server.exchange.tx() == TxStatus::Idle;
+        *self.has_unread |= is_outside && !statement.traits().is_control();
     }
 
-    /// A text with these traits is run next; `None`: nothing is known of it.
+    /// A text with these traits is run next, before anything is noted of it; `None`: nothing is known.
     pub(super) fn read_unread(&mut self, batch: &mut Batch<'_>, traits: Option<Traits>) {
-        let Some(statement) = self.unread.take() else { return };
-        // Anything else takes a snapshot of its own.
-        let needs_none = |traits: Traits| traits.is_control() || traits.several_statements();
-        if !traits.is_none_or(needs_none) {
+        if !std::mem::take(self.has_unread) || self.server.exchange.segment() != Segment::Open {
+            return;
+        }
+        // Anything else takes a snapshot itself.
+        let may_come_before_any = |traits: Traits| {
+            traits.several_statements() || (traits.is_control() && !traits.ends_block())
+        };
+        if !traits.is_some_and(may_come_before_any) {
             return;
         }
         batch.gather();
-        if let Some(old) = self.server.statements.take(&statement) {
-            self.close_on_server(batch, old);
-        }
-        self.make_room(batch);
-        let undo = |serial| Undo::Reparse { statement: Arc::clone(&statement), serial };
-        self.put_parse(batch, &statement, Request::Parse(Verdict::Swallow), undo);
+        frontend::put_close_statement(batch.out, READ);
+        self.server.exchange.on_request(Request::Close(Verdict::Swallow), None);
+        frontend::put_parse(batch.out, READ, b"select 1\0\0\0");
+        self.server.exchange.on_request(Request::Parse(Verdict::Swallow), None);
     }
 }
 
@@ -48,7 +52,7 @@ impl Session {
         batch: &mut Batch<'_>,
         traits: Option<Traits>,
     ) {
-        let has_one = matches!(&self.link, Link::Linked(linked) if linked.unread.is_some());
+        let has_one = matches!(&self.link, Link::Linked(linked) if linked.has_unread);
         if has_one && let Some(mut desk) = self.desk() {
             desk.read_unread(batch, traits);
         }

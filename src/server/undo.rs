@@ -13,26 +13,36 @@ use super::unnamed::UnnamedBefore;
 pub struct Given {
     pub name: Box<[u8]>,
     pub statement: Arc<Statement>,
-    is_untried: AtomicBool,
+    /// Shared by those that spell its name otherwise.
+    untried: Option<Arc<AtomicBool>>,
 }
 
 impl Given {
     pub fn new(name: &[u8], statement: Arc<Statement>) -> Self {
-        Self { name: name.into(), statement, is_untried: AtomicBool::new(false) }
+        Self { name: name.into(), statement, untried: None }
     }
 
-    /// Its Parse was answered without asking a server, and none has been asked since.
-    pub fn note_untried(&self) {
-        self.is_untried.store(true, Relaxed);
+    /// One whose client has been told nothing by a server of what it takes and gives: its Parse was
+    /// answered without asking one.
+    pub fn untried(name: &[u8], statement: Arc<Statement>) -> Self {
+        Self { untried: Some(Arc::new(AtomicBool::new(true))), ..Self::new(name, statement) }
     }
 
-    /// Its client has been told nothing by a server of what it takes and gives.
+    /// The same statement, by a name that is not told apart from its own.
+    #[must_use]
+    pub fn spelled(&self, name: &[u8]) -> Self {
+        Self { untried: self.untried.clone(), ..Self::new(name, Arc::clone(&self.statement)) }
+    }
+
+    /// No use of it has worked yet.
     pub fn is_untried(&self) -> bool {
-        self.is_untried.load(Relaxed)
+        self.untried.as_ref().is_some_and(|untried| untried.load(Relaxed))
     }
 
     pub fn note_tried(&self) {
-        self.is_untried.store(false, Relaxed);
+        if let Some(untried) = &self.untried {
+            untried.store(false, Relaxed);
+        }
     }
 }
 

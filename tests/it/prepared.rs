@@ -746,6 +746,18 @@ fn a_text_that_others_have_parsed_counts_as_a_query_of_its_transaction() {
             2,
             None,
         ),
+        (
+            "begin;set local work_mem = '1MB'",
+            [&*text, &*sync(), &*query("set transaction isolation level serializable")].concat(),
+            2,
+            Some("25001"),
+        ),
+        (
+            "begin;commit and chain",
+            [&*text, &*sync(), &*query("set transaction isolation level serializable")].concat(),
+            2,
+            Some("25001"),
+        ),
         // Another transaction.
         ("", [&*text, &*sync(), &*query(begin)].concat(), 2, None),
         ("begin", [&*text, &*sync(), &*query("commit"), &*query(begin)].concat(), 3, None),
@@ -753,7 +765,9 @@ fn a_text_that_others_have_parsed_counts_as_a_query_of_its_transaction() {
         let login = [("user", USER), ("database", DATABASE)];
         let [direct, through] =
             [Client::log_in(&postgres.address(), &login), proxy.client()].map(|mut client| {
-                client.ask(before);
+                for text in before.split(';') {
+                    client.ask(text);
+                }
                 client.send(&sent);
                 let reply = client.read_ready(readies);
                 (reply.tags(), reply.errors().first().map(|error| error.code().to_owned()))
@@ -761,6 +775,22 @@ fn a_text_that_others_have_parsed_counts_as_a_query_of_its_transaction() {
         assert_eq!(through, direct, "{before:?} {}", String::from_utf8_lossy(&sent));
         assert_eq!(through.1.as_deref(), code, "{before:?} {}", String::from_utf8_lossy(&sent));
     }
+}
+
+/// What comes behind it is known for what it is.
+#[test]
+fn a_deallocate_behind_a_text_that_others_have_parsed_takes_its_statement() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    prepare(&mut proxy.client(), "x", "select 1");
+    let mut client = proxy.client();
+    prepare(&mut client, "q", "select 2");
+
+    let reply = client.exchange(&[parse("s", "select 1"), query("deallocate q")].concat());
+
+    assert_eq!(reply.tags(), "1CZI");
+    assert_eq!(client.exchange(&[run("q", &[]), sync()].concat()).code(), "26000");
+    prepare(&mut client, "q", "select 3");
 }
 
 /// PostgreSQL refuses such a text before anything of the Query has begun.
