@@ -221,6 +221,8 @@ impl Generator {
                     Parameter::Text => TEXT,
                 })
                 .collect(),
+            // A text in its place is cast when it is planned, or when it is run (`rules.rs`, C).
+            _ if text.text.contains("$1::int") => vec![INT4],
             _ => vec![TEXT],
         };
         let known = &mut self.clients[self.client].statements;

@@ -7,8 +7,8 @@
 //!   for a server: `Step::take_out_incomparable`).
 //! - B: anything behind the data of a copy but its end, before the client knows whether the copy has failed:
 //!   what of it is ignored is up to when the failure is found (`Step::split_behind_copy_data`).
-//! - C: a division by a parameter that planning could do: it fails at the Bind or at the Execute, by how often
-//!   that server process has planned it (`texts.rs` has none).
+//! - C: a division by a parameter, or a cast of one, that planning could do: it fails at the Bind or at the
+//!   Execute, by how often that server process has planned it (`texts.rs` and `generate.rs` have none).
 //!
 //! And three are deviations, which `docs/POOL_MODES.md` tells of:
 //!
