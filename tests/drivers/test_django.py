@@ -23,65 +23,14 @@ EVERYDAY = [
     "locks_rows_so_that_no_update_is_lost",
     "iterates_in_a_block",
     "copies_rows_in_and_out",
+    "copies_rows_in_binary",
     "goes_on_after_a_copy_that_fails",
     "cancels_a_statement_from_another_thread",
 ]
 
 
-# The project's own checks copy text. Prints what they print, and nothing of its own.
-COPY_IN_BINARY = """
-import io
-from django_shop.checks import DRIVER, connection, run, run_alone, transaction
-
-ROWS = [(n, "ü" * (n % 70)) for n in range(20_000)]
-SELECT = "SELECT n, repeat('ü', n % 70) AS t FROM generate_series(0, 19999) n"
-IN, OUT = "COPY copied FROM STDIN (FORMAT BINARY)", "COPY ({}) TO STDOUT (FORMAT BINARY)"
-
-def copy_in(data):
-    with connection.cursor() as cursor:
-        if DRIVER == "psycopg2":
-            cursor.copy_expert(IN, io.BytesIO(data))
-        else:
-            with cursor.copy(IN) as copy:
-                copy.write(data)
-
-def copy_out(select):
-    with connection.cursor() as cursor:
-        if DRIVER == "psycopg2":
-            out = io.BytesIO()
-            cursor.copy_expert(OUT.format(select), out)
-            return out.getvalue()
-        with cursor.copy(OUT.format(select)) as copy:
-            return b"".join(bytes(piece) for piece in copy)
-
-for turn in range(3):
-    with transaction.atomic():
-        run_alone("CREATE TEMPORARY TABLE copied (n int, t text) ON COMMIT DROP")
-        data = copy_out(SELECT)
-        assert data.startswith(bytes.fromhex("50 47 43 4f 50 59 0a ff 0d 0a 00")), data[:11]
-        copy_in(data)
-        assert run(f"SELECT count(*) FROM ({SELECT} INTERSECT TABLE copied) s") == 20_000
-        assert copy_out("SELECT * FROM copied ORDER BY n") == data
-        if DRIVER == "psycopg":
-            run_alone("TRUNCATE copied")
-            with connection.cursor() as cursor, cursor.copy(IN) as copy:
-                copy.set_types(["int4", "text"])
-                for row in ROWS:
-                    copy.write_row(row)
-            with connection.cursor() as cursor, cursor.copy(OUT.format("TABLE copied")) as copy:
-                copy.set_types(["int4", "text"])
-                assert list(copy.rows()) == ROWS
-    assert run("SELECT %s", turn) == turn
-"""
-
-
 def site(proxy, driver: str, *checks: str, **settings) -> None:
     """Runs checks of the project after its migrations."""
-    run_python(proxy, ["-m", "django_shop.checks"], driver, *checks, **settings)
-
-
-def run_python(proxy, program: list[str], driver: str, *checks: str, **settings) -> None:
-    """Runs a program of the project in a process of its own."""
     params = proxy.params()
     database = {
         "HOST": params["host"], "PORT": params["port"], "NAME": params["dbname"],
@@ -92,7 +41,7 @@ def run_python(proxy, program: list[str], driver: str, *checks: str, **settings)
         "DJANGO_SETTINGS_MODULE": "django_shop.settings", "PYTHONDONTWRITEBYTECODE": "1",
     }
     done = subprocess.run(
-        [sys.executable, *program, driver, MIGRATE, *checks],
+        [sys.executable, "-m", "django_shop.checks", driver, MIGRATE, *checks],
         env=env, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=50,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -102,11 +51,6 @@ def run_python(proxy, program: list[str], driver: str, *checks: str, **settings)
 @pytest.mark.parametrize("driver", DRIVERS)
 def test_a_site_with_djangos_defaults_works(proxy, driver):
     site(proxy, driver, *EVERYDAY)
-
-
-@pytest.mark.parametrize("driver", DRIVERS)
-def test_copy_in_binary_carries_rows_in_and_out(proxy, driver):
-    run_python(proxy, ["-c", COPY_IN_BINARY], driver)
 
 
 @pytest.mark.parametrize("driver", DRIVERS)

@@ -1,6 +1,9 @@
 //! The first use of a statement that others have parsed before, where tables were altered past pgweir: who has
 //! only just parsed it gets what there is now, and who was told of something else hears of it (P55, P83).
 
+use std::thread::park_timeout;
+use std::time::Duration;
+
 use crate::support::fake_server::{FakeServer, Peer};
 use crate::support::messages::{
     bind, close_statement, describe_portal, describe_statement, execute, flush, parse, query, run,
@@ -339,7 +342,7 @@ fn describing(second: impl Fn(&mut Peer) -> Then + Send + Sync + 'static) -> (Pr
             }
         }
     });
-    let proxy = Proxy::before(&server.host(), ONE);
+    let proxy = Proxy::before(&server.host(), "pool.size = 1\npool.query_timeout = '300ms'");
     let mut one = proxy.client();
     prepare(&mut one, "s", COLUMNS);
     let client = proxy.client();
@@ -382,6 +385,20 @@ fn a_server_that_goes_behind_its_refusal_costs_nothing() {
 
     assert_eq!(client.exchange(&use_it).tags(), "1tT2CZI");
     assert_eq!(proxy.pool().stats.repeats.value(), 1);
+}
+
+/// A cancel that is under way was meant for it.
+#[test]
+fn an_exchange_that_is_being_cancelled_is_not_sent_once_more() {
+    let (proxy, mut client) = describing(|peer| {
+        park_timeout(Duration::from_millis(600));
+        peer.send(b'E', OUTDATED);
+        Then::Skips
+    });
+    let use_it = [parse("s", COLUMNS), describe_statement("s"), run("s", &[]), sync()].concat();
+
+    assert_eq!(client.exchange(&use_it).code(), "0A000");
+    assert_eq!(proxy.pool().stats.repeats.value(), 0);
 }
 
 /// One that takes too much to be kept is told of the refusal.

@@ -198,27 +198,29 @@ def is_told_that_its_cursor_is_gone_without_a_block() -> None:
         assert Customer.objects.count() == 5000
 
 
-LINES = "".join(f"{n}\tcustomer {n}\n" for n in range(2000))
+LINES = "".join(f"{n}\tcustomer {n}\n" for n in range(2000)).encode()
+BINARY = "(FORMAT BINARY)"
+BINARY_SIGNATURE = bytes.fromhex("50 47 43 4f 50 59 0a ff 0d 0a 00")
 
 
-def copy_in(sql: str, data: str) -> None:
+def copy_in(sql: str, data: bytes) -> None:
     """COPY FROM STDIN by the driver's own means."""
     with connection.cursor() as cursor:
         if DRIVER == "psycopg2":
-            cursor.copy_expert(sql, io.StringIO(data))
+            cursor.copy_expert(sql, io.BytesIO(data))
         else:
             with cursor.copy(sql) as copy:
                 copy.write(data)
 
 
-def copy_out(sql: str) -> str:
+def copy_out(sql: str) -> bytes:
     with connection.cursor() as cursor:
         if DRIVER == "psycopg2":
-            out = io.StringIO()
+            out = io.BytesIO()
             cursor.copy_expert(sql, out)
             return out.getvalue()
         with cursor.copy(sql) as copy:
-            return b"".join(bytes(piece) for piece in copy).decode()
+            return b"".join(bytes(piece) for piece in copy)
 
 
 def copies_rows_in_and_out() -> None:
@@ -229,12 +231,33 @@ def copies_rows_in_and_out() -> None:
         assert copy_out("COPY (SELECT * FROM copied ORDER BY n) TO STDOUT") == LINES
 
 
+def copies_rows_in_binary() -> None:
+    rows = [(n, "ü" * (n % 70)) for n in range(20_000)]
+    select = "SELECT n, repeat('ü', n % 70) AS t FROM generate_series(0, 19999) n"
+    with transaction.atomic():
+        run_alone("CREATE TEMPORARY TABLE copied (n int, t text) ON COMMIT DROP")
+        data = copy_out(f"COPY ({select}) TO STDOUT {BINARY}")
+        assert data.startswith(BINARY_SIGNATURE), data[:11]
+        copy_in(f"COPY copied FROM STDIN {BINARY}", data)
+        assert run(f"SELECT count(*) FROM ({select} INTERSECT TABLE copied) s") == 20_000
+        assert copy_out(f"COPY (SELECT * FROM copied ORDER BY n) TO STDOUT {BINARY}") == data
+        if DRIVER == "psycopg":
+            run_alone("TRUNCATE copied")
+            with connection.cursor() as cursor, cursor.copy(f"COPY copied FROM STDIN {BINARY}") as copy:
+                copy.set_types(["int4", "text"])
+                for row in rows:
+                    copy.write_row(row)
+            with connection.cursor() as cursor, cursor.copy(f"COPY copied TO STDOUT {BINARY}") as copy:
+                copy.set_types(["int4", "text"])
+                assert list(copy.rows()) == rows
+
+
 def goes_on_after_a_copy_that_fails() -> None:
     with transaction.atomic():
         run_alone("CREATE TEMPORARY TABLE copied (n int, t text) ON COMMIT DROP")
         try:
             with transaction.atomic():
-                copy_in("COPY copied FROM STDIN", LINES + "no number\tx\n")
+                copy_in("COPY copied FROM STDIN", LINES + b"no number\tx\n")
         except connection.Database.DataError as error:
             # Django passes the driver's errors on here as they are.
             assert sqlstate(error) == "22P02", error
