@@ -32,7 +32,7 @@ impl<'a> About<'a> {
     }
 
     /// The name of the statement that it is about.
-    fn statement(self) -> Option<&'a [u8]> {
+    fn statement(&self) -> Option<&'a [u8]> {
         match self {
             Self::Parse(parse) => Some(parse.name),
             Self::Bind(bind) => Some(bind.statement),
@@ -72,11 +72,11 @@ impl Session {
     /// A COPY is under way that may swallow the message, or a DEALLOCATE that may take the statement
     /// (pitfall P51), or a Parse or Close of it that may fail or be skipped: only the answer tells which.
     /// The message is held back until then. `None`: one that is about no statement.
-    pub(super) fn must_await_answers(&mut self, about: Option<About<'_>>) -> bool {
+    pub(super) fn must_await_answers(&mut self, about: Option<&About<'_>>) -> bool {
         let Link::Linked(linked) = &mut self.link else { return false };
         let Some(server) = linked.checkout.peek() else { return false };
         let in_flight = linked.in_flight;
-        let is_read_otherwise = |about: About<'_>| {
+        let is_read_otherwise = |about: &About<'_>| {
             matches!(about, About::Bind(_) | About::Describe(_))
                 && about
                     .statement()
@@ -85,14 +85,14 @@ impl Session {
         let has_boundary = server.exchange.has_boundary();
         if !(in_flight.deallocates || in_flight.may_copy || has_boundary) {
             linked.awaits.answers =
-                !server.exchange.is_answered() && about.is_some_and(is_read_otherwise);
+                about.is_some_and(is_read_otherwise) && !server.exchange.is_answered();
             return linked.awaits.answers;
         }
         if server.exchange.is_answered() {
             linked.in_flight.ran();
             return false;
         }
-        let depends = |about: About<'_>| {
+        let depends = |about: &About<'_>| {
             let Some(name) = about.statement() else { return false };
             // A new unnamed statement takes the place of whatever there is.
             if name.is_empty() && matches!(about, About::Parse(_)) {
@@ -130,7 +130,7 @@ impl Linked {
 }
 
 /// The message is about a statement whose text names others, which are prepared in front of it.
-fn names_statements(about: About<'_>, prepared: &Prepared) -> bool {
+fn names_statements(about: &About<'_>, prepared: &Prepared) -> bool {
     match about {
         // Who never had one has none that could be named.
         About::Parse(_) if prepared.never_had_one() => false,

@@ -57,7 +57,7 @@ impl Session {
         frame: Frame<'_>,
     ) -> Result<Next, End> {
         let Some(about) = About::read(frame) else { return self.pass_malformed(batch, frame) };
-        if self.must_await_answers(Some(about)) {
+        if self.must_await_answers(Some(&about)) {
             batch.gather();
             frontend::put_flush(batch.out);
             return Ok(Next::Hold);

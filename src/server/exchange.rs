@@ -289,7 +289,7 @@ impl<U> Exchange<U> {
             if next == Request::CopyEnd && !is_last {
                 break;
             }
-            let undo = self.owed.take_second().and_then(|(_, undo)| undo);
+            let undo = self.owed.take_second();
             self.skip(undo);
             if is_last {
                 break;
@@ -315,8 +315,8 @@ impl<U> Exchange<U> {
     /// Takes off the first request, which was answered; what was noted of it.
     #[inline]
     fn pop(&mut self) -> Option<U> {
-        let (entry, undo) = self.owed.pop()?;
-        self.course.answered(entry.effect);
+        let (effect, undo) = self.owed.pop()?;
+        self.course.answered(effect);
         undo
     }
 

@@ -45,24 +45,27 @@ impl<U> Owed<U> {
         }
     }
 
-    /// Takes out the first, and what was noted of it.
+    /// Takes out the first; `None`: there is none. The effect of its request, and what was noted of it.
     #[inline]
-    pub(super) fn pop(&mut self) -> Option<(Entry, Option<U>)> {
+    pub(super) fn pop(&mut self) -> Option<(Effect, Option<U>)> {
         let entry = self.entries.pop_front()?;
-        let undo = self.take_out(entry);
         if self.entries.is_empty() && self.entries.capacity() > KEPT_MOST {
-            // A long pipeline is no reason to keep so much for ever.
-            self.entries.shrink_to(KEPT_MOST);
-            self.undos.shrink_to(KEPT_MOST);
+            self.shrink();
         }
-        Some((entry, undo))
+        Some((entry.effect, self.take_out(entry)))
     }
 
-    /// The same for the second.
-    pub(super) fn take_second(&mut self) -> Option<(Entry, Option<U>)> {
+    /// The same for the second: what was noted of it.
+    pub(super) fn take_second(&mut self) -> Option<U> {
         let entry = self.entries.remove(1)?;
-        let undo = self.take_out(entry);
-        Some((entry, undo))
+        self.take_out(entry)
+    }
+
+    /// A long pipeline is no reason to keep so much for ever.
+    #[cold]
+    fn shrink(&mut self) {
+        self.entries.shrink_to(KEPT_MOST);
+        self.undos.shrink_to(KEPT_MOST);
     }
 
     /// Forgets an entry that was taken out; what was noted of it.

@@ -105,7 +105,7 @@ fn a_session_of_its_own_keeps_its_server_and_the_next_gets_a_new_one() {
     let statement = "alter role app set work_mem to '7MB'";
     // Prepared first, run later.
     admin.exchange(&[parse("s", statement), sync()].concat());
-    admin.exchange(&[run("s", &[]), sync()].concat());
+    admin.use_prepared("s");
     assert_eq!(app.value("show work_mem"), "4MB");
     assert_eq!(app.pid(), before);
     drop(app);

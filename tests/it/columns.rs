@@ -4,7 +4,7 @@
 //! Each case is played to PostgreSQL by a connection of its own as well. There the error is repeated
 //! until the client prepares anew; pgweir tells it once and goes on with what there is now.
 
-use crate::support::fake_server::FakeServer;
+use crate::support::fake_server::{FakeServer, Then};
 use crate::support::messages::{describe_statement, execute, extended, parse, query, run, sync};
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
@@ -29,22 +29,11 @@ fn set_up(postgres: &Postgres) {
     }
 }
 
+/// Parses a statement and hears of its columns.
 #[track_caller]
 fn prepare(client: &mut Client, name: &str, text: &str) {
     let reply = client.exchange(&[parse(name, text), describe_statement(name), sync()].concat());
     assert!(reply.tags().starts_with("1t"), "{reply:?}");
-}
-
-fn use_it(client: &mut Client, name: &str) -> Reply {
-    client.exchange(&[run(name, &[]), sync()].concat())
-}
-
-/// Runs a statement; the fields of its rows.
-#[track_caller]
-fn run_it(client: &mut Client, name: &str) -> String {
-    let reply = use_it(client, name);
-    assert_eq!(reply.errors(), [], "{name}");
-    reply.rows().concat().join(" ")
 }
 
 #[track_caller]
@@ -108,7 +97,7 @@ fn a_server_that_never_had_a_statement_does_not_give_other_columns_without_a_wor
             let proxy = Proxy::start(&postgres, TWO);
             let mut client = proxy.client();
             prepare(&mut client, "s", COLUMNS);
-            assert_eq!(run_it(&mut client, "s"), "1 x");
+            assert_eq!(client.fields_of("s"), "1 x");
             let first = client.pid();
             let mut direct = postgres.client();
             prepare(&mut direct, "s", COLUMNS);
@@ -116,11 +105,11 @@ fn a_server_that_never_had_a_statement_does_not_give_other_columns_without_a_wor
             let _kept = keep(&proxy, &first);
 
             for client in [&mut direct, &mut client] {
-                let reply = use_it(client, "s");
+                let reply = client.use_prepared("s");
                 assert_outdated(&reply, 'I');
             }
             assert_ne!(client.pid(), first);
-            assert_eq!(run_it(&mut client, "s"), row, "{alter} by {way}");
+            assert_eq!(client.fields_of("s"), row, "{alter} by {way}");
         }
     }
 }
@@ -145,7 +134,7 @@ fn a_describe_tells_of_other_columns_as_well() {
         assert_eq!((reply.error().code(), reply.error().message()), OUTDATED);
     }
     assert_eq!(client.exchange(&[describe_statement("s"), sync()].concat()).tags(), "tTZI");
-    assert_eq!(run_it(&mut client, "s"), "1 x 3");
+    assert_eq!(client.fields_of("s"), "1 x 3");
 }
 
 /// P50, P55: nor does a server that had it and was told to close it.
@@ -158,18 +147,18 @@ fn a_statement_that_was_evicted_does_not_come_back_with_other_columns() {
         let (mut one, mut two) = (proxy.client(), proxy.client());
         for client in [&mut one, &mut two] {
             prepare(client, "s", COLUMNS);
-            assert_eq!(run_it(client, "s"), "1 x");
+            assert_eq!(client.fields_of("s"), "1 x");
         }
         prepare(&mut two, "other", "select 'other'");
-        assert_eq!(run_it(&mut two, "other"), "other");
+        assert_eq!(two.fields_of("other"), "other");
 
         change(&postgres, &proxy, "alter table here.t drop b");
 
         for client in [&mut one, &mut two] {
-            assert_outdated(&use_it(client, "s"), 'I');
-            assert_eq!(run_it(client, "s"), "1", "by {way}");
-            assert_eq!(run_it(&mut proxy_other(&proxy), "other"), "other");
-            assert_eq!(run_it(client, "s"), "1", "by {way}");
+            assert_outdated(&client.use_prepared("s"), 'I');
+            assert_eq!(client.fields_of("s"), "1", "by {way}");
+            assert_eq!(proxy_other(&proxy).fields_of("other"), "other");
+            assert_eq!(client.fields_of("s"), "1", "by {way}");
         }
     }
 }
@@ -194,8 +183,8 @@ fn a_new_server_does_not_give_other_columns_without_a_word() {
     admin.ask("alter table here.t add c int default 3");
     admin.ask(&format!("select pg_terminate_backend({first}, 10000)"));
 
-    assert_outdated(&use_it(&mut client, "s"), 'I');
-    assert_eq!(run_it(&mut client, "s"), "1 x 3");
+    assert_outdated(&client.use_prepared("s"), 'I');
+    assert_eq!(client.fields_of("s"), "1 x 3");
     assert_ne!(client.pid(), first);
 }
 
@@ -218,7 +207,7 @@ fn a_table_that_is_made_again_alike_is_the_same() {
         let _kept = keep(&proxy, &first);
 
         for client in [&mut direct, &mut one, &mut two] {
-            assert_eq!(run_it(client, "s"), "2 y", "by {way}");
+            assert_eq!(client.fields_of("s"), "2 y", "by {way}");
         }
     }
 }
@@ -240,13 +229,13 @@ fn who_has_just_parsed_a_text_gets_the_columns_of_now() {
             [parse("s", COLUMNS), describe_statement("s"), run("s", &[]), sync()].concat();
         let reply = two.exchange(&messages);
         assert_eq!((reply.tags().as_str(), reply.values().as_str()), ("1tT2DCZI", "1"), "{way}");
-        assert_eq!(run_it(&mut two, "s"), "1 x 3", "{way}");
-        assert_outdated(&use_it(&mut one, "s"), 'I');
-        assert_eq!(run_it(&mut one, "s"), "1 x 3", "{way}");
+        assert_eq!(two.fields_of("s"), "1 x 3", "{way}");
+        assert_outdated(&one.use_prepared("s"), 'I');
+        assert_eq!(one.fields_of("s"), "1 x 3", "{way}");
         kept.ask("rollback");
         let _kept = keep(&proxy, &one.pid());
         for client in [&mut one, &mut two] {
-            assert_eq!(run_it(client, "s"), "1 x 3", "{way}");
+            assert_eq!(client.fields_of("s"), "1 x 3", "{way}");
         }
     }
 }
@@ -269,8 +258,8 @@ fn every_name_and_every_client_is_told_once() {
 
         for client in &mut clients {
             for name in ["s", "t"] {
-                assert_outdated(&use_it(client, name), 'I');
-                assert_eq!(run_it(client, name), "1 x 3", "{way}");
+                assert_outdated(&client.use_prepared(name), 'I');
+                assert_eq!(client.fields_of(name), "1 x 3", "{way}");
             }
         }
     }
@@ -293,11 +282,11 @@ fn in_a_block_other_columns_fail_it() {
 
         for client in [&mut direct, &mut client] {
             client.ask("begin");
-            assert_outdated(&use_it(client, "s"), 'E');
-            assert_eq!(use_it(client, "s").code(), "25P02", "{way}");
+            assert_outdated(&client.use_prepared("s"), 'E');
+            assert_eq!(client.use_prepared("s").code(), "25P02", "{way}");
             assert_eq!(client.ask("commit").done(), ["ROLLBACK"], "{way}");
         }
-        assert_eq!(run_it(&mut client, "s"), "1 x 3", "{way}");
+        assert_eq!(client.fields_of("s"), "1 x 3", "{way}");
     }
 }
 
@@ -320,14 +309,14 @@ fn columns_that_are_rolled_back_were_never_others() {
         for _ in 0..2 {
             client.ask("begin");
             client.ask("alter table here.t add c int default 3");
-            assert_outdated(&use_it(client, "s"), 'E');
+            assert_outdated(&client.use_prepared("s"), 'E');
             client.ask("rollback");
-            assert_eq!(run_it(client, "s"), "1 x");
+            assert_eq!(client.fields_of("s"), "1 x");
         }
     }
     kept.ask("rollback");
     for client in [&mut client, &mut other] {
-        assert_eq!(run_it(client, "s"), "1 x");
+        assert_eq!(client.fields_of("s"), "1 x");
     }
 }
 
@@ -396,9 +385,9 @@ fn what_writes_outside_of_a_block_is_not_run_for_a_client_that_would_misread_it(
         change(&postgres, &proxy, "alter table here.t add c int default 3");
         let _kept = keep(&proxy, &first);
 
-        assert_outdated(&use_it(&mut client, "s"), 'I');
+        assert_outdated(&client.use_prepared("s"), 'I');
         assert_eq!(postgres.client().value("select a from here.t"), "1", "{way}");
-        assert_eq!(run_it(&mut client, "s"), "2 x 3", "{way}");
+        assert_eq!(client.fields_of("s"), "2 x 3", "{way}");
     }
 }
 
@@ -423,8 +412,8 @@ fn what_ran_behind_other_columns_is_not_said_to_have_failed() {
 
     let reply = client.exchange(&[run("s", &[]), run("i", &[]), sync()].concat());
     assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZI", "08007"));
-    assert_outdated(&use_it(&mut client, "s"), 'I');
-    assert_eq!(run_it(&mut client, "s"), "1 x 3");
+    assert_outdated(&client.use_prepared("s"), 'I');
+    assert_eq!(client.fields_of("s"), "1 x 3");
 }
 
 /// P48: the unnamed statement follows its client likewise.
@@ -438,7 +427,7 @@ fn the_unnamed_statement_does_not_give_other_columns_without_a_word() {
         let mut direct = postgres.client();
         // A query would drop it.
         prepare(&mut client, "pid", "select pg_backend_pid()");
-        let first = run_it(&mut client, "pid");
+        let first = client.fields_of("pid");
         for client in [&mut direct, &mut client] {
             prepare(client, "", COLUMNS);
         }
@@ -446,12 +435,12 @@ fn the_unnamed_statement_does_not_give_other_columns_without_a_word() {
         let _kept = keep(&proxy, &first);
 
         for client in [&mut direct, &mut client] {
-            assert_outdated(&use_it(client, ""), 'I');
+            assert_outdated(&client.use_prepared(""), 'I');
         }
-        assert_eq!(run_it(&mut client, ""), "1 x 3", "{way}");
+        assert_eq!(client.fields_of(""), "1 x 3", "{way}");
         for client in [&mut direct, &mut client] {
             prepare(client, "", COLUMNS);
-            assert_eq!(run_it(client, ""), "1 x 3", "{way}");
+            assert_eq!(client.fields_of(""), "1 x 3", "{way}");
         }
     }
 }
@@ -470,15 +459,15 @@ fn a_row_of_1600_columns_is_compared_whole() {
     prepare(&mut client, "s", "select * from here.wide");
     let first = client.pid();
     let mut kept = keep(&proxy, &first);
-    let row = run_it(&mut client, "s");
+    let row = client.fields_of("s");
     assert!(row.ends_with(" 1599"), "{row}");
     kept.ask("rollback");
     proxy
         .client()
         .ask("alter table here.wide alter a_column_with_quite_a_long_name_1599 type text");
 
-    assert_outdated(&use_it(&mut client, "s"), 'I');
-    assert_eq!(run_it(&mut client, "s"), row);
+    assert_outdated(&client.use_prepared("s"), 'I');
+    assert_eq!(client.fields_of("s"), row);
 }
 
 /// Domains of one name in two databases share nothing, nor do users that find other tables.
@@ -504,10 +493,10 @@ fn users_who_find_other_tables_by_the_same_name_do_not_hear_of_each_other() {
 
     for (client, row) in [(&mut one, "1"), (&mut two, "x")] {
         prepare(client, "s", "select * from mine");
-        assert_eq!(run_it(client, "s"), row);
+        assert_eq!(client.fields_of("s"), row);
     }
     for (client, row) in [(&mut one, "1"), (&mut two, "x")] {
-        assert_eq!(run_it(client, "s"), row);
+        assert_eq!(client.fields_of("s"), row);
     }
 }
 
@@ -518,41 +507,33 @@ fn the_refusal_of_a_plan_is_known_by_its_routine() {
     for (routine, is_prepared_anew) in [("RevalidateCachedQuery", true), ("heap_getattr", false)] {
         let server = FakeServer::start(move |peer| {
             peer.welcome();
-            let (mut parses, mut skips) = (0, false);
-            while let Some(message) = peer.read() {
-                match message.tag {
-                    b'S' => {
-                        skips = false;
-                        peer.ready(b'I');
-                    }
-                    _ if skips => {}
-                    b'P' => {
-                        parses += 1;
-                        peer.send(b'1', b"");
-                    }
-                    b'C' => peer.send(b'3', b""),
-                    b'D' => peer.send_bytes(b"t\0\0\0\x06\0\0n\0\0\0\x04"),
-                    b'B' if parses == 1 => {
-                        let text = "der gecachte Plan darf den Ergebnistyp nicht \u{e4}ndern";
-                        let fields = format!("SFEHLER\0VERROR\0C0A000\0M{text}\0R{routine}\0\0");
-                        peer.send(b'E', fields.as_bytes());
-                        skips = true;
-                    }
-                    b'B' => peer.send(b'2', b""),
-                    b'E' => peer.complete("DONE"),
-                    _ => {}
+            let mut parses = 0;
+            peer.answer_each(|peer, message| match message.tag {
+                b'D' => {
+                    peer.send_bytes(b"t\0\0\0\x06\0\0n\0\0\0\x04");
+                    Then::GoesOn
                 }
-            }
+                b'B' if parses == 1 => {
+                    let text = "der gecachte Plan darf den Ergebnistyp nicht \u{e4}ndern";
+                    let fields = format!("SFEHLER\0VERROR\0C0A000\0M{text}\0R{routine}\0\0");
+                    peer.send(b'E', fields.as_bytes());
+                    Then::Skips
+                }
+                tag => {
+                    parses += usize::from(tag == b'P');
+                    peer.accept(message)
+                }
+            });
         });
         let proxy = Proxy::before(&server.host(), "pool.size = 1");
         let mut client = proxy.client();
         prepare(&mut client, "s", COLUMNS);
 
-        let error = use_it(&mut client, "s").error();
+        let error = client.use_prepared("s").error();
         assert_eq!((error.severity(), error.code(), error.routine()), ("FEHLER", "0A000", routine));
         assert!(error.message().starts_with("der gecachte Plan"), "{error:?}");
 
-        let again = use_it(&mut client, "s");
+        let again = client.use_prepared("s");
         assert_eq!(again.tags(), if is_prepared_anew { "2CZI" } else { "EZI" }, "{routine}");
     }
 }

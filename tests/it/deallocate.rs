@@ -226,7 +226,7 @@ fn what_is_said_of_a_text_is_said_once() {
     assert_eq!(client.exchange(&[parse("", &text), sync()].concat()).notices().len(), 1);
     other.exchange(&said("select 2"));
 
-    let reply = client.exchange(&[run("", &[]), sync()].concat());
+    let reply = client.use_prepared("");
 
     assert_eq!(reply.tags(), "2DCZI");
 }

@@ -4,7 +4,7 @@
 use std::thread::park_timeout;
 use std::time::Duration;
 
-use crate::support::fake_server::{FakeServer, Peer};
+use crate::support::fake_server::{FakeServer, Peer, Then};
 use crate::support::messages::{
     bind, close_statement, describe_portal, describe_statement, execute, flush, parse, query, run,
     sync,
@@ -16,19 +16,6 @@ use crate::support::raw_client::Client;
 const ONE: &str = "pool.size = 1\n";
 const COLUMNS: &str = "select * from t";
 
-#[track_caller]
-fn prepare(client: &mut Client, name: &str, text: &str) {
-    let reply = client.exchange(&[parse(name, text), sync()].concat());
-    assert!(reply.tags().starts_with("1Z"), "{reply:?}");
-}
-
-#[track_caller]
-fn run_it(client: &mut Client, name: &str) -> String {
-    let reply = client.exchange(&[run(name, &[]), sync()].concat());
-    assert_eq!(reply.errors(), [], "{name}");
-    reply.rows().concat().join(" ")
-}
-
 /// Two clients of a pool of this size, one of which has run their common statement; nobody knows of an ALTER.
 fn with_two(size: usize, check: impl FnOnce(&Postgres, &Proxy, &mut Client, &mut Client)) {
     let postgres = Postgres::start();
@@ -37,9 +24,9 @@ fn with_two(size: usize, check: impl FnOnce(&Postgres, &Proxy, &mut Client, &mut
     let path = [("search_path", "here")];
     let (mut one, mut two) = (proxy.client_with(&path), proxy.client_with(&path));
     assert_eq!(one.ask("create table here.t as select 1 as a").errors(), []);
-    prepare(&mut one, "s", COLUMNS);
-    prepare(&mut one, "other", OTHER_COLUMNS);
-    assert_eq!(run_it(&mut one, "s"), "1");
+    one.prepare("s", COLUMNS);
+    one.prepare("other", OTHER_COLUMNS);
+    assert_eq!(one.fields_of("s"), "1");
     check(&postgres, &proxy, &mut one, &mut two);
 }
 
@@ -88,10 +75,10 @@ fn a_text_that_is_parsed_behind_an_unseen_alter_gives_the_new_columns() {
                 assert_eq!(reply.tags(), *tags, "{reply:?}");
                 assert!(reply.rows().iter().all(|row| row.join(" ") == "1 2"), "{reply:?}");
             }
-            assert_eq!(run_it(two, "s"), "1 2");
+            assert_eq!(two.fields_of("s"), "1 2");
             // Who was told of one column hears that there are more.
-            assert_eq!(one.exchange(&[run("s", &[]), sync()].concat()).code(), "0A000");
-            assert_eq!(run_it(one, "s"), "1 2");
+            assert_eq!(one.use_prepared("s").code(), "0A000");
+            assert_eq!(one.fields_of("s"), "1 2");
         });
     }
 }
@@ -145,7 +132,7 @@ fn an_exchange_that_has_done_something_is_not_sent_once_more() {
             assert_eq!(reply.tags(), tags);
             assert!(reply.errors().iter().all(|error| error.code() == "0A000"), "{reply:?}");
             two.ask("rollback");
-            assert_eq!(run_it(two, "s"), "1 2");
+            assert_eq!(two.fields_of("s"), "1 2");
         });
     }
 }
@@ -156,7 +143,7 @@ fn a_use_behind_an_error_of_another_request_is_a_first_use() {
     let fails = [query("selec"), [parse("", "selec"), sync()].concat()];
     for fails in &fails {
         behind_an_unseen_alter(|_, two| {
-            prepare(two, "s", COLUMNS);
+            two.prepare("s", COLUMNS);
             two.send(&[&**fails, &*run("s", &[]), &*sync()].concat());
             let reply = two.read_ready(2);
             assert_eq!((&*reply.tags(), &*reply.code()), ("EZI2DCZI", "42601"));
@@ -164,12 +151,12 @@ fn a_use_behind_an_error_of_another_request_is_a_first_use() {
         });
         // Who was told of the old columns there has used it.
         with_two(1, |postgres, _, _, two| {
-            prepare(two, "s", COLUMNS);
+            two.prepare("s", COLUMNS);
             two.send(&[&**fails, &*describe_statement("s"), &*sync()].concat());
             assert_eq!(two.read_ready(2).tags(), "EZItTZI");
             alter(postgres);
-            assert_eq!(two.exchange(&[run("s", &[]), sync()].concat()).code(), "0A000");
-            assert_eq!(run_it(two, "s"), "1 2");
+            assert_eq!(two.use_prepared("s").code(), "0A000");
+            assert_eq!(two.fields_of("s"), "1 2");
         });
     }
 }
@@ -188,12 +175,12 @@ fn who_was_told_of_columns_hears_of_others() {
         ("s", query("execute s"), 1, "TDCZI"),
     ] {
         with_two(1, |postgres, _, _, two| {
-            prepare(two, name, COLUMNS);
+            two.prepare(name, COLUMNS);
             two.send(&told);
             assert_eq!(two.read_ready(readies).tags(), tags);
             alter(postgres);
-            assert_eq!(two.exchange(&[run(name, &[]), sync()].concat()).code(), "0A000", "{name}");
-            assert_eq!(run_it(two, name), "1 2");
+            assert_eq!(two.use_prepared(name).code(), "0A000", "{name}");
+            assert_eq!(two.fields_of(name), "1 2");
         });
     }
 }
@@ -209,27 +196,27 @@ fn who_was_told_of_nothing_hears_of_nothing() {
         [bind("s", &["1"]), execute(), sync()].concat(),
     ] {
         behind_an_unseen_alter(|_, two| {
-            prepare(two, "s", COLUMNS);
+            two.prepare("s", COLUMNS);
             assert!(two.exchange(&fails).tags().ends_with("EZI"));
-            assert_eq!(run_it(two, "s"), "1 2");
+            assert_eq!(two.fields_of("s"), "1 2");
         });
     }
     // By a name that is cut.
     behind_an_unseen_alter(|_, two| {
         let long = "n".repeat(70);
-        prepare(two, &long, COLUMNS);
+        two.prepare(&long, COLUMNS);
         assert_eq!(two.exchange(&[bind(&long, &["1"]), execute(), sync()].concat()).tags(), "EZI");
-        assert_eq!(run_it(two, &long), "1 2");
+        assert_eq!(two.fields_of(&long), "1 2");
     });
     // Altered twice, and somebody else has heard of the first.
     with_two(1, |postgres, _, one, two| {
-        prepare(two, "s", COLUMNS);
+        two.prepare("s", COLUMNS);
         alter(postgres);
-        assert_eq!(one.exchange(&[run("s", &[]), sync()].concat()).code(), "0A000");
-        assert_eq!(run_it(one, "s"), "1 2");
+        assert_eq!(one.use_prepared("s").code(), "0A000");
+        assert_eq!(one.fields_of("s"), "1 2");
         let altered = postgres.client().ask("alter table here.t add c int default 3");
         assert_eq!(altered.errors(), []);
-        assert_eq!(run_it(two, "s"), "1 2 3");
+        assert_eq!(two.fields_of("s"), "1 2 3");
     });
 }
 
@@ -237,15 +224,15 @@ fn who_was_told_of_nothing_hears_of_nothing() {
 #[test]
 fn what_is_skipped_is_not_used() {
     behind_an_unseen_alter(|_, two| {
-        prepare(two, "s", COLUMNS);
+        two.prepare("s", COLUMNS);
         for _ in 0..2 {
             let skipped = two.exchange(&[parse("", "selec"), run("s", &[]), sync()].concat());
             assert_eq!(skipped.tags(), "EZI");
         }
         two.send(&[parse("", "selec"), flush()].concat());
         assert_eq!(two.read_to(b'E').code(), "42601");
-        assert_eq!(two.exchange(&[run("s", &[]), sync()].concat()).tags(), "ZI");
-        assert_eq!(run_it(two, "s"), "1 2");
+        assert_eq!(two.use_prepared("s").tags(), "ZI");
+        assert_eq!(two.fields_of("s"), "1 2");
     });
 }
 
@@ -255,20 +242,20 @@ fn who_has_only_just_parsed_a_text_hears_nothing_of_what_others_were_told() {
     // On a server that lacks it.
     with_two(2, |postgres, _, one, two| {
         alter(postgres);
-        prepare(two, "s", COLUMNS);
+        two.prepare("s", COLUMNS);
         let pid = two.pid();
         one.ask("begin");
         assert_eq!(one.pid(), pid);
-        assert_eq!(run_it(two, "s"), "1 2");
-        assert_eq!(run_it(two, "s"), "1 2");
+        assert_eq!(two.fields_of("s"), "1 2");
+        assert_eq!(two.fields_of("s"), "1 2");
         one.ask("rollback");
     });
     // Behind somebody else who is told.
     with_two(1, |postgres, _, one, two| {
         alter(postgres);
-        prepare(two, "s", COLUMNS);
-        assert_eq!(one.exchange(&[run("s", &[]), sync()].concat()).code(), "0A000");
-        assert_eq!(run_it(two, "s"), "1 2");
+        two.prepare("s", COLUMNS);
+        assert_eq!(one.use_prepared("s").code(), "0A000");
+        assert_eq!(two.fields_of("s"), "1 2");
     });
     // Under two names at once.
     behind_an_unseen_alter(|_, two| {
@@ -292,59 +279,39 @@ fn an_exchange_that_is_sent_once_more_is_counted() {
             stats.errors.values().map(|(_, _, count)| count).sum()
         };
         let before = errors();
-        prepare(two, "s", COLUMNS);
-        assert_eq!(run_it(two, "s"), "1 2");
+        two.prepare("s", COLUMNS);
+        assert_eq!(two.fields_of("s"), "1 2");
         assert_eq!(proxy.pool().stats.repeats.value(), 1);
         assert_eq!(errors(), before);
     });
-}
-
-/// What a server does that has told what a statement takes.
-enum Then {
-    Describes,
-    /// It has refused it, and skips to the Sync.
-    Skips,
-    Goes,
 }
 
 /// The columns of `s`: one, called a.
 const ROW: &[u8] = b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0";
 const OUTDATED: &[u8] = b"SERROR\0VERROR\0C0A000\0Mcached plan\0RRevalidateCachedQuery\0\0";
 
-/// A proxy before a server that describes every statement so; `second`: what it does at its second
-/// Describe. A client has used `s` there.
+/// A proxy before a server that describes every statement so; `second`: what it does in the place of the
+/// columns at its second Describe. A client has used `s` there.
 fn describing(second: impl Fn(&mut Peer) -> Then + Send + Sync + 'static) -> (Proxy, Client) {
     let server = FakeServer::start(move |peer| {
         peer.welcome();
-        let (mut described, mut skips) = (0, false);
-        while let Some(message) = peer.read() {
-            match message.tag {
-                b'S' => {
-                    skips = false;
-                    peer.ready(b'I');
-                }
-                _ if skips => {}
-                b'P' => peer.send(b'1', b""),
-                b'C' => peer.send(b'3', b""),
-                b'B' => peer.send(b'2', b""),
-                b'E' => peer.complete("DONE"),
-                b'D' => {
-                    described += 1;
-                    peer.send(b't', b"\0\0");
-                    let is_second = described == 2 && peer.number == 0;
-                    match if is_second { second(peer) } else { Then::Describes } {
-                        Then::Describes => peer.send(b'T', ROW),
-                        Then::Skips => skips = true,
-                        Then::Goes => return,
-                    }
-                }
-                _ => {}
+        let mut described = 0;
+        peer.answer_each(|peer, message| {
+            if message.tag != b'D' {
+                return peer.accept(message);
             }
-        }
+            described += 1;
+            peer.send(b't', b"\0\0");
+            if described == 2 && peer.number == 0 {
+                return second(peer);
+            }
+            peer.send(b'T', ROW);
+            Then::GoesOn
+        });
     });
     let proxy = Proxy::before(&server.host(), "pool.size = 1\npool.query_timeout = '300ms'");
     let mut one = proxy.client();
-    prepare(&mut one, "s", COLUMNS);
+    one.prepare("s", COLUMNS);
     let client = proxy.client();
     (proxy, client)
 }

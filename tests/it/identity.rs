@@ -7,19 +7,6 @@ use crate::support::raw_client::Client;
 
 const ONE: &str = "pool.size = 1\n";
 
-#[track_caller]
-fn prepare(client: &mut Client, name: &str, text: &str) {
-    let reply = client.exchange(&[parse(name, text), sync()].concat());
-    assert!(reply.tags().starts_with("1Z"), "{reply:?}");
-}
-
-#[track_caller]
-fn run_it(client: &mut Client, name: &str) -> String {
-    let reply = client.exchange(&[run(name, &[]), sync()].concat());
-    assert_eq!(reply.errors(), [], "{name}");
-    reply.rows().concat().join(" ")
-}
-
 /// Prepares and runs one text in the middle of something; what it gives.
 type Middle = fn(&mut Client, &str) -> String;
 
@@ -29,23 +16,23 @@ const MIDDLES: [(&str, Middle); 6] = [
         client.ask("begin");
         client.ask("set local datestyle = 'ISO, DMY'");
         client.ask("set local search_path = other");
-        prepare(client, "s", text);
-        run_it(client, "s")
+        client.prepare("s", text);
+        client.fields_of("s")
     }),
     ("a SET in a block", |client, text| {
         client.ask("begin");
         client.ask("set search_path = other; set datestyle = 'ISO, DMY'");
-        prepare(client, "s", text);
-        run_it(client, "s")
+        client.prepare("s", text);
+        client.fields_of("s")
     }),
     ("set_config by the extended protocol", |client, text| {
         client.ask("begin");
-        prepare(client, "c", "select set_config($1, $2, true)");
+        client.prepare("c", "select set_config($1, $2, true)");
         for pair in [["search_path", "other"], ["datestyle", "ISO, DMY"]] {
             client.exchange(&[run("c", &pair), sync()].concat());
         }
-        prepare(client, "s", text);
-        run_it(client, "s")
+        client.prepare("s", text);
+        client.fields_of("s")
     }),
     ("what is sent without waiting", |client, text| {
         client.send(
@@ -82,8 +69,8 @@ const MIDDLES: [(&str, Middle); 6] = [
         client.ask(&format!(
             "select '{padding}' <> ''; set local search_path = other; set local datestyle = 'ISO, DMY'"
         ));
-        prepare(client, "s", text);
-        run_it(client, "s")
+        client.prepare("s", text);
+        client.fields_of("s")
     }),
 ];
 
@@ -110,8 +97,8 @@ fn what_is_parsed_under_settings_of_a_transaction_is_nobody_elses() {
         assert_eq!(middle(&mut one, TEXT), "other 2", "{what}");
         one.ask("rollback");
 
-        prepare(&mut two, "s", TEXT);
-        assert_eq!(run_it(&mut two, "s"), "public 1", "{what}");
+        two.prepare("s", TEXT);
+        assert_eq!(two.fields_of("s"), "public 1", "{what}");
     }
 }
 
@@ -123,13 +110,13 @@ fn under_settings_of_a_transaction_nobody_gets_what_others_have_parsed() {
     for (what, middle) in MIDDLES {
         let proxy = Proxy::start(&postgres, ONE);
         let (mut one, mut two) = (proxy.client(), proxy.client());
-        prepare(&mut two, "s", TEXT);
-        assert_eq!(run_it(&mut two, "s"), "public 1");
+        two.prepare("s", TEXT);
+        assert_eq!(two.fields_of("s"), "public 1");
 
         assert_eq!(middle(&mut one, TEXT), "other 2", "{what}");
         one.ask("rollback");
 
-        assert_eq!(run_it(&mut two, "s"), "public 1", "{what}");
+        assert_eq!(two.fields_of("s"), "public 1", "{what}");
     }
 }
 
@@ -141,8 +128,8 @@ fn what_is_prepared_elsewhere_in_a_changed_transaction_is_not_left_to_others() {
     let proxy = Proxy::start(&postgres, "pool.size = 2");
     let text = "select extract(month from date '01/02/2020')::text";
     let (mut one, mut two, mut blocker) = (proxy.client(), proxy.client(), proxy.client());
-    prepare(&mut one, "s", text);
-    prepare(&mut two, "s", text);
+    one.prepare("s", text);
+    two.prepare("s", text);
     let first = one.pid();
 
     // Both clients are sent to the other server.
@@ -155,11 +142,11 @@ fn what_is_prepared_elsewhere_in_a_changed_transaction_is_not_left_to_others() {
     free.ask("rollback");
     one.ask("begin");
     one.ask("set local search_path = pg_catalog; set local datestyle = 'ISO, DMY'");
-    run_it(&mut one, "s");
+    one.fields_of("s");
     one.ask("rollback");
 
-    assert_eq!(run_it(&mut two, "s"), "1");
-    assert_eq!(run_it(&mut one, "s"), "1");
+    assert_eq!(two.fields_of("s"), "1");
+    assert_eq!(one.fields_of("s"), "1");
     held.ask("rollback");
 }
 
@@ -172,12 +159,12 @@ fn a_private_statement_stays_its_clients() {
     for mut client in [postgres.client(), proxy.client()] {
         client.ask("begin");
         client.ask("set local search_path = other");
-        prepare(&mut client, "s", "select place from t");
-        assert_eq!(run_it(&mut client, "s"), "other ");
+        client.prepare("s", "select place from t");
+        assert_eq!(client.fields_of("s"), "other ");
         client.ask("commit");
 
         // PostgreSQL looks names up anew under another search_path.
-        assert_eq!(run_it(&mut client, "s"), "public ");
+        assert_eq!(client.fields_of("s"), "public ");
         let reply = client.exchange(&[describe_statement("s"), sync()].concat());
         assert_eq!(reply.tags(), "tTZI");
         let again = client.exchange(&[parse("s", "select 1"), execute(), sync()].concat());
@@ -195,8 +182,8 @@ fn settings_that_no_text_depends_on_keep_statements_shared() {
         client.ask("begin");
         client.ask(&format!("select set_config('my.tenant', '{tenant}', true)"));
         client.ask("set local statement_timeout = '1min'");
-        prepare(&mut client, "s", "select current_setting('my.tenant')");
-        assert_eq!(run_it(&mut client, "s"), tenant);
+        client.prepare("s", "select current_setting('my.tenant')");
+        assert_eq!(client.fields_of("s"), tenant);
         let count = "select count(*) from pg_prepared_statements";
         assert_eq!(client.value(count), "1");
         client.ask("commit");
@@ -227,21 +214,21 @@ fn a_text_that_is_parsed_behind_an_alter_gives_the_new_columns() {
             postgres.client().ask("create schema here; grant all on schema here to public");
             with_a_table(&proxy);
             let (mut one, mut two) = (proxy.client_with(&path), proxy.client_with(&path));
-            prepare(&mut one, "s", COLUMNS);
-            assert_eq!(run_it(&mut one, "s"), "1");
+            one.prepare("s", COLUMNS);
+            assert_eq!(one.fields_of("s"), "1");
             assert_eq!(two.ask(alter).errors(), [], "{alter}");
 
-            prepare(&mut two, "s", COLUMNS);
-            assert_eq!(run_it(&mut two, "s"), "1 2", "{alter}");
+            two.prepare("s", COLUMNS);
+            assert_eq!(two.fields_of("s"), "1 2", "{alter}");
             two.ask("begin");
-            prepare(&mut two, "again", COLUMNS);
-            assert_eq!(run_it(&mut two, "again"), "1 2", "{alter}");
+            two.prepare("again", COLUMNS);
+            assert_eq!(two.fields_of("again"), "1 2", "{alter}");
             two.ask("commit");
             let mut three = proxy.client_with(&path);
-            prepare(&mut three, "s", COLUMNS);
+            three.prepare("s", COLUMNS);
             let described = three.exchange(&[describe_statement("s"), sync()].concat());
             assert_eq!(described.tags(), "tTZI", "{alter}");
-            assert_eq!(run_it(&mut three, "s"), "1 2", "{alter}");
+            assert_eq!(three.fields_of("s"), "1 2", "{alter}");
         }
     }
 }
@@ -257,24 +244,24 @@ fn who_was_told_of_the_old_columns_hears_of_the_change_once() {
     let (mut one, mut other, mut two) =
         (proxy.client_with(&path), proxy.client_with(&path), proxy.client_with(&path));
     for client in [&mut one, &mut other] {
-        prepare(client, "s", COLUMNS);
-        assert_eq!(run_it(client, "s"), "1");
+        client.prepare("s", COLUMNS);
+        assert_eq!(client.fields_of("s"), "1");
     }
     two.ask("alter table here.t add b int default 2");
-    prepare(&mut two, "s", COLUMNS);
-    assert_eq!(run_it(&mut two, "s"), "1 2");
+    two.prepare("s", COLUMNS);
+    assert_eq!(two.fields_of("s"), "1 2");
 
     for client in [&mut one, &mut other] {
-        let reply = client.exchange(&[run("s", &[]), sync()].concat());
+        let reply = client.use_prepared("s");
         assert_eq!(reply.tags(), "EZI");
         let error = reply.error();
         assert_eq!(
             (error.code(), error.message()),
             ("0A000", "cached plan must not change result type")
         );
-        assert_eq!(run_it(client, "s"), "1 2");
+        assert_eq!(client.fields_of("s"), "1 2");
     }
-    assert_eq!(run_it(&mut two, "s"), "1 2");
+    assert_eq!(two.fields_of("s"), "1 2");
 }
 
 /// P55: nor does a text that is parsed while an ALTER is under way, and waits for it.
@@ -290,8 +277,8 @@ fn a_text_that_is_parsed_during_an_alter_gives_the_new_columns() {
     // Both servers have the statement.
     one.ask("begin");
     for client in [&mut one, &mut three] {
-        prepare(client, "s", COLUMNS);
-        assert_eq!(run_it(client, "s"), "1");
+        client.prepare("s", COLUMNS);
+        assert_eq!(client.fields_of("s"), "1");
     }
     one.ask("commit");
     two.ask("begin");
@@ -322,16 +309,16 @@ fn literals_read_under_settings_of_a_transaction_are_nobody_elses() {
         let proxy = Proxy::start(&postgres, ONE);
         let (mut one, mut two, mut three) = (proxy.client(), proxy.client(), proxy.client());
         let changed = [query("begin"), query(set), parse("s", text), run("s", &[]), sync()];
-        prepare(&mut two, "s", text);
-        assert_eq!(run_it(&mut two, "s"), own);
+        two.prepare("s", text);
+        assert_eq!(two.fields_of("s"), own);
 
         one.send(&changed.concat());
         assert_eq!(one.read_ready(3).rows().concat(), [theirs], "{set}");
         one.ask("rollback");
 
-        prepare(&mut three, "s", text);
-        assert_eq!(run_it(&mut three, "s"), own, "{set}");
-        assert_eq!(run_it(&mut two, "s"), own, "{set}");
+        three.prepare("s", text);
+        assert_eq!(three.fields_of("s"), own, "{set}");
+        assert_eq!(two.fields_of("s"), own, "{set}");
     }
 }
 
@@ -342,18 +329,18 @@ fn what_a_changed_transaction_puts_on_a_server_serves_nobody_else() {
     let proxy = Proxy::start(&postgres, ONE);
     let text = "select array_position('{null}'::text[], 'null') is null";
     let (mut one, mut two) = (proxy.client(), proxy.client());
-    prepare(&mut one, "s", text);
-    prepare(&mut two, "s", text);
+    one.prepare("s", text);
+    two.prepare("s", text);
     // The server forgets all statements.
     proxy.client().ask("listen forget");
 
     one.ask("begin");
     one.ask("set local array_nulls = off");
-    run_it(&mut one, "s");
+    one.fields_of("s");
     one.ask("rollback");
 
-    assert_eq!(run_it(&mut two, "s"), "t");
-    assert_eq!(run_it(&mut one, "s"), "t");
+    assert_eq!(two.fields_of("s"), "t");
+    assert_eq!(one.fields_of("s"), "t");
 }
 
 /// A new table may hide the one that a text was of; and who parsed before keeps what it had.

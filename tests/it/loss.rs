@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::support::fake_server::{FakeServer, Peer};
+use crate::support::fake_server::{FakeServer, Peer, Then};
 use crate::support::messages::{
     bind, bind_portal, close_statement, copy_data, copy_done, execute, execute_portal, extended,
     flush, message, parse, query, run, sync,
@@ -111,7 +111,7 @@ fn statements_prepared_in_a_lost_block_count_for_max_statements_per_client() {
     let refused = client.exchange(&[parse("c", "rollback"), sync()].concat());
 
     assert_eq!((refused.tags().as_str(), refused.code().as_str()), ("EZE", "53400"));
-    assert_eq!(client.exchange(&[run("a", &[]), sync()].concat()).tags(), "2CZI");
+    assert_eq!(client.use_prepared("a").tags(), "2CZI");
 }
 
 /// A rollback gets what it wants.
@@ -497,24 +497,14 @@ fn an_unnamed_statement_that_is_not_ours_is_known_for_what_it_is() {
     ] {
         let server = FakeServer::start(|peer| {
             peer.welcome();
-            let mut skips = false;
-            while let Some(message) = peer.read() {
-                match message.tag {
-                    b'S' => {
-                        skips = false;
-                        peer.ready(b'I');
-                    }
-                    _ if skips => {}
-                    b'P' if message.body.starts_with(b"x") => {
-                        skips = true;
-                        peer.error("ERROR", "42601", "bad");
-                    }
-                    b'P' => peer.send(b'1', b""),
-                    b'B' => peer.send(b'2', b""),
-                    b'E' => return,
-                    _ => {}
+            peer.answer_each(|peer, message| match message.tag {
+                b'P' if message.body.starts_with(b"x") => {
+                    peer.error("ERROR", "42601", "bad");
+                    Then::Skips
                 }
-            }
+                b'E' => Then::Goes,
+                _ => peer.accept(message),
+            });
         });
         let proxy = Proxy::before(&server.host(), &format!("{ONE}{config}"));
         let mut client = proxy.client();

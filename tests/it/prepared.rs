@@ -89,7 +89,7 @@ fn an_unnamed_statement_that_was_never_parsed_is_26000() {
     let (mut one, mut two) = (proxy.client(), proxy.client());
     prepare(&mut one, "", "select 'secret of one'");
 
-    let reply = two.exchange(&[run("", &[]), sync()].concat());
+    let reply = two.use_prepared("");
 
     assert_eq!(reply.tags(), "EZI");
     let error = reply.error();
@@ -108,7 +108,7 @@ fn a_simple_query_drops_the_unnamed_statement() {
         prepare(&mut client, "", "select 1");
         client.ask("select 2");
 
-        assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
+        assert_eq!(client.use_prepared("").code(), "26000");
     }
 }
 
@@ -166,7 +166,7 @@ fn a_parse_that_fails_leaves_its_name_free() {
     let failed = client.exchange(&[parse("s", "select * from nowhere"), sync()].concat());
 
     assert_eq!((failed.tags().as_str(), failed.code().as_str()), ("EZI", "42P01"));
-    assert_eq!(client.exchange(&[run("s", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("s").code(), "26000");
     // A syntax error is another way to fail: the server sees no statement at all.
     let failed = client.exchange(&[parse("s", "selec"), sync()].concat());
     assert_eq!((failed.tags().as_str(), failed.code().as_str()), ("EZI", "42601"));
@@ -208,7 +208,7 @@ fn an_error_in_a_pipeline_skips_to_the_sync() {
     // What came before the error stays prepared, what came behind it does not.
     assert_eq!(run_it(&mut client, "before", &[]), "before");
     assert_eq!(run_it(&mut client, "kept", &[]), "kept");
-    assert_eq!(client.exchange(&[run("after", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("after").code(), "26000");
     prepare(&mut client, "after", "select 'after'");
     assert_eq!(run_it(&mut client, "after", &[]), "after");
 }
@@ -254,7 +254,7 @@ fn closes_are_answered_in_order() {
 
     assert_eq!(reply.tags(), "312DC312DC3ZI");
     assert_eq!(reply.values(), "b new");
-    assert_eq!(client.exchange(&[run("b", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("b").code(), "26000");
 }
 
 #[test]
@@ -331,7 +331,7 @@ fn deallocate_all_and_discard_all_take_the_clients_statements_alone() {
         assert_eq!(client.ask(text).errors(), []);
 
         for name in ["s", "t"] {
-            let reply = client.exchange(&[run(name, &[]), sync()].concat());
+            let reply = client.use_prepared(name);
             assert_eq!(reply.code(), "26000", "{text}");
         }
         prepare(&mut client, "s", "select 'again'");
@@ -364,7 +364,7 @@ fn a_parse_behind_a_pipelined_deallocate_all_stays() {
         assert_eq!(reply.tags(), "12CZI11ZI", "{text}: {reply:?}");
         assert_eq!(run_it(&mut client, "new", &[]), "new", "{text}");
         assert_eq!(run_it(&mut client, "same", &[]), "behind", "{text}");
-        assert_eq!(client.exchange(&[run("old", &[]), sync()].concat()).code(), "26000");
+        assert_eq!(client.use_prepared("old").code(), "26000");
     }
 }
 
@@ -425,7 +425,7 @@ fn a_parse_in_a_failed_block_is_refused_though_the_statement_is_there() {
 
     assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZE", "25P02"));
     assert_eq!(client.ask("rollback").status(), Some('I'));
-    assert_eq!(client.exchange(&[run("s", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("s").code(), "26000");
     prepare(&mut client, "s", "select 'there'");
     assert_eq!(run_it(&mut client, "s", &[]), "there");
     assert_eq!(run_it(&mut other, "s", &[]), "there");
@@ -447,7 +447,7 @@ fn a_parse_behind_what_fails_the_block_is_refused() {
     let codes: Vec<_> = reply.errors().iter().map(|error| error.code().to_owned()).collect();
     assert_eq!(codes, ["22012", "25P02"]);
     client.ask("rollback");
-    assert_eq!(client.exchange(&[run("s", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("s").code(), "26000");
     assert_eq!(run_it(&mut other, "s", &[]), "there");
 }
 
@@ -476,7 +476,7 @@ fn an_eviction_inside_a_pipeline_that_fails_is_taken_back() {
         assert_eq!(run_it(&mut client, "a", &[]), "a");
         assert_eq!(run_it(&mut client, "b", &[]), "b");
     }
-    assert_eq!(client.exchange(&[run("c", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("c").code(), "26000");
     assert_eq!(client.value("select count(*) from pg_prepared_statements"), "1");
 }
 
@@ -529,7 +529,7 @@ fn without_shared_statements_a_session_has_a_server_of_its_own_for_them() {
 
     assert_eq!(client.value("select name from pg_prepared_statements"), "s");
     assert_eq!(client.ask("deallocate s").done(), ["DEALLOCATE"]);
-    assert_eq!(client.exchange(&[run("s", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("s").code(), "26000");
 }
 
 /// P68: `'now'` is read when the statement is parsed.
@@ -650,7 +650,7 @@ fn a_preparation_that_was_skipped_leaves_the_statement_where_it_was() {
 
     for name in ["c", "d"] {
         assert_eq!(other.exchange(&[parse(name, "select 7"), sync()].concat()).tags(), "1ZI");
-        assert_eq!(other.exchange(&[run(name, &[]), sync()].concat()).values(), "7");
+        assert_eq!(other.use_prepared(name).values(), "7");
     }
 }
 
@@ -666,10 +666,10 @@ fn a_query_that_was_skipped_leaves_the_unnamed_statement_where_it_was() {
         client.exchange(&[parse("bad", "selec"), query("select 'skipped'"), sync()].concat());
     assert_eq!(failed.tags(), "EZI");
 
-    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+    assert_eq!(client.use_prepared("").values(), "kept");
     // On another server too.
     other.ask("begin");
-    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+    assert_eq!(client.use_prepared("").values(), "kept");
 }
 
 /// P48: nor does it uncover the unnamed statement of the client that had the server before.
@@ -684,8 +684,8 @@ fn a_query_that_was_skipped_does_not_uncover_the_statement_of_another_client() {
         let failed = client.exchange(&[parse("bad", "selec"), skipped, sync()].concat());
         assert_eq!(failed.tags(), "EZI");
 
-        assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
-        assert_eq!(other.exchange(&[run("", &[]), sync()].concat()).values(), "a secret");
+        assert_eq!(client.use_prepared("").code(), "26000");
+        assert_eq!(other.use_prepared("").values(), "a secret");
     }
 }
 
@@ -699,15 +699,15 @@ fn an_unnamed_statement_stays_where_it_cannot_be_prepared_anew() {
     prepare(&mut client, "rollback", "rollback");
     prepare(&mut client, "", "select 'kept'");
     prepare(&mut other, "", "select 'on the server'");
-    assert_eq!(client.exchange(&[run("begin", &[]), sync()].concat()).tags(), "2CZT");
+    assert_eq!(client.use_prepared("begin").tags(), "2CZT");
     assert_eq!(client.exchange(&[parse("bad", "selec"), sync()].concat()).tags(), "EZE");
 
     for _ in 0..2 {
-        assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "25P02");
+        assert_eq!(client.use_prepared("").code(), "25P02");
     }
 
-    assert_eq!(client.exchange(&[run("rollback", &[]), sync()].concat()).tags(), "2CZI");
-    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).values(), "kept");
+    assert_eq!(client.use_prepared("rollback").tags(), "2CZI");
+    assert_eq!(client.use_prepared("").values(), "kept");
 }
 
 /// To read a text PostgreSQL takes a snapshot, and refuses behind it what has to come before any query.
@@ -789,7 +789,7 @@ fn a_deallocate_behind_a_text_that_others_have_parsed_takes_its_statement() {
     let reply = client.exchange(&[parse("s", "select 1"), query("deallocate q")].concat());
 
     assert_eq!(reply.tags(), "1CZI");
-    assert_eq!(client.exchange(&[run("q", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("q").code(), "26000");
     prepare(&mut client, "q", "select 3");
 }
 
@@ -805,9 +805,9 @@ fn a_query_that_is_no_text_leaves_the_unnamed_statement() {
     assert_eq!(client.exchange(&no_text).code(), "22021");
     assert_eq!(run_it(&mut client, "", &[]), "7");
     assert_eq!(other.exchange(&no_text).code(), "22021");
-    assert_eq!(other.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(other.use_prepared("").code(), "26000");
     assert_eq!(client.ask("select 'ü'").values(), "ü");
-    assert_eq!(client.exchange(&[run("", &[]), sync()].concat()).code(), "26000");
+    assert_eq!(client.use_prepared("").code(), "26000");
 }
 
 /// A Close that is skipped is none, whatever is closed behind it.
@@ -967,7 +967,7 @@ fn statements_follow_their_clients_in_statement_mode() {
             }
         }
         assert_eq!(one.exchange(&[parse("s", "select 1"), sync()].concat()).code(), "42P05");
-        assert_eq!(one.exchange(&[run("none", &[]), sync()].concat()).code(), "26000");
+        assert_eq!(one.use_prepared("none").code(), "26000");
         one.ask("deallocate s");
         assert_eq!(one.exchange(&[run("s", &["a"]), sync()].concat()).code(), "26000");
         assert_eq!(run_it(&mut two, "s", &["b"]), "two b");

@@ -110,8 +110,8 @@ fn an_unnamed_statement_is_prepared_again_under_the_settings_of_its_parse() {
                 client.exchange(&[parse("block", block), parse("set", set), sync()].concat());
                 client.exchange(&[parse("", text), sync()].concat());
                 proxy.client().exchange(&[parse("", "select 'mine'"), sync()].concat());
-                client.exchange(&[run("block", &[]), sync()].concat());
-                client.exchange(&[run("set", &[]), sync()].concat());
+                client.use_prepared("block");
+                client.use_prepared("set");
 
                 told(&mut client, &[bind("", &[]), execute(), sync()])
             });
@@ -155,7 +155,7 @@ fn a_statement_that_cannot_be_prepared_again_fails_where_it_is_used() {
 
         for name in ["", "s"] {
             client.exchange(&[parse("block", block), run("block", &[]), sync()].concat());
-            let reply = client.exchange(&[run(name, &[]), sync()].concat());
+            let reply = client.use_prepared(name);
             assert_eq!(reply.code(), "42P01", "{block}: {name:?}");
             assert_eq!(reply.error().message(), "relation \"gone\" does not exist");
             client.ask("rollback");
@@ -182,7 +182,7 @@ fn an_unnamed_text_with_a_clock_in_it_is_read_each_time_that_it_is_parsed() {
     first.ask("begin");
     second.ask("rollback");
 
-    let reply = client.exchange(&[run("", &[]), sync()].concat());
+    let reply = client.use_prepared("");
 
     assert!(reply.values() > between, "{} is of before {between}", reply.values());
 }
@@ -204,7 +204,7 @@ fn a_statement_parsed_behind_a_setting_in_a_pipeline_is_read_under_it_for_good()
 
     client.ask("set datestyle to 'ISO, MDY'");
     client.exchange(&[parse("other", "select 1"), sync()].concat());
-    let reply = client.exchange(&[run("d", &[]), sync()].concat());
+    let reply = client.use_prepared("d");
     assert_eq!(reply.values(), "2020-02-01");
 }
 

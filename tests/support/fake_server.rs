@@ -32,6 +32,15 @@ pub struct Peer {
     pub number: usize,
 }
 
+/// What a peer does behind an answer.
+#[derive(Debug)]
+pub enum Then {
+    GoesOn,
+    /// It has refused a message, and skips to the Sync.
+    Skips,
+    Goes,
+}
+
 impl FakeServer {
     /// Starts one whose `script` is run once the client's startup packet has been read.
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
@@ -176,6 +185,38 @@ impl Peer {
         let head = self.take(5)?;
         let len = u32::from_be_bytes(head[1..5].try_into().unwrap()) as usize;
         Some(Message { tag: head[0], body: self.take(len - 4)? })
+    }
+
+    /// Answers every message by `answer` until that goes or the client does, as PostgreSQL takes the
+    /// extended protocol: a Sync gets its `ReadyForQuery`, and what is behind a refusal nothing up to there.
+    pub fn answer_each(&mut self, mut answer: impl FnMut(&mut Self, &Message) -> Then) {
+        let mut skips = false;
+        while let Some(message) = self.read() {
+            match message.tag {
+                b'S' => {
+                    skips = false;
+                    self.ready(b'I');
+                }
+                _ if skips => {}
+                _ => match answer(self, &message) {
+                    Then::GoesOn => {}
+                    Then::Skips => skips = true,
+                    Then::Goes => return,
+                },
+            }
+        }
+    }
+
+    /// Answers one of the messages of the extended protocol as if it had worked, without columns.
+    pub fn accept(&mut self, message: &Message) -> Then {
+        match message.tag {
+            b'P' => self.send(b'1', b""),
+            b'C' => self.send(b'3', b""),
+            b'B' => self.send(b'2', b""),
+            b'E' => self.complete("DONE"),
+            _ => {}
+        }
+        Then::GoesOn
     }
 
     /// Reads the startup packet, and declines to encrypt if that is asked in front of it.

@@ -202,6 +202,27 @@ impl Client {
         reply.values()
     }
 
+    /// Parses a statement, which must work.
+    #[track_caller]
+    pub fn prepare(&mut self, name: &str, text: &str) {
+        let reply = self.exchange(&[messages::parse(name, text), messages::sync()].concat());
+        assert!(reply.tags().starts_with("1Z"), "{reply:?}");
+    }
+
+    /// Runs a statement without parameters.
+    #[track_caller]
+    pub fn use_prepared(&mut self, name: &str) -> Reply {
+        self.exchange(&[messages::run(name, &[]), messages::sync()].concat())
+    }
+
+    /// The same, which must work; the fields of all its rows, separated by blanks.
+    #[track_caller]
+    pub fn fields_of(&mut self, name: &str) -> String {
+        let reply = self.use_prepared(name);
+        assert_eq!(reply.errors(), [], "{name}");
+        reply.rows().concat().join(" ")
+    }
+
     /// The process id of the server that answers.
     #[track_caller]
     pub fn pid(&mut self) -> String {
