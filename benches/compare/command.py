@@ -170,18 +170,25 @@ def _targets(options, cluster, folder, user, results):
 
 
 def _run_rounds(options, cluster, targets, results):
-    """A B C A B C for each scenario: what drifts over time drifts for all alike."""
+    """A B C B C A for each scenario: what drifts over time drifts for all alike, and nobody always follows
+    the same one."""
     with ExitStack() as running:
         broken = _start_all(targets, running)
         for scenario in results.scenarios:
             _mark_unrunnable(scenario, targets, broken, results)
             for number in range(1, options.rounds + 1):
-                for target in targets:
+                for target in rotated(targets, number - 1):
                     rounds = results.outcomes[scenario.key, target.name]
                     if isinstance(rounds, list) and not _has_failed(rounds):
                         outcome = _run_once(options, cluster, scenario, target)
                         rounds.append(outcome)
                         _say_outcome(scenario, number, options.rounds, target, outcome)
+
+
+def rotated(targets, by):
+    """`targets`, beginning with the one `by` places behind the first."""
+    first = by % len(targets) if targets else 0
+    return targets[first:] + targets[:first]
 
 
 def _start_all(targets, running):

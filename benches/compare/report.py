@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, field
+from statistics import median
 
 import published
 from measure import Failure, Run, medians
@@ -49,14 +50,19 @@ class Results:
         return next((name for name in self.versions if name.startswith(BEFORE)), None)
 
     def ratio(self, key, name, other, figure):
-        """`name`'s figure over `other`'s in the same run; None where either has none."""
-        mine, theirs = self.median(key, name), self.median(key, other)
-        if not isinstance(mine, Run) or not isinstance(theirs, Run):
+        """`name`'s figure over `other`'s: the median of what the rounds say; None where either has none.
+
+        Both are from the same round, for the machine is not the same in each.
+        """
+        if not all(isinstance(self.median(key, side), Run) for side in (name, other)):
             return None
-        below = getattr(theirs, figure)
-        if not below or figure != "tps" and "direct" in (name, other):
+        if figure != "tps" and "direct" in (name, other):
             return None  # a direct connection has no proxy whose cost could be compared
-        return getattr(mine, figure) / below
+        pairs = zip(self.outcomes[key, name], self.outcomes[key, other], strict=False)
+        figures = [(getattr(mine, figure), getattr(theirs, figure)) for mine, theirs in pairs]
+        if not all(below for _above, below in figures):
+            return None
+        return median(above / below for above, below in figures)
 
 
 @dataclass

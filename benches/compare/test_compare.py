@@ -4,6 +4,7 @@ import os
 import unittest
 
 import published
+from command import rotated
 from measure import Cost, Failure, MeasureError, Run, Window, cost_of, medians
 from memory import Memory
 from report import NotApplicable, Results, as_json, markdown, plain
@@ -53,6 +54,12 @@ class WindowTest(unittest.TestCase):
         self.assertRaises(FileNotFoundError, cost_of, child)
 
 
+class OrderTest(unittest.TestCase):
+    def test_each_target_is_the_first_of_a_round(self):
+        self.assertEqual([rotated("abc", number) for number in range(4)], ["abc", "bca", "cab", "abc"])
+        self.assertEqual(rotated([], 1), [])
+
+
 class MediansTest(unittest.TestCase):
     def test_median_is_taken_per_figure(self):
         self.assertEqual(medians([Run(1, 30, 5), Run(2, 10, 6), Run(9, 20, 1)]), Run(2, 20, 5))
@@ -86,6 +93,19 @@ class ReportTest(unittest.TestCase):
 
         self.assertEqual(results.judged(), "pgweir-1")
         self.assertIn("| 10.0 µs | 11.0 µs | 1.10 | 0.90 |", markdown(results))
+
+    def test_a_ratio_is_the_median_of_what_the_rounds_say(self):
+        # The machine was slow in the second round, and in the third as soon as haproxy had had its turn.
+        theirs = [Run(1.0, cpu, 0.0) for cpu in (10.0, 20.0, 10.0)]
+        mine = [Run(1.0, cpu, 0.0) for cpu in (9.0, 18.0, 30.0)]
+        results = results_of({("a", "haproxy"): theirs, ("a", "pgweir-1"): mine})
+
+        self.assertAlmostEqual(results.ratio("a", "pgweir-1", "haproxy", "cpu_us"), 0.9)
+
+    def test_a_ratio_to_nothing_is_none(self):
+        results = results_of({("a", "haproxy"): runs(0.0), ("a", "pgweir-1"): runs(1.0)})
+
+        self.assertIsNone(results.ratio("a", "pgweir-1", "haproxy", "cpu_us"))
 
     def test_reasons_are_told_once_under_the_tables(self):
         report = plain(results_of({
