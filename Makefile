@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # `PG_BIN=… make test` runs everything against the PostgreSQL of that folder.
 PG_NEWEST := $(CURDIR)/.postgresql/18/bin
-.PHONY: help setup demo test test-all drivers matrix regress lint bench image-test
+.PHONY: help setup demo test test-all drivers matrix regress lint bench guard image-test
 
 # Most of these tests wait for something; each process has a PostgreSQL of its own.
 PYTEST := .venv/bin/pytest --quiet --numprocesses 3
@@ -16,6 +16,7 @@ help:
 	@echo "make regress     PostgreSQL's own regression suite, directly and in session mode"
 	@echo "make lint        formatting and clippy"
 	@echo "make bench       pgweir against pgbouncer and haproxy"
+	@echo "make guard       instructions per exchange, against the parent commit's"
 	@echo "make image-test  build the container image and run it once"
 
 setup:
@@ -28,6 +29,7 @@ demo:
 # Debian's PostgreSQL first, then the newest.
 test: setup
 	cargo nextest run
+	for tool in compare guard; do (cd benches/$$tool && python3 -m unittest --quiet) || exit 1; done
 	PG_BIN=$(PG_NEWEST) cargo nextest run --test it
 	@$(MAKE) --no-print-directory drivers
 
@@ -64,11 +66,17 @@ regress: setup
 lint:
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo fmt --check --manifest-path benches/load/Cargo.toml
+	cargo clippy --manifest-path benches/load/Cargo.toml --target-dir target/load -- -D warnings
 
 bench:
 	@tests/setup.sh --bench
 	cargo build --release
 	benches/compare/run
+
+guard:
+	@tests/setup.sh --guard
+	benches/guard/run
 
 image-test:
 	docker/image-test.sh

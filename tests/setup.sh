@@ -6,12 +6,17 @@
 #   tests/setup.sh --demo    PostgreSQL's programs alone
 #   tests/setup.sh --bench   the first, and Debian's pgbouncer and haproxy for `make bench`
 #   tests/setup.sh --all     the first, and PostgreSQL 17 in .postgresql/17 for `make test-all`
+#   tests/setup.sh --guard   valgrind alone, for `make guard`
 #   tests/setup.sh --matrix  the first, and the drivers of other languages for `make matrix`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 main() {
     check_rust
+    if [ "${1:-}" = "--guard" ]; then
+        ensure_valgrind
+        return
+    fi
     ensure_postgresql
     if [ "${1:-}" = "--demo" ]; then
         return
@@ -160,6 +165,15 @@ ensure_peers() {
     may_install "${missing[*]}"
     # No service of theirs may start: the benches run their own.
     apt_install "${missing[@]}"
+}
+
+ensure_valgrind() {
+    if command -v valgrind > /dev/null && command -v callgrind_control > /dev/null; then
+        return
+    fi
+    say "installing valgrind"
+    may_install "valgrind"
+    apt_install valgrind
 }
 
 ensure_debians_drivers() {

@@ -1,0 +1,113 @@
+//! Loads for poolers that pgbench has not, and a server that costs nothing behind them.
+//!
+//! `null-server` answers every message at once with canned replies, so that what stands in front of it and
+//! not PostgreSQL is what saturates. `conversation` says the same things in the same order each time: for
+//! counting instructions. `closed` asks as fast as it is answered; `open` asks at a rate, whatever comes
+//! back. The figures go to standard output as one JSON object.
+
+mod closed;
+mod connection;
+mod conversation;
+mod messages;
+mod null_server;
+mod open;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "pgweir-load", about = "Loads for poolers, and a server that costs nothing")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Answer whatever is asked, at once
+    NullServer {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+    /// Say the same things in the same order
+    Conversation {
+        #[command(flatten)]
+        target: Target,
+        /// What is said: simple, extended, prepared, transaction, pipeline or connect
+        #[arg(long)]
+        topic: conversation::Topic,
+        /// How often each client says it
+        #[arg(long, default_value_t = 1000)]
+        times: u32,
+        #[arg(long, default_value_t = 1)]
+        clients: u32,
+    },
+    /// Ask as fast as it is answered
+    Closed {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        load: Load,
+    },
+    /// Ask at a rate, whatever comes back; waiting for a free client counts
+    Open {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        load: Load,
+        /// Requests per second, at exponentially distributed distances
+        #[arg(long)]
+        rate: f64,
+    },
+}
+
+/// Whom to talk to.
+#[derive(Debug, Clone, Args)]
+struct Target {
+    #[arg(long)]
+    address: SocketAddr,
+    #[arg(long, default_value = "postgres")]
+    user: String,
+    #[arg(long, default_value = "postgres")]
+    database: String,
+}
+
+/// How much, and what.
+#[derive(Debug, Clone, Args)]
+struct Load {
+    #[arg(long, default_value_t = 8)]
+    clients: u32,
+    /// Measured seconds, behind one that is not
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    #[arg(long, default_value = "select 1")]
+    text: String,
+    /// Prepare the text once for each client, and only run it
+    #[arg(long)]
+    prepared: bool,
+}
+
+impl Load {
+    fn seconds(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        match options.command {
+            Command::NullServer { listen } => null_server::serve(listen).await,
+            Command::Conversation { target, topic, times, clients } => {
+                conversation::hold(&target, topic, times, clients).await
+            }
+            Command::Closed { target, load } => closed::run(&target, &load).await,
+            Command::Open { target, load, rate } => open::run(&target, &load, rate).await,
+        }
+    })
+}
