@@ -13,6 +13,7 @@ mod null_server;
 mod open;
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -96,12 +97,21 @@ impl Load {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+fn main() -> ExitCode {
+    match run(Options::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pgweir-load: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        match options.command {
+        match command {
             Command::NullServer { listen } => null_server::serve(listen).await,
             Command::Conversation { target, topic, times, clients } => {
                 conversation::hold(&target, topic, times, clients).await
