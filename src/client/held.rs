@@ -6,6 +6,8 @@ use super::from_client::{Frame, Next, malformed};
 use super::inbox::DEPTH_MAX;
 use super::link::{Awaits, Link, Linked};
 use super::names::Prepared;
+use super::provide::Name;
+use super::reread::is_read_otherwise;
 use super::serve::{End, Session};
 use crate::server::exchange::{Request, Verdict};
 use crate::sql::classify;
@@ -41,6 +43,14 @@ impl<'a> About<'a> {
             }
         }
     }
+
+    /// The name of the statement that it uses.
+    pub(super) fn used(&self) -> Option<&'a [u8]> {
+        match self {
+            Self::Parse(_) | Self::Close(_) => None,
+            Self::Bind(_) | Self::Describe(_) => self.statement(),
+        }
+    }
 }
 
 impl Session {
@@ -71,21 +81,22 @@ impl Session {
 
     /// A COPY is under way that may swallow the message, or a DEALLOCATE that may take the statement
     /// (pitfall P51), or a Parse or Close of it that may fail or be skipped: only the answer tells which.
-    /// The message is held back until then. `None`: one that is about no statement.
-    pub(super) fn must_await_answers(&mut self, about: Option<&About<'_>>) -> bool {
+    /// The message is held back until then. `None`: one that is about no statement. `used`: the one that it
+    /// uses.
+    pub(super) fn must_await_answers(
+        &mut self,
+        about: Option<&About<'_>>,
+        used: Option<&Name>,
+    ) -> bool {
         let Link::Linked(linked) = &mut self.link else { return false };
         let Some(server) = linked.checkout.peek() else { return false };
         let in_flight = linked.in_flight;
-        let is_read_otherwise = |about: &About<'_>| {
-            matches!(about, About::Bind(_) | About::Describe(_))
-                && about
-                    .statement()
-                    .is_some_and(|name| self.prepared.is_read_otherwise(name, server, in_flight))
+        let is_read_otherwise = || {
+            used.is_some_and(|name| is_read_otherwise(name, &self.prepared, server, in_flight))
         };
         let has_boundary = server.exchange.has_boundary();
         if !(in_flight.deallocates || in_flight.may_copy || has_boundary) {
-            linked.awaits.answers =
-                about.is_some_and(is_read_otherwise) && !server.exchange.is_answered();
+            linked.awaits.answers = is_read_otherwise() && !server.exchange.is_answered();
             return linked.awaits.answers;
         }
         if server.exchange.is_answered() {
@@ -98,13 +109,13 @@ impl Session {
             if name.is_empty() && matches!(about, About::Parse(_)) {
                 return false;
             }
-            is_read_otherwise(about)
+            is_read_otherwise()
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
                 || self.prepared.is_open_question(name, server)
         };
         // What it names, and whether the block is good, is known then.
         let depends_on_named = (in_flight.deallocates || has_boundary)
-            && about.is_some_and(|about| names_statements(about, &self.prepared));
+            && about.is_some_and(|about| names_statements(about, used, &self.prepared));
         // Under which settings it is read, or what is behind it, is known then.
         let is_read_later = in_flight.changes_meaning && has_boundary && about.is_some();
         linked.awaits.answers =
@@ -130,15 +141,14 @@ impl Linked {
 }
 
 /// The message is about a statement whose text names others, which are prepared in front of it.
-fn names_statements(about: &About<'_>, prepared: &Prepared) -> bool {
+fn names_statements(about: &About<'_>, used: Option<&Name>, prepared: &Prepared) -> bool {
     match about {
         // Who never had one has none that could be named.
         About::Parse(_) if prepared.never_had_one() => false,
         About::Parse(parse) => classify(parse.text).names_statements(),
         About::Close(_) => false,
-        About::Bind(_) | About::Describe(_) => about
-            .statement()
-            .and_then(|name| prepared.statement(name))
+        About::Bind(_) | About::Describe(_) => used
+            .and_then(|name| name.statement(prepared))
             .is_some_and(|statement| statement.traits().names_statements()),
     }
 }

@@ -93,6 +93,9 @@ impl Prepared {
     /// True if what `name` is depends on answers that `server` still owes.
     pub(super) fn is_open_question(&self, name: &[u8], server: &Server) -> bool {
         let (exchange, statements) = (&server.exchange, &server.statements);
+        if !exchange.may_change_statements() {
+            return false;
+        }
         if name.is_empty() {
             return exchange.is_open_question(statements.unnamed_since);
         }

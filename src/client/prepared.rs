@@ -57,15 +57,16 @@ impl Session {
         frame: Frame<'_>,
     ) -> Result<Next, End> {
         let Some(about) = About::read(frame) else { return self.pass_malformed(batch, frame) };
-        if self.must_await_answers(Some(&about)) {
+        let used = about.used().map(|name| Name::of(&self.prepared, name));
+        if self.must_await_answers(Some(&about), used.as_ref()) {
             batch.gather();
             frontend::put_flush(batch.out);
             return Ok(Next::Hold);
         }
         let next = match about {
             About::Parse(parse) => self.on_parse(batch, frame, &parse),
-            About::Bind(bind) => self.on_bind(batch, frame, bind),
-            About::Describe(named) => self.on_describe(batch, frame, named),
+            About::Bind(bind) => self.on_bind(batch, frame, bind, used),
+            About::Describe(named) => self.on_describe(batch, frame, named, used),
             About::Close(named) => self.on_close(batch, frame, named),
         };
         if let Link::Linked(linked) = &mut self.link
@@ -148,14 +149,14 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
         bind: frontend::Bind<'_>,
+        used: Option<Name>,
     ) -> Next {
-        let Some(mut desk) = self.desk() else { return Next::Go };
+        let (Some(mut desk), Some(used)) = (self.desk(), used) else { return Next::Go };
         if *desk.has_unread {
-            let statement = desk.prepared.statement(bind.statement);
-            let traits = statement.map(|statement| statement.traits());
+            let traits = used.statement(desk.prepared).map(|statement| statement.traits());
             desk.read_unread(batch, traits);
         }
-        let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
+        let Some(name) = desk.provide(batch, bind.statement, used) else { return Next::Hold };
         desk.note_first_use(batch, &name);
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
@@ -187,14 +188,16 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
         named: frontend::Named<'_>,
+        used: Option<Name>,
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
-        if named.target == Target::Portal {
+        let Some(used) = used else {
+            // Of a portal.
             desk.server.exchange.on_request(Request::Describe(Verdict::Forward), None);
             batch.pass(frame.available);
             return Next::Go;
-        }
-        let Some(name) = desk.provide(batch, named.name) else { return Next::Hold };
+        };
+        let Some(name) = desk.provide(batch, named.name, used) else { return Next::Hold };
         desk.note_first_use(batch, &name);
         match name.on_server() {
             None => batch.pass(frame.available),
