@@ -8,6 +8,8 @@ pub struct Texts {
     owed: VecDeque<Text>,
     /// That of the last request that was answered.
     last: Text,
+    /// Memory for others: as much as a pipeline took, so that the next one costs none.
+    spare: Vec<Text>,
 }
 
 #[derive(Debug, Default)]
@@ -24,8 +26,7 @@ impl Texts {
         let front = text.get(..TEXT_KEPT).unwrap_or(text);
         let is_new = self.owed.back().is_none_or(|newest| newest.serial <= boundary);
         if is_new && self.owed.len() < TEXTS_MOST {
-            // The memory of the last one is used again: one at a time costs none.
-            self.owed.push_back(std::mem::take(&mut self.last));
+            self.owed.push_back(self.spare.pop().unwrap_or_default());
         } else if is_new {
             return;
         }
@@ -40,16 +41,31 @@ impl Texts {
     /// not known.
     pub fn answered(&mut self, serial: u64) -> &[u8] {
         self.last.front.clear();
-        while self.owed.front().is_some_and(|text| text.serial <= serial) {
-            self.last = self.owed.pop_front().unwrap_or_default();
+        while self.owed.front().is_some_and(|text| text.serial <= serial)
+            && let Some(text) = self.owed.pop_front()
+        {
+            self.keep(text);
         }
         &self.last.front
     }
 
     pub fn clear(&mut self) {
-        self.owed.clear();
+        while let Some(text) = self.owed.pop_front() {
+            self.keep(text);
+        }
+    }
+
+    /// Makes a text the last one, and keeps the memory of the one before.
+    fn keep(&mut self, text: Text) {
+        let before = std::mem::replace(&mut self.last, text);
+        if self.spare.len() < SPARE_MOST && before.front.capacity() > 0 {
+            self.spare.push(before);
+        }
     }
 }
+
+/// Texts whose memory is kept: 16 KB at most for each server.
+const SPARE_MOST: usize = 16;
 
 /// How much is kept of a text.
 const TEXT_KEPT: usize = 1024;
