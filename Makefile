@@ -28,8 +28,9 @@ demo:
 
 # Debian's PostgreSQL first, then the newest.
 test: setup
-	cargo nextest run
 	for tool in compare guard; do (cd benches/$$tool && python3 -m unittest --quiet) || exit 1; done
+	cargo nextest run --manifest-path benches/load/Cargo.toml --target-dir target/load
+	cargo nextest run
 	PG_BIN=$(PG_NEWEST) cargo nextest run --test it
 	@$(MAKE) --no-print-directory drivers
 
@@ -67,7 +68,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --all-targets --all-features -- -D warnings
 	cargo fmt --check --manifest-path benches/load/Cargo.toml
-	cargo clippy --manifest-path benches/load/Cargo.toml --target-dir target/load -- -D warnings
+	cargo clippy --all-targets --manifest-path benches/load/Cargo.toml --target-dir target/load -- -D warnings
 
 bench:
 	@tests/setup.sh --bench

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import random
 import resource
 import shutil
 import signal
@@ -170,14 +171,14 @@ def _targets(options, cluster, folder, user, results):
 
 
 def _run_rounds(options, cluster, targets, results):
-    """A B C B C A for each scenario: what drifts over time drifts for all alike, and nobody always follows
-    the same one."""
+    """Everybody once a round, in an order of its own: what drifts over time drifts for all alike, and nobody
+    always follows the same one."""
     with ExitStack() as running:
         broken = _start_all(targets, running)
         for scenario in results.scenarios:
             _mark_unrunnable(scenario, targets, broken, results)
             for number in range(1, options.rounds + 1):
-                for target in rotated(targets, number - 1):
+                for target in shuffled(targets, scenario.key, number):
                     rounds = results.outcomes[scenario.key, target.name]
                     if isinstance(rounds, list) and not _has_failed(rounds):
                         outcome = _run_once(options, cluster, scenario, target)
@@ -185,10 +186,9 @@ def _run_rounds(options, cluster, targets, results):
                         _say_outcome(scenario, number, options.rounds, target, outcome)
 
 
-def rotated(targets, by):
-    """`targets`, beginning with the one `by` places behind the first."""
-    first = by % len(targets) if targets else 0
-    return targets[first:] + targets[:first]
+def shuffled(targets, key, number):
+    """`targets` in the order of this scenario's round, which is the same each time."""
+    return random.Random(f"{key}{number}").sample(targets, len(targets))
 
 
 def _start_all(targets, running):

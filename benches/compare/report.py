@@ -58,7 +58,7 @@ class Results:
             return None
         if figure != "tps" and "direct" in (name, other):
             return None  # a direct connection has no proxy whose cost could be compared
-        pairs = zip(self.outcomes[key, name], self.outcomes[key, other], strict=False)
+        pairs = zip(self.outcomes[key, name], self.outcomes[key, other], strict=True)
         figures = [(getattr(mine, figure), getattr(theirs, figure)) for mine, theirs in pairs]
         if not all(below for _above, below in figures):
             return None

@@ -4,7 +4,7 @@ import os
 import unittest
 
 import published
-from command import rotated
+from command import shuffled
 from measure import Cost, Failure, MeasureError, Run, Window, cost_of, medians
 from memory import Memory
 from report import NotApplicable, Results, as_json, markdown, plain
@@ -55,9 +55,15 @@ class WindowTest(unittest.TestCase):
 
 
 class OrderTest(unittest.TestCase):
-    def test_each_target_is_the_first_of_a_round(self):
-        self.assertEqual([rotated("abc", number) for number in range(4)], ["abc", "bca", "cab", "abc"])
-        self.assertEqual(rotated([], 1), [])
+    def test_nobody_always_follows_the_same_one(self):
+        rounds = [shuffled(list("dhbp"), key, number) for key in "abc" for number in range(9)]
+        before = {target: {one[one.index(target) - 1] for one in rounds if one.index(target)}
+                  for target in "dhbp"}
+
+        self.assertEqual(shuffled(list("dhbp"), "a", 0), rounds[0])
+        for target, others in before.items():
+            self.assertEqual(len(others), 3, f"{target} follows {others}")
+        self.assertEqual(shuffled([], "a", 1), [])
 
 
 class MediansTest(unittest.TestCase):

@@ -512,9 +512,11 @@ def test_pg_recvlogical_receives_what_was_written_through_tls_on_both_sides(
 LOGGED_MB = 64
 # Writes what it receives; when interrupted it says Terminate, and no CopyDone before.
 PSYCOPG2 = """
-import sys
+import signal, sys
 import psycopg2, psycopg2.extras
 
+# Whoever runs the tests in the background may have had it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 kind, slot, at = sys.argv[1:]
 conn = psycopg2.connect("dbname=main", connection_factory=getattr(psycopg2.extras, kind))
 cursor = conn.cursor()

@@ -207,13 +207,20 @@ impl Peer {
         }
     }
 
-    /// Answers one of the messages of the extended protocol as if it had worked, without columns.
+    /// Answers one of the messages of the extended protocol as if it had worked: without parameters or
+    /// columns.
     pub fn accept(&mut self, message: &Message) -> Then {
         match message.tag {
             b'P' => self.send(b'1', b""),
             b'C' => self.send(b'3', b""),
             b'B' => self.send(b'2', b""),
             b'E' => self.complete("DONE"),
+            b'D' => {
+                if message.body.starts_with(b"S") {
+                    self.send(b't', b"\0\0");
+                }
+                self.send(b'n', b"");
+            }
             _ => {}
         }
         Then::GoesOn

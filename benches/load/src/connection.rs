@@ -1,12 +1,17 @@
 //! A client's connection: log in, ask, wait for the answers.
 
+use std::time::Duration;
+
 use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::{Target, messages};
 
 const HEAD: usize = 5;
+/// How long an answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One that is logged in, with nothing owed.
 #[derive(Debug)]
@@ -36,16 +41,18 @@ impl Connection {
         self.stream.write_all(bytes).await?;
         let mut left = boundaries;
         while left > 0 {
-            let n = self.stream.read_buf(&mut self.inbox).await?;
+            let read = timeout(PATIENCE, self.stream.read_buf(&mut self.inbox));
+            let n = read.await.context("no answer in 60 s")??;
             ensure!(n > 0, "the connection was closed");
             left = left.saturating_sub(self.take_messages()?);
         }
         Ok(())
     }
 
-    /// Says goodbye.
+    /// Says goodbye, and waits until that was heard.
     pub(crate) async fn close(mut self) -> anyhow::Result<()> {
         self.stream.write_all(&messages::terminate()).await?;
+        while self.stream.read_buf(&mut self.inbox).await? > 0 {}
         Ok(())
     }
 
@@ -56,9 +63,12 @@ impl Connection {
         let mut boundaries = 0;
         while let Some(&[tag, a, b, c, d]) = self.inbox[at..].first_chunk::<HEAD>() {
             let len = u32::from_be_bytes([a, b, c, d]) as usize + 1;
+            if matches!(tag, b'E' | b'R') && self.inbox.len() < at + len {
+                break;
+            }
             match tag {
                 b'Z' => boundaries += 1,
-                b'E' => bail!("refused: {}", String::from_utf8_lossy(&self.inbox[at + HEAD..])),
+                b'E' => bail!("refused: {}", words(&self.inbox[at + HEAD..at + len])),
                 b'R' if self.inbox.get(at + 8) != Some(&0) => bail!("a password is asked for"),
                 _ => {}
             }
@@ -68,5 +78,22 @@ impl Connection {
         }
         self.inbox.drain(..at);
         Ok(boundaries)
+    }
+}
+
+/// The words of an `ErrorResponse`.
+fn words(body: &[u8]) -> String {
+    let message = body.split(|byte| *byte == 0).find_map(|field| field.strip_prefix(b"M"));
+    String::from_utf8_lossy(message.unwrap_or(b"without a word")).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_words_of_an_error_are_its_message() {
+        assert_eq!(words(b"SFATAL\0C28P01\0Mno such user\0\0"), "no such user");
+        assert_eq!(words(b"\0"), "without a word");
     }
 }

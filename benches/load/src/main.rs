@@ -8,6 +8,7 @@
 mod closed;
 mod connection;
 mod conversation;
+mod figures;
 mod messages;
 mod null_server;
 mod open;
@@ -60,7 +61,7 @@ enum Command {
         #[command(flatten)]
         load: Load,
         /// Requests per second, at exponentially distributed distances
-        #[arg(long)]
+        #[arg(long, value_parser = above_zero)]
         rate: f64,
     },
 }
@@ -79,16 +80,24 @@ struct Target {
 /// How much, and what.
 #[derive(Debug, Clone, Args)]
 struct Load {
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
     /// Measured seconds, behind one that is not
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 5.0, value_parser = above_zero)]
     seconds: f64,
     #[arg(long, default_value = "select 1")]
     text: String,
     /// Prepare the text once for each client, and only run it
     #[arg(long)]
     prepared: bool,
+}
+
+/// A number that a rate or a time may be.
+fn above_zero(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(number) if number > 0.0 && number < 1e9 => Ok(number),
+        Ok(_) | Err(_) => Err("a number above 0 and below a billion is wanted".to_owned()),
+    }
 }
 
 impl Load {

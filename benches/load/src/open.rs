@@ -3,16 +3,19 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::closed::{histogram, prepared_connection, print, record, request};
+use crate::closed::{prepared_connection, request};
+use crate::figures::{WARM_UP, histogram, json, record};
 use crate::{Load, Target};
 
-const WARM_UP: Duration = Duration::from_secs(1);
+/// How long before a request is due its caller stops to sleep, which is only so precise.
+const WAKE_UP: Duration = Duration::from_micros(100);
 
 /// The requests that are due and not begun, the oldest first.
 #[derive(Default)]
@@ -23,30 +26,33 @@ struct Board {
 }
 
 impl Board {
+    fn due(&self) -> MutexGuard<'_, VecDeque<Instant>> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn add(&self, due: Instant) {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).push_back(due);
+        self.due().push_back(due);
         self.rung.notify_one();
     }
 
-    /// The next request; `None`: no more come.
+    /// The next request; `None`: the time is over, whatever is left.
     async fn next(&self) -> Option<Instant> {
         loop {
-            let due = self.due.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            if due.is_some() {
-                return due;
-            }
             if self.is_over.load(Relaxed) {
+                // Whoever hears of it passes it on.
                 self.rung.notify_one();
                 return None;
+            }
+            let due = self.due().pop_front();
+            if due.is_some() {
+                return due;
             }
             self.rung.notified().await;
         }
     }
 
-    /// No more come.
     fn end(&self) {
         self.is_over.store(true, Relaxed);
-        // Whoever hears of it passes it on.
         self.rung.notify_one();
     }
 }
@@ -59,28 +65,35 @@ pub(crate) async fn run(target: &Target, load: &Load, rate: f64) -> anyhow::Resu
         connections.push(prepared_connection(target, load).await?);
     }
     let begin = Instant::now() + WARM_UP;
-    let mut clients = tokio::task::JoinSet::new();
+    let end = begin + load.seconds();
+    let mut clients = JoinSet::new();
     for mut connection in connections {
         let (board, request) = (Arc::clone(&board), request(load));
         clients.spawn_local(async move {
             let mut latencies = histogram();
             while let Some(due) = board.next().await {
                 connection.ask(&request, 1).await?;
-                if due >= begin {
-                    record(&mut latencies, due.elapsed());
+                let answered = Instant::now();
+                if (begin..end).contains(&answered) {
+                    record(&mut latencies, answered - due);
                 }
             }
             connection.close().await?;
             anyhow::Ok(latencies)
         });
     }
-    let (caller, end) = (Arc::clone(&board), begin + load.seconds());
+    let caller = Arc::clone(&board);
     std::thread::spawn(move || call_at(rate, end, &caller));
     let mut all = histogram();
     while let Some(ended) = clients.join_next().await {
         all.add(ended??)?;
     }
-    print(&all, load.seconds());
+    // What nobody came to begin: the rate was more than is borne.
+    let left_over = board.due().len() as f64;
+    println!(
+        "{}",
+        json(&all, load.seconds(), &[("asked_per_second", rate), ("left_over", left_over)])
+    );
     Ok(())
 }
 
@@ -90,17 +103,25 @@ fn call_at(rate: f64, end: Instant, board: &Board) {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut next = Instant::now();
     while next < end {
-        loop {
-            let left = next.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            std::thread::park_timeout(left);
-        }
+        wait_until(next);
         board.add(next);
         next += Duration::from_secs_f64(-random.unit().ln() / rate);
     }
+    wait_until(end);
     board.end();
+}
+
+fn wait_until(at: Instant) {
+    loop {
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        match left.checked_sub(WAKE_UP) {
+            Some(long) => std::thread::park_timeout(long),
+            None => std::hint::spin_loop(),
+        }
+    }
 }
 
 /// Xorshift: the same load each time.
@@ -113,5 +134,19 @@ impl Random {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         ((self.0 >> 11) as f64 + 1.0) / (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_have_the_mean_that_was_asked_for() {
+        let mut random = Random(1);
+
+        let sum: f64 = (0..100_000).map(|_| -random.unit().ln()).sum();
+
+        assert!((0.98..1.02).contains(&(sum / 100_000.0)), "{sum}");
     }
 }
