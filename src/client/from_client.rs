@@ -234,7 +234,7 @@ impl Session {
                 return true;
             }
         }
-        frame.head.tag == b'H' && frame.head.len > HEAD && self.must_await_answers(None, None)
+        frame.head.tag == b'H' && frame.head.len > HEAD && self.must_await_answers(None)
     }
 
     /// Does what a message leads to besides its answer.

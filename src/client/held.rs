@@ -13,22 +13,34 @@ use crate::server::exchange::{Request, Verdict};
 use crate::sql::classify;
 use crate::wire::frontend::{self, Target};
 
-/// What a message about a statement or a portal says, read once.
-#[derive(Debug, Clone, Copy)]
+/// What a message about a statement or a portal says, read once, and the statement that it uses.
 pub(super) enum About<'a> {
     Parse(frontend::Parse<'a>),
-    Bind(frontend::Bind<'a>),
-    Describe(frontend::Named<'a>),
+    Bind(frontend::Bind<'a>, Name),
+    DescribeStatement(&'a [u8], Name),
+    DescribePortal,
     Close(frontend::Named<'a>),
 }
 
 impl<'a> About<'a> {
-    /// Reads a Parse, Bind, Describe or Close; `None` if it breaks the protocol.
-    pub(super) fn read(frame: Frame<'a>) -> Option<Self> {
+    /// Reads a Parse, Bind, Describe or Close of a client with these statements; `None` if it breaks the
+    /// protocol.
+    pub(super) fn read(frame: Frame<'a>, prepared: &Prepared) -> Option<Self> {
         match frame.head.tag {
             b'P' => frontend::parse(frame.body).map(Self::Parse),
-            b'B' => frontend::bind(frame.body).map(Self::Bind),
-            b'D' => frontend::named(frame.body).map(Self::Describe),
+            b'B' => {
+                let bind = frontend::bind(frame.body)?;
+                Some(Self::Bind(bind, Name::of(prepared, bind.statement)))
+            }
+            b'D' => {
+                let named = frontend::named(frame.body)?;
+                Some(match named.target {
+                    Target::Statement => {
+                        Self::DescribeStatement(named.name, Name::of(prepared, named.name))
+                    }
+                    Target::Portal => Self::DescribePortal,
+                })
+            }
             _ => frontend::named(frame.body).map(Self::Close),
         }
     }
@@ -37,18 +49,18 @@ impl<'a> About<'a> {
     fn statement(&self) -> Option<&'a [u8]> {
         match self {
             Self::Parse(parse) => Some(parse.name),
-            Self::Bind(bind) => Some(bind.statement),
-            Self::Describe(named) | Self::Close(named) => {
-                (named.target == Target::Statement).then_some(named.name)
-            }
+            Self::Bind(bind, _) => Some(bind.statement),
+            Self::DescribeStatement(name, _) => Some(name),
+            Self::DescribePortal => None,
+            Self::Close(named) => (named.target == Target::Statement).then_some(named.name),
         }
     }
 
-    /// The name of the statement that it uses.
-    pub(super) fn used(&self) -> Option<&'a [u8]> {
+    /// The statement that it uses.
+    fn used(&self) -> Option<&Name> {
         match self {
-            Self::Parse(_) | Self::Close(_) => None,
-            Self::Bind(_) | Self::Describe(_) => self.statement(),
+            Self::Bind(_, used) | Self::DescribeStatement(_, used) => Some(used),
+            Self::Parse(_) | Self::DescribePortal | Self::Close(_) => None,
         }
     }
 }
@@ -81,18 +93,15 @@ impl Session {
 
     /// A COPY is under way that may swallow the message, or a DEALLOCATE that may take the statement
     /// (pitfall P51), or a Parse or Close of it that may fail or be skipped: only the answer tells which.
-    /// The message is held back until then. `None`: one that is about no statement. `used`: the one that it
-    /// uses.
-    pub(super) fn must_await_answers(
-        &mut self,
-        about: Option<&About<'_>>,
-        used: Option<&Name>,
-    ) -> bool {
+    /// The message is held back until then. `None`: one that is about no statement.
+    pub(super) fn must_await_answers(&mut self, about: Option<&About<'_>>) -> bool {
         let Link::Linked(linked) = &mut self.link else { return false };
         let Some(server) = linked.checkout.peek() else { return false };
         let in_flight = linked.in_flight;
         let is_read_otherwise = || {
-            used.is_some_and(|name| is_read_otherwise(name, &self.prepared, server, in_flight))
+            about
+                .and_then(About::used)
+                .is_some_and(|name| is_read_otherwise(name, &self.prepared, server, in_flight))
         };
         let has_boundary = server.exchange.has_boundary();
         if !(in_flight.deallocates || in_flight.may_copy || has_boundary) {
@@ -115,7 +124,7 @@ impl Session {
         };
         // What it names, and whether the block is good, is known then.
         let depends_on_named = (in_flight.deallocates || has_boundary)
-            && about.is_some_and(|about| names_statements(about, used, &self.prepared));
+            && about.is_some_and(|about| names_statements(about, &self.prepared));
         // Under which settings it is read, or what is behind it, is known then.
         let is_read_later = in_flight.changes_meaning && has_boundary && about.is_some();
         linked.awaits.answers =
@@ -141,13 +150,14 @@ impl Linked {
 }
 
 /// The message is about a statement whose text names others, which are prepared in front of it.
-fn names_statements(about: &About<'_>, used: Option<&Name>, prepared: &Prepared) -> bool {
+fn names_statements(about: &About<'_>, prepared: &Prepared) -> bool {
     match about {
         // Who never had one has none that could be named.
         About::Parse(_) if prepared.never_had_one() => false,
         About::Parse(parse) => classify(parse.text).names_statements(),
-        About::Close(_) => false,
-        About::Bind(_) | About::Describe(_) => used
+        About::Close(_) | About::DescribePortal => false,
+        About::Bind(..) | About::DescribeStatement(..) => about
+            .used()
             .and_then(|name| name.statement(prepared))
             .is_some_and(|statement| statement.traits().names_statements()),
     }

@@ -56,17 +56,19 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
     ) -> Result<Next, End> {
-        let Some(about) = About::read(frame) else { return self.pass_malformed(batch, frame) };
-        let used = about.used().map(|name| Name::of(&self.prepared, name));
-        if self.must_await_answers(Some(&about), used.as_ref()) {
+        let Some(about) = About::read(frame, &self.prepared) else {
+            return self.pass_malformed(batch, frame);
+        };
+        if self.must_await_answers(Some(&about)) {
             batch.gather();
             frontend::put_flush(batch.out);
             return Ok(Next::Hold);
         }
         let next = match about {
             About::Parse(parse) => self.on_parse(batch, frame, &parse),
-            About::Bind(bind) => self.on_bind(batch, frame, bind, used),
-            About::Describe(named) => self.on_describe(batch, frame, named, used),
+            About::Bind(bind, used) => self.on_bind(batch, frame, bind, used),
+            About::DescribeStatement(name, used) => self.on_describe(batch, frame, name, used),
+            About::DescribePortal => self.on_describe_portal(batch, frame),
             About::Close(named) => self.on_close(batch, frame, named),
         };
         if let Link::Linked(linked) = &mut self.link
@@ -149,9 +151,9 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
         bind: frontend::Bind<'_>,
-        used: Option<Name>,
+        used: Name,
     ) -> Next {
-        let (Some(mut desk), Some(used)) = (self.desk(), used) else { return Next::Go };
+        let Some(mut desk) = self.desk() else { return Next::Go };
         if *desk.has_unread {
             let traits = used.statement(desk.prepared).map(|statement| statement.traits());
             desk.read_unread(batch, traits);
@@ -187,17 +189,11 @@ impl Session {
         &mut self,
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
-        named: frontend::Named<'_>,
-        used: Option<Name>,
+        name: &[u8],
+        used: Name,
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
-        let Some(used) = used else {
-            // Of a portal.
-            desk.server.exchange.on_request(Request::Describe(Verdict::Forward), None);
-            batch.pass(frame.available);
-            return Next::Go;
-        };
-        let Some(name) = desk.provide(batch, named.name, used) else { return Next::Hold };
+        let Some(name) = desk.provide(batch, name, used) else { return Next::Hold };
         desk.note_first_use(batch, &name);
         match name.on_server() {
             None => batch.pass(frame.available),
@@ -208,6 +204,14 @@ impl Session {
         }
         let undo = desk.undo_of_describe(name);
         desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
+        Next::Go
+    }
+
+    fn on_describe_portal(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Next {
+        let Link::Linked(linked) = &mut self.link else { return Next::Go };
+        let Some(server) = linked.checkout.server() else { return Next::Go };
+        server.exchange.on_request(Request::Describe(Verdict::Forward), None);
+        batch.pass(frame.available);
         Next::Go
     }
 

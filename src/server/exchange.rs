@@ -55,7 +55,8 @@ pub struct Exchange<U> {
     next: u64,
     /// That of the last one that ends with a `ReadyForQuery`.
     pub(super) last_boundary: u64,
-    /// That of the last one that may make other statements of those that the client or the server has.
+    /// That of the last one that may make other statements of those that the client or the server has:
+    /// whoever notes a serial number that will be asked about sends one of these with it, or behind it.
     last_change: u64,
     copy: Copy,
     /// An error was reported, and no Sync has been sent since: the server ignores everything.
