@@ -177,7 +177,7 @@ mod tests {
     /// Bytes for a client that reads nothing, of which its socket has taken what it takes.
     fn unread() -> (Stream, Vec<u8>, tokio::net::UnixStream) {
         let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
-        let (mut stream, mut rest) = (Stream::Unix(ours), Vec::new());
+        let (mut stream, mut rest) = (Stream::from(ours), Vec::new());
         let mut cx = TaskContext::from_waker(Waker::noop());
         send(&mut stream, &mut rest, &vec![0; 1 << 24], &mut cx).unwrap();
         assert!(!rest.is_empty());
@@ -200,7 +200,7 @@ mod tests {
         let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
         theirs.write_all(b"too late").await.unwrap();
         ours.readable().await.unwrap();
-        let mut stream = Stream::Unix(ours);
+        let mut stream = Stream::from(ours);
         stream.try_write_last(b"last words");
 
         discard(&mut stream);

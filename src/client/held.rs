@@ -6,27 +6,41 @@ use super::from_client::{Frame, Next, malformed};
 use super::inbox::DEPTH_MAX;
 use super::link::{Awaits, Link, Linked};
 use super::names::Prepared;
+use super::provide::Name;
+use super::reread::is_read_otherwise;
 use super::serve::{End, Session};
 use crate::server::exchange::{Request, Verdict};
 use crate::sql::classify;
 use crate::wire::frontend::{self, Target};
 
-/// What a message about a statement or a portal says, read once.
-#[derive(Debug, Clone, Copy)]
+/// What a message about a statement or a portal says, read once, and the statement that it uses.
 pub(super) enum About<'a> {
     Parse(frontend::Parse<'a>),
-    Bind(frontend::Bind<'a>),
-    Describe(frontend::Named<'a>),
+    Bind(frontend::Bind<'a>, Name),
+    DescribeStatement(&'a [u8], Name),
+    DescribePortal,
     Close(frontend::Named<'a>),
 }
 
 impl<'a> About<'a> {
-    /// Reads a Parse, Bind, Describe or Close; `None` if it breaks the protocol.
-    pub(super) fn read(frame: Frame<'a>) -> Option<Self> {
+    /// Reads a Parse, Bind, Describe or Close of a client with these statements; `None` if it breaks the
+    /// protocol.
+    pub(super) fn read(frame: Frame<'a>, prepared: &Prepared) -> Option<Self> {
         match frame.head.tag {
             b'P' => frontend::parse(frame.body).map(Self::Parse),
-            b'B' => frontend::bind(frame.body).map(Self::Bind),
-            b'D' => frontend::named(frame.body).map(Self::Describe),
+            b'B' => {
+                let bind = frontend::bind(frame.body)?;
+                Some(Self::Bind(bind, Name::of(prepared, bind.statement)))
+            }
+            b'D' => {
+                let named = frontend::named(frame.body)?;
+                Some(match named.target {
+                    Target::Statement => {
+                        Self::DescribeStatement(named.name, Name::of(prepared, named.name))
+                    }
+                    Target::Portal => Self::DescribePortal,
+                })
+            }
             _ => frontend::named(frame.body).map(Self::Close),
         }
     }
@@ -35,10 +49,18 @@ impl<'a> About<'a> {
     fn statement(&self) -> Option<&'a [u8]> {
         match self {
             Self::Parse(parse) => Some(parse.name),
-            Self::Bind(bind) => Some(bind.statement),
-            Self::Describe(named) | Self::Close(named) => {
-                (named.target == Target::Statement).then_some(named.name)
-            }
+            Self::Bind(bind, _) => Some(bind.statement),
+            Self::DescribeStatement(name, _) => Some(name),
+            Self::DescribePortal => None,
+            Self::Close(named) => (named.target == Target::Statement).then_some(named.name),
+        }
+    }
+
+    /// The statement that it uses.
+    fn used(&self) -> Option<&Name> {
+        match self {
+            Self::Bind(_, used) | Self::DescribeStatement(_, used) => Some(used),
+            Self::Parse(_) | Self::DescribePortal | Self::Close(_) => None,
         }
     }
 }
@@ -76,16 +98,14 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return false };
         let Some(server) = linked.checkout.peek() else { return false };
         let in_flight = linked.in_flight;
-        let is_read_otherwise = |about: &About<'_>| {
-            matches!(about, About::Bind(_) | About::Describe(_))
-                && about
-                    .statement()
-                    .is_some_and(|name| self.prepared.is_read_otherwise(name, server, in_flight))
+        let is_read_otherwise = || {
+            about
+                .and_then(About::used)
+                .is_some_and(|name| is_read_otherwise(name, &self.prepared, server, in_flight))
         };
         let has_boundary = server.exchange.has_boundary();
         if !(in_flight.deallocates || in_flight.may_copy || has_boundary) {
-            linked.awaits.answers =
-                about.is_some_and(is_read_otherwise) && !server.exchange.is_answered();
+            linked.awaits.answers = is_read_otherwise() && !server.exchange.is_answered();
             return linked.awaits.answers;
         }
         if server.exchange.is_answered() {
@@ -98,7 +118,7 @@ impl Session {
             if name.is_empty() && matches!(about, About::Parse(_)) {
                 return false;
             }
-            is_read_otherwise(about)
+            is_read_otherwise()
                 || (in_flight.deallocates && self.prepared.find(name).is_some())
                 || self.prepared.is_open_question(name, server)
         };
@@ -135,10 +155,10 @@ fn names_statements(about: &About<'_>, prepared: &Prepared) -> bool {
         // Who never had one has none that could be named.
         About::Parse(_) if prepared.never_had_one() => false,
         About::Parse(parse) => classify(parse.text).names_statements(),
-        About::Close(_) => false,
-        About::Bind(_) | About::Describe(_) => about
-            .statement()
-            .and_then(|name| prepared.statement(name))
+        About::Close(_) | About::DescribePortal => false,
+        About::Bind(..) | About::DescribeStatement(..) => about
+            .used()
+            .and_then(|name| name.statement(prepared))
             .is_some_and(|statement| statement.traits().names_statements()),
     }
 }

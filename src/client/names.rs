@@ -92,6 +92,14 @@ impl Prepared {
 
     /// True if what `name` is depends on answers that `server` still owes.
     pub(super) fn is_open_question(&self, name: &[u8], server: &Server) -> bool {
+        if !server.exchange.may_change_statements() {
+            debug_assert!(!self.is_asked_about(name, server), "a change was not noted");
+            return false;
+        }
+        self.is_asked_about(name, server)
+    }
+
+    fn is_asked_about(&self, name: &[u8], server: &Server) -> bool {
         let (exchange, statements) = (&server.exchange, &server.statements);
         if name.is_empty() {
             return exchange.is_open_question(statements.unnamed_since);

@@ -56,7 +56,9 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
     ) -> Result<Next, End> {
-        let Some(about) = About::read(frame) else { return self.pass_malformed(batch, frame) };
+        let Some(about) = About::read(frame, &self.prepared) else {
+            return self.pass_malformed(batch, frame);
+        };
         if self.must_await_answers(Some(&about)) {
             batch.gather();
             frontend::put_flush(batch.out);
@@ -64,8 +66,9 @@ impl Session {
         }
         let next = match about {
             About::Parse(parse) => self.on_parse(batch, frame, &parse),
-            About::Bind(bind) => self.on_bind(batch, frame, bind),
-            About::Describe(named) => self.on_describe(batch, frame, named),
+            About::Bind(bind, used) => self.on_bind(batch, frame, bind, used),
+            About::DescribeStatement(name, used) => self.on_describe(batch, frame, name, used),
+            About::DescribePortal => self.on_describe_portal(batch, frame),
             About::Close(named) => self.on_close(batch, frame, named),
         };
         if let Link::Linked(linked) = &mut self.link
@@ -148,14 +151,14 @@ impl Session {
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
         bind: frontend::Bind<'_>,
+        used: Name,
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
         if *desk.has_unread {
-            let statement = desk.prepared.statement(bind.statement);
-            let traits = statement.map(|statement| statement.traits());
+            let traits = used.statement(desk.prepared).map(|statement| statement.traits());
             desk.read_unread(batch, traits);
         }
-        let Some(name) = desk.provide(batch, bind.statement) else { return Next::Hold };
+        let Some(name) = desk.provide(batch, bind.statement, used) else { return Next::Hold };
         desk.note_first_use(batch, &name);
         desk.stats.binds.increment();
         let statement = name.statement(desk.prepared);
@@ -186,15 +189,11 @@ impl Session {
         &mut self,
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
-        named: frontend::Named<'_>,
+        name: &[u8],
+        used: Name,
     ) -> Next {
         let Some(mut desk) = self.desk() else { return Next::Go };
-        if named.target == Target::Portal {
-            desk.server.exchange.on_request(Request::Describe(Verdict::Forward), None);
-            batch.pass(frame.available);
-            return Next::Go;
-        }
-        let Some(name) = desk.provide(batch, named.name) else { return Next::Hold };
+        let Some(name) = desk.provide(batch, name, used) else { return Next::Hold };
         desk.note_first_use(batch, &name);
         match name.on_server() {
             None => batch.pass(frame.available),
@@ -205,6 +204,14 @@ impl Session {
         }
         let undo = desk.undo_of_describe(name);
         desk.server.exchange.on_request(Request::Describe(Verdict::Forward), undo);
+        Next::Go
+    }
+
+    fn on_describe_portal(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Next {
+        let Link::Linked(linked) = &mut self.link else { return Next::Go };
+        let Some(server) = linked.checkout.server() else { return Next::Go };
+        server.exchange.on_request(Request::Describe(Verdict::Forward), None);
+        batch.pass(frame.available);
         Next::Go
     }
 

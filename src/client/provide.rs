@@ -35,6 +35,14 @@ pub(super) enum Name {
 }
 
 impl Name {
+    /// What a client means by `name`.
+    pub(super) fn of(prepared: &Prepared, name: &[u8]) -> Self {
+        if name.is_empty() {
+            return Self::Unnamed;
+        }
+        prepared.used(name).map_or(Self::OfSql, Self::Of)
+    }
+
     /// The name to put in the place of the client's; `None` if that stands.
     pub(super) fn on_server(&self) -> Option<&str> {
         match self {
@@ -71,15 +79,16 @@ pub(super) fn scope_of(pool: &Pool) -> Scope<'_> {
 }
 
 impl Desk<'_> {
-    /// Makes sure that the server has the statement that the client calls `name`, and says which it
-    /// is. `None`: what the server has made of it has to be known first.
-    pub(super) fn provide(&mut self, batch: &mut Batch<'_>, name: &[u8]) -> Option<Name> {
-        let mut found = Name::Unnamed;
-        if !name.is_empty() {
-            found = self.find(name);
-            if self.renew_untried(name, &found) {
-                found = self.find(name);
-            }
+    /// Makes sure that the server has the statement that the client calls `name`, which is `found`, and
+    /// says which it is then. `None`: what the server has made of it has to be known first.
+    pub(super) fn provide(
+        &mut self,
+        batch: &mut Batch<'_>,
+        name: &[u8],
+        mut found: Name,
+    ) -> Option<Name> {
+        if self.renew_untried(name, &found) {
+            found = Name::of(self.prepared, name);
         }
         if self.tell_outdated(batch, name, &found) {
             // Skipped, by whatever name.
@@ -107,10 +116,6 @@ impl Desk<'_> {
             }
             Name::OfSql | Name::Unknown => Some(found),
         }
-    }
-
-    fn find(&self, name: &[u8]) -> Name {
-        self.prepared.used(name).map_or(Name::OfSql, Name::Of)
     }
 
     /// A client that has only just parsed a text has been told nothing that could be other by now. True if

@@ -11,6 +11,7 @@ use super::batch::Batch;
 use super::link::InFlight;
 use super::names::Prepared;
 use super::prepared::Desk;
+use super::provide::Name;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::store::Statement;
@@ -66,25 +67,20 @@ fn may_hold_literal(text: &[u8]) -> bool {
     memchr::memchr2_iter(b'\'', b'$', text).any(is_literal)
 }
 
-impl Prepared {
-    /// True if a Bind or Describe of `name` would make `server` read the statement once more, under
-    /// other settings than are in force.
-    pub(super) fn is_read_otherwise(
-        &self,
-        name: &[u8],
-        server: &Server,
-        in_flight: InFlight,
-    ) -> bool {
-        let Some(statement) = self.statement(name) else { return false };
-        let is_there = || {
-            if name.is_empty() {
-                self.unnamed.as_ref().is_some_and(|parse| server.statements.unnamed.is(parse))
-            } else {
-                server.statements.is_ready(statement)
-            }
-        };
-        Reading::of(statement, server, in_flight) != Reading::AsItIs && !is_there()
-    }
+/// True if a Bind or Describe of what is called `name` would make `server` read the statement once more,
+/// under other settings than are in force.
+pub(super) fn is_read_otherwise(
+    name: &Name,
+    prepared: &Prepared,
+    server: &Server,
+    in_flight: InFlight,
+) -> bool {
+    let Some(statement) = name.statement(prepared) else { return false };
+    let is_there = || match (name, &prepared.unnamed) {
+        (Name::Unnamed, Some(parse)) => server.statements.unnamed.is(parse),
+        _ => server.statements.is_ready(statement),
+    };
+    Reading::of(statement, server, in_flight) != Reading::AsItIs && !is_there()
 }
 
 /// What our statement and its portal are called that change settings.

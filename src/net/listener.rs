@@ -201,8 +201,8 @@ impl Raw {
     /// Registers with the runtime that calls.
     pub fn into_stream(self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(stream, _) => tokio::net::TcpStream::from_std(stream).map(Stream::Tcp),
-            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::Unix),
+            Self::Tcp(stream, _) => tokio::net::TcpStream::from_std(stream).map(Stream::from),
+            Self::Unix(stream) => tokio::net::UnixStream::from_std(stream).map(Stream::from),
         }
     }
 }

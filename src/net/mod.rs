@@ -1,6 +1,7 @@
 //! Everything that knows sockets.
 
 pub mod buffer;
+mod eager;
 pub mod listener;
 pub mod stream;
 pub mod tls;

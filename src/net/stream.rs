@@ -3,18 +3,18 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::time::sleep;
 
+use super::eager::Eager;
 use super::tls::{Hello, Tls};
 use crate::config::{HostAddr, Listen};
 use crate::telemetry::snapshot::Peer;
@@ -25,12 +25,24 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 /// A connected socket.
 #[derive(Debug)]
 pub enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
+    Tcp(Eager<TcpStream>),
+    Unix(Eager<UnixStream>),
     /// Boxed: who does without TLS pays nothing for it.
     Tls(Box<Tls>),
     /// While one is made of another. Nobody sees it.
     Gone,
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Self::Tcp(socket.into())
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Self::Unix(socket.into())
+    }
 }
 
 impl Stream {
@@ -42,7 +54,7 @@ impl Stream {
             HostAddr::Tcp { host, port } => Self::connect_to((host.as_str(), *port)).await,
             HostAddr::Unix { directory, port } => {
                 let path = directory.join(format!(".s.PGSQL.{port}"));
-                UnixStream::connect(path).await.map(Self::Unix)
+                UnixStream::connect(path).await.map(Self::from)
             }
         }
     }
@@ -51,7 +63,7 @@ impl Stream {
     ///
     /// Cancel-safe: dropping the future closes the socket.
     pub async fn connect_to(address: impl ToSocketAddrs) -> io::Result<Self> {
-        let stream = Self::Tcp(TcpStream::connect(address).await?);
+        let stream = Self::from(TcpStream::connect(address).await?);
         stream.set_keepalive(Duration::from_secs(60), None)?;
         Ok(stream)
     }
@@ -68,7 +80,7 @@ impl Stream {
     /// The TCP socket, if it is one.
     fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Tcp(stream) => Some(stream),
+            Self::Tcp(stream) => Some(&stream.socket),
             Self::Tls(tls) => Some(&tls.socket),
             Self::Unix(_) | Self::Gone => None,
         }
@@ -110,8 +122,8 @@ impl Stream {
 
     fn become_tls(&mut self, hello: Hello, begun: &[u8]) -> io::Result<()> {
         match std::mem::replace(self, Self::Gone) {
-            Self::Tcp(socket) => {
-                let mut tls = Box::new(hello.over(socket));
+            Self::Tcp(stream) => {
+                let mut tls = Box::new(hello.over(stream.socket));
                 let taken = tls.begin_with(begun);
                 *self = Self::Tls(tls);
                 taken
@@ -156,14 +168,12 @@ impl Stream {
     /// Reads what is there into `buf`; 0 is the end of the stream.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut read = ReadBuf::new(buf);
-        ready!(match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut read),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut read),
-            Self::Tls(tls) => return tls.poll_read(cx, buf),
-            Self::Gone => return Poll::Ready(Err(gone())),
-        })?;
-        Poll::Ready(Ok(read.filled().len()))
+        match self {
+            Self::Tcp(stream) => stream.poll_read(cx, buf),
+            Self::Unix(stream) => stream.poll_read(cx, buf),
+            Self::Tls(tls) => tls.poll_read(cx, buf),
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
     }
 
     /// Writes what the socket takes of `bytes`. After `Pending` the next write has to begin with the
@@ -171,8 +181,8 @@ impl Stream {
     #[inline]
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tcp(stream) => stream.poll_write(cx, bytes),
+            Self::Unix(stream) => stream.poll_write(cx, bytes),
             Self::Tls(tls) => tls.poll_write(cx, bytes),
             Self::Gone => Poll::Ready(Err(gone())),
         }
@@ -186,8 +196,8 @@ impl Stream {
     /// Tells the other end that nothing more comes. What it sends can still be read.
     pub fn end_writing(&self) {
         let socket = match self {
-            Self::Tcp(stream) => SockRef::from(stream),
-            Self::Unix(stream) => SockRef::from(stream),
+            Self::Tcp(stream) => SockRef::from(&stream.socket),
+            Self::Unix(stream) => SockRef::from(&stream.socket),
             Self::Tls(tls) => SockRef::from(&tls.socket),
             Self::Gone => return,
         };
@@ -199,8 +209,8 @@ impl Stream {
     pub async fn closed(&self) {
         loop {
             let ready = match self {
-                Self::Tcp(stream) => stream.ready(Interest::READABLE).await,
-                Self::Unix(stream) => stream.ready(Interest::READABLE).await,
+                Self::Tcp(stream) => stream.socket.ready(Interest::READABLE).await,
+                Self::Unix(stream) => stream.socket.ready(Interest::READABLE).await,
                 Self::Tls(tls) => tls.socket.ready(Interest::READABLE).await,
                 Self::Gone => return,
             };
@@ -229,8 +239,8 @@ impl Stream {
     /// with those that the socket has not taken, if there are any.
     pub fn try_write_last(&mut self, bytes: &[u8]) {
         let sent = match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
+            Self::Tcp(stream) => stream.socket.try_write(bytes),
+            Self::Unix(stream) => stream.socket.try_write(bytes),
             Self::Tls(tls) => return tls.try_write_last(bytes),
             Self::Gone => return,
         };
@@ -310,7 +320,7 @@ mod tests {
     /// Each plain client pays for its stream.
     #[test]
     fn tls_makes_no_plain_stream_larger() {
-        let plain = size_of::<TcpStream>().max(size_of::<UnixStream>());
+        let plain = size_of::<Eager<TcpStream>>().max(size_of::<Eager<UnixStream>>());
         assert!(size_of::<Stream>() <= plain + size_of::<usize>(), "{}", size_of::<Stream>());
     }
 }

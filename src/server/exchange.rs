@@ -55,6 +55,9 @@ pub struct Exchange<U> {
     next: u64,
     /// That of the last one that ends with a `ReadyForQuery`.
     pub(super) last_boundary: u64,
+    /// That of the last one that may make other statements of those that the client or the server has:
+    /// whoever notes a serial number that will be asked about sends one of these with it, or behind it.
+    last_change: u64,
     copy: Copy,
     /// An error was reported, and no Sync has been sent since: the server ignores everything.
     skipping: bool,
@@ -78,6 +81,7 @@ impl<U> Default for Exchange<U> {
             owed: Owed::default(),
             next: 0,
             last_boundary: 0,
+            last_change: 0,
             copy: Copy::None,
             skipping: false,
             segment_open: false,
@@ -107,8 +111,13 @@ impl<U> Exchange<U> {
             }
         }
         match request {
-            Request::Simple(_) | Request::Sync => {
-                if request == Request::Sync && self.ends_with_sync_in_copy() {
+            Request::Simple(_) => {
+                self.last_boundary = self.next;
+                self.segment_open = false;
+                self.last_change = self.next;
+            }
+            Request::Sync => {
+                if self.ends_with_sync_in_copy() {
                     // One or many: none is answered, or all are in doubt.
                     return;
                 }
@@ -117,13 +126,13 @@ impl<U> Exchange<U> {
             }
             Request::CopyEnd if self.owed.is_empty() => return,
             Request::CopyEnd => {}
-            Request::Parse(_)
-            | Request::Bind
-            | Request::Describe(_)
-            | Request::Execute
-            | Request::Close(_)
-            | Request::Own
-            | Request::MadeUp(_) => self.segment_open = true,
+            Request::Parse(_) | Request::Close(_) | Request::MadeUp(_) => {
+                self.segment_open = true;
+                self.last_change = self.next;
+            }
+            Request::Bind | Request::Describe(_) | Request::Execute | Request::Own => {
+                self.segment_open = true;
+            }
         }
         self.owed.push(self.next, request, effect, undo);
         self.next += 1;

@@ -8,6 +8,8 @@ pub struct Texts {
     owed: VecDeque<Text>,
     /// That of the last request that was answered.
     last: Text,
+    /// Memory of others, for the next pipeline.
+    spare: Vec<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -24,8 +26,7 @@ impl Texts {
         let front = text.get(..TEXT_KEPT).unwrap_or(text);
         let is_new = self.owed.back().is_none_or(|newest| newest.serial <= boundary);
         if is_new && self.owed.len() < TEXTS_MOST {
-            // The memory of the last one is used again: one at a time costs none.
-            self.owed.push_back(std::mem::take(&mut self.last));
+            self.owed.push_back(Text { serial, front: self.spare.pop().unwrap_or_default() });
         } else if is_new {
             return;
         }
@@ -40,16 +41,30 @@ impl Texts {
     /// not known.
     pub fn answered(&mut self, serial: u64) -> &[u8] {
         self.last.front.clear();
-        while self.owed.front().is_some_and(|text| text.serial <= serial) {
-            self.last = self.owed.pop_front().unwrap_or_default();
+        while self.owed.front().is_some_and(|text| text.serial <= serial)
+            && let Some(text) = self.owed.pop_front()
+        {
+            let before = std::mem::replace(&mut self.last, text);
+            self.keep(before);
         }
         &self.last.front
     }
 
     pub fn clear(&mut self) {
-        self.owed.clear();
+        while let Some(text) = self.owed.pop_front() {
+            self.keep(text);
+        }
+    }
+
+    fn keep(&mut self, text: Text) {
+        if self.spare.len() < SPARE_MOST && text.front.capacity() > 0 {
+            self.spare.push(text.front);
+        }
     }
 }
+
+/// Texts whose memory is kept, for each server: one of them has at most twice [`TEXT_KEPT`].
+const SPARE_MOST: usize = 16;
 
 /// How much is kept of a text.
 const TEXT_KEPT: usize = 1024;
@@ -59,7 +74,41 @@ const TEXTS_MOST: usize = 256;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    #[test]
+    fn a_second_pipeline_takes_the_memory_of_the_first() {
+        let mut texts = Texts::default();
+        let run = |texts: &mut Texts| {
+            for serial in 1..=10 {
+                texts.note(serial, serial - 1, b"select 1");
+            }
+            let memory: BTreeSet<_> = texts.owed.iter().map(|text| text.front.as_ptr()).collect();
+            for serial in 1..=10 {
+                assert_eq!(texts.answered(serial), b"select 1");
+            }
+            memory
+        };
+
+        // The last one keeps what it has until there is another.
+        let (_, first, second) = (run(&mut texts), run(&mut texts), run(&mut texts));
+
+        assert!(first.intersection(&second).count() >= 9, "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn the_memory_of_a_long_pipeline_is_not_kept() {
+        let mut texts = Texts::default();
+        for serial in 1..=100 {
+            texts.note(serial, serial - 1, b"select 1");
+        }
+
+        texts.clear();
+
+        assert_eq!((texts.owed.len(), texts.spare.len()), (0, SPARE_MOST));
+    }
 
     #[test]
     fn each_request_of_a_pipeline_has_its_own_text() {

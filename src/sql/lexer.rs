@@ -125,10 +125,19 @@ impl<'a> Lexer<'a> {
     #[inline]
     pub fn significant(&mut self) -> Option<Token> {
         loop {
-            // One space between words is by far the most common.
-            if self.peek(0) == Some(b' ') && self.continuation == Continuation::None {
-                self.at += 1;
-                continue;
+            // Words with one space between them are by far the most common.
+            if self.continuation == Continuation::None {
+                let first = self.peek(0)?;
+                if first == b' ' {
+                    self.at += 1;
+                    continue;
+                }
+                if begins_word(first) && !matches!(self.peek(1), Some(b'\'' | b'&')) {
+                    let start = self.at;
+                    self.at += 1;
+                    self.skip_while(is_word);
+                    return Some(Token { kind: TokenKind::Word, start, end: self.at });
+                }
             }
             let token = self.next()?;
             if !matches!(token.kind, TokenKind::Space | TokenKind::Comment) {
@@ -150,15 +159,16 @@ impl<'a> Lexer<'a> {
     /// Steps over the bytes that satisfy `wanted`.
     #[inline]
     fn skip_while(&mut self, wanted: impl Fn(u8) -> bool) {
-        let rest = self.rest();
-        self.at += rest.iter().position(|byte| !wanted(*byte)).unwrap_or(rest.len());
+        while self.peek(0).is_some_and(&wanted) {
+            self.at += 1;
+        }
     }
 
     /// Steps over one token that begins with `first`, which is the byte at hand.
     #[inline]
     fn step(&mut self, first: u8) -> TokenKind {
         match first {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | 0x80.. => self.word(first),
+            _ if begins_word(first) => self.word(first),
             b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c => {
                 self.skip_while(is_space);
                 TokenKind::Space
@@ -399,6 +409,11 @@ fn is_behind_half(text: &[u8], at: usize) -> bool {
 
 const fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c)
+}
+
+/// What an identifier may begin with.
+const fn begins_word(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || !byte.is_ascii()
 }
 
 /// What may stand within an identifier, behind its first byte. Bytes above ASCII are letters.

@@ -80,6 +80,12 @@ impl<U> Exchange<U> {
         self.owed.has_boundary() && serial < self.last_boundary && serial >= self.head_serial()
     }
 
+    /// True if an unanswered message may have changed which statements there are: without one, there is no
+    /// open question about any.
+    pub fn may_change_statements(&self) -> bool {
+        self.last_change >= self.head_serial()
+    }
+
     /// What is sent now comes behind a Sync or a Query that is not answered yet.
     pub const fn has_boundary(&self) -> bool {
         self.owed.has_boundary()
