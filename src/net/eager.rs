@@ -6,11 +6,12 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread::{ThreadId, current};
 
 use socket2::SockRef;
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::coop::{has_budget_remaining, poll_proceed};
+use tokio::task::coop::poll_proceed;
 
 /// What tokio has for sockets of each kind.
 pub trait Socket: AsyncWrite + Unpin {
@@ -58,14 +59,16 @@ socket!(UnixStream);
 #[derive(Debug)]
 pub struct Eager<S> {
     pub(super) socket: S,
-    /// The address of the waker that was left and not called since; 0: none. As long as it is there, it
-    /// keeps its task, so that no other can have this address.
+    /// The thread whose runtime hears of the socket: where this was made.
+    home: ThreadId,
+    /// The address of the waker that was left and not called since; 0: none, or nobody knows. As long as
+    /// it is there, it keeps its task, so that no other can have this address.
     waiting: usize,
 }
 
 impl<S> From<S> for Eager<S> {
     fn from(socket: S) -> Self {
-        Self { socket, waiting: 0 }
+        Self { socket, home: current().id(), waiting: 0 }
     }
 }
 
@@ -76,8 +79,8 @@ impl<S: Socket> Eager<S> {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let turn = ready!(poll_proceed(cx));
         loop {
+            let turn = ready!(poll_proceed(cx));
             let mut was_ready = false;
             let mut read = Err(io::ErrorKind::WouldBlock.into());
             let _settled = self.socket.try_io(Interest::READABLE, || {
@@ -97,16 +100,22 @@ impl<S: Socket> Eager<S> {
             if !was_ready && self.waiting == me {
                 return Poll::Pending;
             }
-            // Who has had its turn is called at once, and leaves no waker.
-            let is_left = has_budget_remaining();
+            // What waits takes this step of the turn: without one it would leave no waker.
+            drop(turn);
             match self.socket.poll_read_ready(cx) {
                 Poll::Pending => {
-                    self.waiting = if is_left { me } else { 0 };
+                    self.waiting = if self.is_at_home() { me } else { 0 };
                     return Poll::Pending;
                 }
                 Poll::Ready(ready) => ready?,
             }
         }
+    }
+
+    /// Elsewhere the socket may become ready, be read, and be waited for, and only then is the waker called
+    /// that is there by now: nobody can say that it still is.
+    fn is_at_home(&self) -> bool {
+        current().id() == self.home
     }
 
     /// Writes what the socket takes of `bytes`.
@@ -115,17 +124,18 @@ impl<S: Socket> Eager<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let mut written = Err(io::ErrorKind::WouldBlock.into());
         let turn = ready!(poll_proceed(cx));
+        let mut written = Err(io::ErrorKind::WouldBlock.into());
         let _settled = self.socket.try_io(Interest::WRITABLE, || {
             written = io::Write::write(&mut &*self.socket.raw(), bytes);
             settle(&written, bytes.len())
         });
-        if is_too_early(&written) {
-            return Pin::new(&mut self.socket).poll_write(cx, bytes);
+        if !is_too_early(&written) {
+            turn.made_progress();
+            return Poll::Ready(written);
         }
-        turn.made_progress();
-        Poll::Ready(written)
+        drop(turn);
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 }
 
@@ -153,7 +163,7 @@ mod tests {
     use std::task::{Wake, Waker};
     use std::time::Duration;
 
-    use tokio::task::yield_now;
+    use tokio::task::coop::has_budget_remaining;
     use tokio::time::timeout;
 
     use super::*;
@@ -228,11 +238,10 @@ mod tests {
         let (mut stream, mut theirs) = pair();
         let waker = Arc::new(Count::default());
         theirs.write_all(b"abcdefghij").unwrap();
-        if poll(&mut stream, &waker).is_pending() {
-            until_woken(&waker, 1).await;
-            assert_eq!(read(&mut stream, &waker), b"abcd");
-        }
+        assert!(poll(&mut stream, &waker).is_pending(), "nobody has heard of it yet");
+        until_woken(&waker, 1).await;
 
+        assert_eq!(read(&mut stream, &waker), b"abcd");
         assert_eq!(read(&mut stream, &waker), b"efgh");
         assert_eq!(read(&mut stream, &waker), b"ij");
         assert!(poll(&mut stream, &waker).is_pending());
@@ -258,31 +267,19 @@ mod tests {
         assert!(second.is(1));
     }
 
-    /// Takes `steps` of this task's turn, or all of them; how many that were.
-    async fn take_steps(steps: usize) -> usize {
-        poll_fn(|cx| {
-            let mut taken = 0;
-            while taken < steps && has_budget_remaining() {
-                let Poll::Ready(turn) = poll_proceed(cx) else { break };
-                turn.made_progress();
-                taken += 1;
-            }
-            Poll::Ready(taken)
-        })
-        .await
-    }
-
-    /// Whose turn is over is called at once and leaves no waker, and must not be taken to have.
+    /// Whose turn is over leaves no waker, and must not be taken to have.
     #[tokio::test]
     async fn who_has_had_its_turn_is_not_forgotten() {
         let (mut stream, mut theirs) = pair();
         let waker = Arc::new(Count::default());
-        yield_now().await;
-        let all = take_steps(usize::MAX).await;
-        yield_now().await;
-        take_steps(all - 1).await;
-
-        // The look takes the last step, and has none for its wait.
+        poll_fn(|cx| {
+            while has_budget_remaining() {
+                let Poll::Ready(turn) = poll_proceed(cx) else { break };
+                turn.made_progress();
+            }
+            Poll::Ready(())
+        })
+        .await;
         assert!(poll(&mut stream, &waker).is_pending());
         until_woken(&waker, 1).await;
         assert!(poll(&mut stream, &waker).is_pending());
@@ -290,6 +287,65 @@ mod tests {
         theirs.write_all(b"abc").unwrap();
         until_woken(&waker, 2).await;
         assert_eq!(read(&mut stream, &waker), b"abc");
+    }
+
+    /// How many wakers of it there are besides the one that the test has.
+    fn left(waker: &Arc<Count>) -> usize {
+        Arc::strong_count(waker) - 1
+    }
+
+    /// As if the waker that is there had been called late, and for something that was read since.
+    fn empty(stream: &Eager<UnixStream>) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(stream.socket.poll_read_ready(&mut cx).is_pending());
+    }
+
+    #[tokio::test]
+    async fn a_waker_that_is_there_is_not_left_once_more() {
+        let (mut stream, _theirs) = pair();
+        let waker = Arc::new(Count::default());
+        assert!(poll(&mut stream, &waker).is_pending());
+        assert_eq!(left(&waker), 1);
+
+        empty(&stream);
+        assert!(poll(&mut stream, &waker).is_pending());
+
+        assert_eq!(left(&waker), 0);
+    }
+
+    #[tokio::test]
+    async fn away_from_home_a_waker_is_left_each_time() {
+        let (mut stream, mut theirs) = pair();
+        let waker = Arc::new(Count::default());
+        let away = Arc::clone(&waker);
+        let mut stream = std::thread::spawn(move || {
+            assert!(poll(&mut stream, &away).is_pending());
+            empty(&stream);
+            assert!(poll(&mut stream, &away).is_pending());
+            stream
+        })
+        .join()
+        .unwrap();
+
+        theirs.write_all(b"abc").unwrap();
+        until_woken(&waker, 1).await;
+
+        assert_eq!(read(&mut stream, &waker), b"abc");
+    }
+
+    /// Trying once more what has just been emptied would be a system call for nothing.
+    #[tokio::test]
+    async fn behind_a_short_read_nothing_is_known_to_be_there() {
+        let (mut stream, mut theirs) = pair();
+        let waker = Arc::new(Count::default());
+        assert!(poll(&mut stream, &waker).is_pending());
+        theirs.write_all(b"abc").unwrap();
+        until_woken(&waker, 1).await;
+        assert_eq!(read(&mut stream, &waker), b"abc");
+
+        let tried = stream.socket.try_io(Interest::READABLE, || Ok(()));
+
+        assert_eq!(tried.map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
     }
 
     #[tokio::test]
@@ -304,8 +360,9 @@ mod tests {
 
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let n = poll_fn(|cx| stream.poll_write(cx, rest)).await.unwrap();
-            rest = &rest[n..];
+            let written = poll_fn(|cx| stream.poll_write(cx, rest));
+            let n = timeout(Duration::from_secs(20), written).await.expect("nobody was woken");
+            rest = &rest[n.unwrap()..];
         }
         drop(stream);
 
