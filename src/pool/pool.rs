@@ -421,25 +421,23 @@ impl Pool {
 
     /// Servers by place, waiters, and how long the oldest has waited.
     pub fn counts(&self) -> (ServerCounts, usize, Duration) {
-        let mut by_state = ServerCounts::default();
-        for known in self.servers().values() {
-            match known.record.state() {
-                ServerState::Used => by_state.used += 1,
-                ServerState::Tested => by_state.tested += 1,
-                ServerState::BeingCanceled => by_state.being_canceled += 1,
-                ServerState::Login
-                | ServerState::Idle
-                | ServerState::Active
-                | ServerState::Closing => {}
-            }
-        }
+        let states: Vec<_> = self.servers().values().map(|known| known.record.state()).collect();
+        let are = |state| states.iter().filter(|known| **known == state).count();
         let core = self.core();
         let counts = core.counts();
-        by_state.login = counts.opening;
-        by_state.closing = counts.closing;
-        by_state.idle = counts.idle;
-        by_state.active = counts.lent.saturating_sub(by_state.tested);
+        // A server may have gone from one place to the next since: it is in one of them all the same.
+        let tested = are(ServerState::Tested).min(counts.lent);
+        let being_canceled = are(ServerState::BeingCanceled).min(counts.aside);
+        let servers = ServerCounts {
+            login: counts.opening,
+            idle: counts.idle,
+            used: counts.aside - being_canceled,
+            tested,
+            active: counts.lent - tested,
+            being_canceled,
+            closing: counts.closing,
+        };
         let oldest = core.waiting_since().map(|since| since.elapsed()).unwrap_or_default();
-        (by_state, counts.waiting, oldest)
+        (servers, counts.waiting, oldest)
     }
 }
