@@ -89,7 +89,7 @@ impl<S: Socket> Eager<S> {
                 settle(&read, buf.len())
             });
             if was_ready {
-                // Its waker was called when it became so.
+                // The waker that was there has been called for it, or will be.
                 self.waiting = 0;
             }
             if !is_too_early(&read) {
