@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::link::{Deeds, InFlight, Link};
+use super::memo::recall;
 use super::names::{drop_unnamed, has_unnamed};
 use super::naming::note_execute;
 use super::serve::{End, Session};
@@ -20,7 +21,7 @@ use crate::server::Server;
 use crate::server::exchange::{MadeUp, Request, Verdict};
 use crate::server::fate::Effect;
 use crate::server::undo::Undo;
-use crate::sql::{Traits, classify};
+use crate::sql::Traits;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::frame::{self, HEAD, Head};
 use crate::wire::{frontend, sqlstate};
@@ -268,7 +269,7 @@ impl Session {
         let text = frontend::query_text(frame.body);
         // One that breaks the protocol is refused before it does anything.
         let is_sound = !frame.is_whole() || text.len() + 1 == frame.body.len();
-        let traits = frame.is_whole().then(|| classify(text));
+        let traits = frame.is_whole().then(|| recall(text));
         self.read_unread_before_query(batch, traits);
         if traits.is_some_and(Traits::names_statements)
             && self.shares_statements()

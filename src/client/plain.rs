@@ -2,10 +2,11 @@
 
 use super::from_client::{Frame, note_traits};
 use super::link::{Deeds, Link};
+use super::memo::recall;
 use super::serve::Session;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::unnamed::Unnamed;
-use crate::sql::{Traits, classify};
+use crate::sql::Traits;
 use crate::wire::frontend;
 
 impl Session {
@@ -18,7 +19,7 @@ impl Session {
         self.pool.stats.client_parses.increment();
         self.pool.stats.server_parses.increment();
         let parsed = frontend::parse(frame.body);
-        let traits = parsed.map_or_else(Traits::default, |parsed| classify(parsed.text));
+        let traits = parsed.map_or_else(Traits::default, |parsed| recall(parsed.text));
         if let Some(parsed) = parsed {
             // Without shared statements a name stays on the server for the next client to meet.
             server.is_dirty |= !parsed.name.is_empty() || in_copy;

@@ -4,20 +4,18 @@
 //! once, and known to be there still; a read or a write that can go on takes no lock.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::thread::{ThreadId, current};
+use std::thread::ThreadId;
 
-use socket2::SockRef;
+use rustix::net::{self, RecvFlags, SendFlags};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop::poll_proceed;
 
 /// What tokio has for sockets of each kind.
-pub trait Socket: AsyncWrite + Unpin {
-    /// The socket for system calls.
-    fn raw(&self) -> SockRef<'_>;
-
+pub trait Socket: AsyncWrite + AsFd + Unpin {
     /// Runs `operation` if the socket is ready for all that is known, and takes that back if it says
     /// `WouldBlock`.
     fn try_io<R>(
@@ -33,10 +31,6 @@ pub trait Socket: AsyncWrite + Unpin {
 macro_rules! socket {
     ($kind:ty) => {
         impl Socket for $kind {
-            fn raw(&self) -> SockRef<'_> {
-                SockRef::from(self)
-            }
-
             fn try_io<R>(
                 &self,
                 interest: Interest,
@@ -55,6 +49,11 @@ macro_rules! socket {
 socket!(TcpStream);
 socket!(UnixStream);
 
+thread_local! {
+    /// This thread: `thread::current` counts its callers, which is a locked instruction each time.
+    static HERE: ThreadId = std::thread::current().id();
+}
+
 /// A socket, and what is known of who waits to read from it.
 #[derive(Debug)]
 pub struct Eager<S> {
@@ -68,7 +67,7 @@ pub struct Eager<S> {
 
 impl<S> From<S> for Eager<S> {
     fn from(socket: S) -> Self {
-        Self { socket, home: current().id(), waiting: 0 }
+        Self { socket, home: HERE.with(|here| *here), waiting: 0 }
     }
 }
 
@@ -85,7 +84,7 @@ impl<S: Socket> Eager<S> {
             let mut read = Err(io::ErrorKind::WouldBlock.into());
             let _settled = self.socket.try_io(Interest::READABLE, || {
                 was_ready = true;
-                read = io::Read::read(&mut &*self.socket.raw(), buf);
+                read = receive(&self.socket, buf);
                 settle(&read, buf.len())
             });
             if was_ready {
@@ -115,7 +114,7 @@ impl<S: Socket> Eager<S> {
     /// Elsewhere the socket may become ready, be read, and be waited for, and only then is the waker called
     /// that is there by now: nobody can say that it still is.
     fn is_at_home(&self) -> bool {
-        current().id() == self.home
+        HERE.with(|here| *here == self.home)
     }
 
     /// Writes what the socket takes of `bytes`.
@@ -127,7 +126,7 @@ impl<S: Socket> Eager<S> {
         let turn = ready!(poll_proceed(cx));
         let mut written = Err(io::ErrorKind::WouldBlock.into());
         let _settled = self.socket.try_io(Interest::WRITABLE, || {
-            written = io::Write::write(&mut &*self.socket.raw(), bytes);
+            written = transmit(&self.socket, bytes);
             settle(&written, bytes.len())
         });
         if !is_too_early(&written) {
@@ -137,6 +136,17 @@ impl<S: Socket> Eager<S> {
         drop(turn);
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
+}
+
+// Of the C library each of these is a point where a thread may be cancelled, which costs two locked
+// instructions.
+
+fn receive(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
+    Ok(net::recv(socket, buf, RecvFlags::empty())?.1)
+}
+
+fn transmit(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    Ok(net::send(socket, bytes, SendFlags::NOSIGNAL)?)
 }
 
 /// `WouldBlock` unless all that there was room for was moved: what is left comes with an event of its own,
