@@ -38,7 +38,7 @@ impl Session {
     pub(super) fn finish(mut self, end: &End) -> Option<Farewell> {
         let id = self.record().id;
         let link = std::mem::replace(&mut self.link, Link::Free);
-        self.registered.record.set_link(None);
+        self.registered.record.clear_link();
         let mut last_words = None;
         match end {
             End::ClientLeft => tracing::info!(client = id, "client left"),

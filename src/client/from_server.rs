@@ -249,7 +249,7 @@ impl Session {
                 verdict
             }
             b'C' if is_session_mode => {
-                self.pool.stats.queries.increment();
+                self.traffic.queries.increment();
                 linked.note_done(body, serial);
                 verdict
             }
@@ -269,7 +269,7 @@ impl Session {
             }
             b'Z' => self.on_ready(batch, serial, verdict),
             b'I' | b's' => {
-                self.pool.stats.queries.increment();
+                self.traffic.queries.increment();
                 verdict
             }
             b't' | b'T' | b'n' if !self.on_description(batch, tag, body, is_whole) => {
@@ -285,7 +285,7 @@ impl Session {
 
     /// A statement is done.
     fn on_complete(&mut self, body: &[u8], serial: u64) {
-        self.pool.stats.queries.increment();
+        self.traffic.queries.increment();
         let Link::Linked(linked) = &mut self.link else { return };
         linked.note_done(body, serial);
         let Some(server) = linked.checkout.server() else { return };
@@ -351,7 +351,7 @@ impl Session {
         linked.ends_since = None;
         server.record.cancels().withdraw();
         if tx == TxStatus::Idle {
-            self.pool.stats.transactions.increment();
+            self.traffic.transactions.increment();
         } else if self.rules.pool_mode == PoolMode::Statement {
             self.refuse_block(batch);
             return verdict;
@@ -387,12 +387,12 @@ impl Session {
             let whole = observed.filter(|_| since == Some(linked.since));
             let whole =
                 whole.unwrap_or_else(|| Observed::of(now.saturating_duration_since(linked.since)));
-            self.pool.stats.transaction_duration.add(whole);
+            self.traffic.transaction_duration.add(whole);
             linked.since = now;
             linked.is_done = is_done && !is_session_mode;
         }
         if let (Some(took), Some(observed)) = (took, observed) {
-            self.pool.stats.query_duration.add(observed);
+            self.traffic.query_duration.add(observed);
             self.log_request(took, serial);
         }
     }

@@ -24,7 +24,7 @@ impl Session {
                 Poll::Ready(Err(error)) => return self.on_client_gone(End::Io(error)),
             };
             let read = scratch.input.get(..n).unwrap_or_default();
-            self.pool.stats.bytes_received.add(n as u64);
+            self.traffic.bytes_received.add(n as u64);
             if self.inbox.is_empty() {
                 let taken = self.take_from_client(read, &mut scratch.output, cx)?;
                 self.inbox.extend_from_slice(read.get(taken..).unwrap_or_default());

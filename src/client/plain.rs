@@ -16,8 +16,8 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
         server.statements.unnamed = Unnamed::None;
-        self.pool.stats.client_parses.increment();
-        self.pool.stats.server_parses.increment();
+        self.traffic.client_parses.increment();
+        self.traffic.server_parses.increment();
         let parsed = frontend::parse(frame.body);
         let traits = parsed.map_or_else(Traits::default, |parsed| recall(parsed.text));
         if let Some(parsed) = parsed {
@@ -46,7 +46,7 @@ impl Session {
     pub(super) fn on_plain_bind(&mut self, frame: Frame<'_>) {
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };
-        self.pool.stats.binds.increment();
+        self.traffic.binds.increment();
         linked.in_flight.has_bound = true;
         server.exchange.on_request(Request::Bind, None);
         if let Some(bind) = frontend::bind(frame.body) {

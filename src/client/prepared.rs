@@ -23,7 +23,8 @@ use crate::server::store::{Statement, Store};
 use crate::server::undo::{Given, Undo};
 use crate::server::unnamed::{Unnamed, UnnamedParse};
 use crate::state::settings::Settings;
-use crate::telemetry::counters::{PoolStats, StatementOutcome};
+use crate::telemetry::counters::StatementOutcome;
+use crate::telemetry::traffic::Traffic;
 use crate::wire::backend::TxStatus;
 use crate::wire::frontend::{self, Target};
 use crate::wire::sqlstate;
@@ -44,7 +45,7 @@ pub(super) struct Desk<'a> {
     pub(super) settings: &'a Arc<Settings>,
     pub(super) store: &'a Store,
     pub(super) pool: &'a Pool,
-    pub(super) stats: &'a PoolStats,
+    pub(super) traffic: &'a Traffic,
     /// Statements that a server may have.
     pub(super) most: usize,
 }
@@ -99,7 +100,7 @@ impl Session {
             settings: &self.settings,
             store: &self.context.store,
             pool: &self.pool,
-            stats: &self.pool.stats,
+            traffic: &self.traffic,
             most: self.rules.prepared_statements,
         })
     }
@@ -112,7 +113,7 @@ impl Session {
     ) -> Next {
         let max = self.context.config.listen.max_statements_per_client;
         let Some(mut desk) = self.desk() else { return Next::Go };
-        desk.stats.client_parses.increment();
+        desk.traffic.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
             if desk.parse_unnamed(batch, parse) {
@@ -160,7 +161,7 @@ impl Session {
         }
         let Some(name) = desk.provide(batch, bind.statement, used) else { return Next::Hold };
         desk.note_first_use(batch, &name);
-        desk.stats.binds.increment();
+        desk.traffic.binds.increment();
         let statement = name.statement(desk.prepared);
         let deeds = statement.map_or(Deeds::PREPARED_BY_SQL, |bound| Deeds::of(bound.traits()));
         desk.portals.bind(bind.portal, deeds);
@@ -286,7 +287,7 @@ impl Desk<'_> {
         if self.refuse_hidden(batch, &statement) {
             return false;
         }
-        self.stats.server_parses.increment();
+        self.traffic.server_parses.increment();
         self.put_executed(batch, &statement);
         let parse = self.prepared.parse_unnamed(statement);
         let known = Unnamed::Known(parse.clone());
@@ -313,7 +314,7 @@ impl Desk<'_> {
         let undo = |sent| Undo::Parse { given, sent };
         if may_make_up {
             let undo = undo(None);
-            self.stats.statements.increment(StatementOutcome::Hit as usize);
+            self.traffic.statements.increment(StatementOutcome::Hit as usize);
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
             return;
         }

@@ -186,7 +186,7 @@ impl Desk<'_> {
         let (why, epoch) = (self.why(), self.epoch());
         let waits = self.must_wait(&statement, why, epoch);
         let reading = Reading::of(&statement, self.server, *self.in_flight);
-        self.stats.server_parses.increment();
+        self.traffic.server_parses.increment();
         let known = match why {
             Why::ProvidedAside if waits => Unnamed::Once(parse.clone()),
             Why::ProvidedAside => Unnamed::Passing,
@@ -226,7 +226,7 @@ impl Desk<'_> {
         let statement = &given.statement;
         let presence = self.server.statements.touch(statement);
         if presence == Presence::Ready {
-            self.stats.statements.increment(StatementOutcome::Hit as usize);
+            self.traffic.statements.increment(StatementOutcome::Hit as usize);
             return true;
         }
         let mut why = self.why();
@@ -273,7 +273,7 @@ impl Desk<'_> {
         let statements = &mut self.server.statements;
         let mut gone: Vec<_> = statements.take(statement).into_iter().collect();
         while let Some(old) = statements.evict(self.most.saturating_sub(1)) {
-            self.stats.statements.increment(StatementOutcome::Evicted as usize);
+            self.traffic.statements.increment(StatementOutcome::Evicted as usize);
             gone.push(old);
         }
         let closed: Vec<_> = gone.iter().map(|gone| gone.statement().name().as_bytes()).collect();
@@ -339,8 +339,8 @@ impl Desk<'_> {
     }
 
     fn note_parsed(&mut self, statement: &Arc<Statement>, serial: u64) {
-        self.stats.statements.increment(StatementOutcome::Miss as usize);
-        self.stats.server_parses.increment();
+        self.traffic.statements.increment(StatementOutcome::Miss as usize);
+        self.traffic.server_parses.increment();
         self.server.statements.insert(Arc::clone(statement), serial);
         let count = self.server.statements.len();
         self.server.record.prepared_statements.store(count, Relaxed);
@@ -358,7 +358,7 @@ impl Desk<'_> {
     /// Closes the least recently used statements until one more fits.
     pub(super) fn make_room(&mut self, batch: &mut Batch<'_>) {
         while let Some(old) = self.server.statements.evict(self.most.saturating_sub(1)) {
-            self.stats.statements.increment(StatementOutcome::Evicted as usize);
+            self.traffic.statements.increment(StatementOutcome::Evicted as usize);
             self.close_on_server(batch, old);
         }
     }

@@ -11,7 +11,8 @@ use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::server::record::{Askers, ServerRecord};
+use crate::pool::core::ServerId;
+use crate::server::record::Askers;
 use crate::telemetry::snapshot::{ClientState, Peer};
 use crate::wire::startup::Replication;
 use crate::wire::version::Version;
@@ -36,7 +37,8 @@ pub struct ClientRecord {
     requested: AtomicU64,
     pub prepared_statements: AtomicUsize,
     application_name: Mutex<Arc<str>>,
-    link: Mutex<Option<Arc<ServerRecord>>>,
+    /// The server's number; 0: none.
+    link: AtomicU64,
     pub bell: Bell,
 }
 
@@ -103,7 +105,7 @@ impl ClientRecord {
             requested: AtomicU64::new(0),
             prepared_statements: AtomicUsize::new(0),
             application_name: Mutex::new(identity.application_name),
-            link: Mutex::default(),
+            link: AtomicU64::new(0),
             bell: Bell::default(),
         }
     }
@@ -137,16 +139,18 @@ impl ClientRecord {
         }
     }
 
-    pub fn set_link(&self, server: Option<Arc<ServerRecord>>) {
-        *self.held_link() = server;
+    /// Notes that `server` is lent to it.
+    pub fn set_link(&self, server: ServerId) {
+        self.link.store(server.0, Relaxed);
     }
 
-    pub fn link(&self) -> Option<Arc<ServerRecord>> {
-        self.held_link().clone()
+    pub fn clear_link(&self) {
+        self.link.store(0, Relaxed);
     }
 
-    fn held_link(&self) -> MutexGuard<'_, Option<Arc<ServerRecord>>> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The server that is lent to it.
+    pub fn link(&self) -> Option<ServerId> {
+        Some(self.link.load(Relaxed)).filter(|id| *id != 0).map(ServerId)
     }
 
     pub fn set_application_name(&self, name: &str) {

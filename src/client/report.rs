@@ -1,5 +1,6 @@
 //! Snapshots of the running proxy, for the console, `/status` and `/metrics`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -8,6 +9,7 @@ use super::record::ClientRecord;
 use crate::config::Config;
 use crate::domain::Domain;
 use crate::pool::Pool;
+use crate::pool::core::ServerId;
 use crate::telemetry::snapshot::{
     ClientSnapshot, ClientState, DomainSnapshot, Observe, PoolSnapshot, ProcessSnapshot,
     ServerSnapshot,
@@ -38,7 +40,9 @@ impl Observe for Context {
     }
 
     fn clients(&self) -> Vec<ClientSnapshot> {
-        self.registry.list().iter().map(|record| client_snapshot(record)).collect()
+        let servers = self.router.pools().into_iter().flat_map(|pool| pool.records());
+        let processes = servers.map(|server| (server.id, server.key.process_id)).collect();
+        self.registry.list().iter().map(|record| client_snapshot(record, &processes)).collect()
     }
 
     fn servers(&self) -> Vec<ServerSnapshot> {
@@ -76,10 +80,12 @@ fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
         oldest_wait,
         cancels_active: pool.cancels_active.load(Relaxed),
         stats: Arc::clone(&pool.stats),
+        traffic: Arc::new(pool.traffic.sum()),
     }
 }
 
-fn client_snapshot(record: &ClientRecord) -> ClientSnapshot {
+/// `processes`: those of all servers.
+fn client_snapshot(record: &ClientRecord, processes: &HashMap<ServerId, i32>) -> ClientSnapshot {
     let link = record.link();
     ClientSnapshot {
         id: record.id,
@@ -98,8 +104,8 @@ fn client_snapshot(record: &ClientRecord) -> ClientSnapshot {
         connected: record.connected,
         requested: record.requested(),
         wait: record.wait(),
-        link: link.as_ref().map(|server| server.id.0),
-        remote_pid: link.as_ref().map(|server| server.key.process_id),
+        link: link.map(|server| server.0),
+        remote_pid: link.and_then(|server| processes.get(&server).copied()),
         tls: record.tls.clone(),
         application_name: record.application_name(),
         prepared_statements: record.prepared_statements.load(Relaxed),

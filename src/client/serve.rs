@@ -37,6 +37,7 @@ use crate::server::parameters::Parameters;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ClientState;
+use crate::telemetry::traffic::Traffic;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::{self, Severity};
 use crate::wire::sqlstate;
@@ -54,6 +55,8 @@ pub(super) struct Session {
     /// Bytes still to come of a client's frame whose front has gone to the server.
     pub(super) client_rest: usize,
     pub(super) pool: Arc<Pool>,
+    /// The numbers of the pool that this worker adds to.
+    pub(super) traffic: Arc<Traffic>,
     pub(super) rules: Arc<PoolSettings>,
     pub(super) idle_timeout: Option<Duration>,
     /// What the client asked for at startup, and what it has now.
@@ -135,14 +138,16 @@ impl Session {
     fn new(stream: Stream, start: SessionStart, context: Arc<Context>) -> Self {
         let now = Instant::now();
         let placement = start.placement;
+        let home = current_home();
         let mut session = Self {
             context,
             registered: start.registered,
             stream,
-            home: current_home(),
+            home,
             inbox: start.inbox,
             outbox: Vec::new(),
             client_rest: 0,
+            traffic: placement.pool.traffic.of(home.0),
             pool: placement.pool,
             rules: placement.rules,
             idle_timeout: start.idle_timeout,
@@ -242,7 +247,7 @@ impl Session {
         bytes: &[u8],
         cx: &mut TaskContext<'_>,
     ) -> Result<(), End> {
-        self.pool.stats.bytes_sent.add(bytes.len() as u64);
+        self.traffic.bytes_sent.add(bytes.len() as u64);
         let sent = send(&mut self.stream, &mut self.outbox, bytes, cx);
         self.unless_it_has_left(sent)
     }
@@ -289,17 +294,17 @@ impl Session {
     fn on_lent(&mut self, checkout: Checkout, since: Instant) {
         let now = Instant::now();
         let waited = now.saturating_duration_since(since);
-        self.pool.stats.checkout_wait.observe(waited);
+        self.traffic.checkout_wait.observe(waited);
         self.become_linked(checkout, now);
     }
 
     fn become_linked(&mut self, mut checkout: Checkout, now: Instant) {
-        self.pool.stats.checkouts.increment();
+        self.traffic.checkouts.increment();
         if let Some(server) = checkout.server() {
             let record = &server.record;
             record.set_state(crate::telemetry::snapshot::ServerState::Active);
             record.set_link(self.registered.record.id, now);
-            self.registered.record.set_link(Some(Arc::clone(record)));
+            self.registered.record.set_link(server.id());
             self.last = Some(server.id());
             server.texts.clear();
             if self.rules.pool_mode == PoolMode::Session {
@@ -320,7 +325,7 @@ impl Session {
         let waiter = self.waiter.get_or_insert_default();
         match self.pool.ask(self.home, self.last, self.wish.as_ref(), waiter, since) {
             Ok(Asked::Lent(checkout)) => {
-                self.pool.stats.checkout_wait.observe(Duration::ZERO);
+                self.traffic.checkout_wait.observe(Duration::ZERO);
                 self.record().set_requested(since);
                 self.become_linked(checkout, since);
                 return true;
@@ -411,7 +416,7 @@ impl Session {
         self.idle_since = if linked.is_done { linked.quiet_since } else { Instant::now() };
         // What it was about to alter may be done all the same.
         self.alter();
-        self.record().set_link(None);
+        self.record().clear_link();
         self.record().set_state(ClientState::Idle);
         match std::mem::replace(&mut self.link, Link::Free) {
             Link::Linked(linked) => Some(linked),

@@ -58,7 +58,7 @@ impl Session {
         }
         let before = self.outbox.len();
         put_changes(&self.reported, base, &self.settings, &mut self.outbox);
-        self.pool.stats.bytes_sent.add((self.outbox.len() - before) as u64);
+        self.traffic.bytes_sent.add((self.outbox.len() - before) as u64);
         self.reported = Arc::clone(base);
     }
 }

@@ -28,6 +28,7 @@ use crate::server::record::{Cancels, ServerRecord};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::{CloseReason, PoolStats};
 use crate::telemetry::snapshot::{ServerCounts, ServerState};
+use crate::telemetry::traffic::Shares;
 
 /// What all pools of a process share.
 #[derive(Debug)]
@@ -92,6 +93,7 @@ pub struct Pool {
     /// The shared caps that its servers count under.
     pub caps: Arc<[CapId]>,
     pub stats: Arc<PoolStats>,
+    pub traffic: Shares,
     /// Clients that are logged in to it.
     pub clients: AtomicUsize,
     core: Mutex<PoolCore>,
@@ -145,6 +147,7 @@ impl Pool {
             host,
             caps,
             stats: Arc::default(),
+            traffic: Shares::new(commons.homes),
             clients: AtomicUsize::new(0),
             core: Mutex::new(Core::new(limits, commons.homes)),
             generation: AtomicU64::new(0),

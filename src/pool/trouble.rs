@@ -51,14 +51,14 @@ impl Pool {
     pub(super) fn note_trouble(&self, error: &Arc<ConnectError>) {
         let mut trouble = self.trouble();
         trouble.last = Some(Arc::clone(error));
-        trouble.checkouts = self.stats.checkouts.value();
+        trouble.checkouts = self.traffic.checkouts();
     }
 
     /// The last error of a connection attempt, with none having succeeded and no server having been
     /// lent since.
     pub fn last_trouble(&self) -> Option<Arc<ConnectError>> {
         let trouble = self.trouble();
-        let is_over = self.stats.checkouts.value() > trouble.checkouts;
+        let is_over = self.traffic.checkouts() > trouble.checkouts;
         trouble.last.clone().filter(|_| !is_over)
     }
 

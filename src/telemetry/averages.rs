@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::counters::PoolStats;
 use super::snapshot::{Observe, PoolSnapshot};
 
 /// Length of a period: `PgBouncer`'s `stats_period`.
@@ -70,20 +69,21 @@ pub struct Totals {
 }
 
 impl Totals {
-    pub fn new(stats: &PoolStats) -> Self {
+    pub fn new(pool: &PoolSnapshot) -> Self {
+        let traffic = &pool.traffic;
         Self {
-            assignments: stats.checkouts.value(),
-            transactions: stats.transactions.value(),
-            queries: stats.queries.value(),
-            bytes_received: stats.bytes_received.value(),
-            bytes_sent: stats.bytes_sent.value(),
-            transaction_micros: stats.transaction_duration.sum_micros(),
-            query_micros: stats.query_duration.sum_micros(),
-            wait_micros: stats.checkout_wait.sum_micros(),
-            client_parses: stats.client_parses.value(),
-            server_parses: stats.server_parses.value(),
-            binds: stats.binds.value(),
-            logins: stats.logins.value(),
+            assignments: traffic.checkouts.value(),
+            transactions: traffic.transactions.value(),
+            queries: traffic.queries.value(),
+            bytes_received: traffic.bytes_received.value(),
+            bytes_sent: traffic.bytes_sent.value(),
+            transaction_micros: traffic.transaction_duration.sum_micros(),
+            query_micros: traffic.query_duration.sum_micros(),
+            wait_micros: traffic.checkout_wait.sum_micros(),
+            client_parses: traffic.client_parses.value(),
+            server_parses: traffic.server_parses.value(),
+            binds: traffic.binds.value(),
+            logins: pool.stats.logins.value(),
         }
     }
 
@@ -92,7 +92,7 @@ impl Totals {
         let mut databases = BTreeMap::<Arc<str>, Self>::new();
         for pool in pools {
             let sum = databases.entry(Arc::clone(pool.shown_database())).or_default();
-            *sum = sum.plus(&Self::new(&pool.stats));
+            *sum = sum.plus(&Self::new(pool));
         }
         databases
     }
@@ -201,7 +201,7 @@ impl Sampler {
                 Arc::clone(&pool.user),
                 Arc::clone(&pool.host),
             );
-            let totals = Totals::new(&pool.stats);
+            let totals = Totals::new(pool);
             let before = self.pools.get(&key).copied().unwrap_or_default();
             let sum = done.entry(Arc::clone(pool.shown_database())).or_default();
             *sum = sum.plus(&totals.since(&before));
@@ -227,9 +227,9 @@ mod tests {
         let start = Instant::now();
         averages.sample(std::slice::from_ref(&pool), start + PERIOD);
 
-        pool.stats.queries.add(600);
-        pool.stats.query_duration.observe(Duration::from_millis(1_200));
-        pool.stats.bytes_sent.add(61);
+        pool.traffic.queries.add(600);
+        pool.traffic.query_duration.observe(Duration::from_millis(1_200));
+        pool.traffic.bytes_sent.add(61);
         averages.sample(std::slice::from_ref(&pool), start + 2 * PERIOD);
 
         let database = averages.databases()["markets"];
@@ -242,12 +242,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pool_that_goes_away_does_not_hide_the_others() {
         let (stays, goes) = (fake::pool("*", "db", "alice"), fake::pool("*", "db", "bob"));
-        goes.stats.queries.add(1_000_000);
+        goes.traffic.queries.add(1_000_000);
         let averages = Averages::new(Instant::now());
         let start = Instant::now();
         averages.sample(&[stays.clone(), goes], start + PERIOD);
 
-        stays.stats.queries.add(120);
+        stays.traffic.queries.add(120);
         averages.sample(std::slice::from_ref(&stays), start + 2 * PERIOD);
 
         assert_eq!(averages.databases()["db"].queries, 2);

@@ -5,21 +5,9 @@ use std::time::Duration;
 
 use crate::error::Fault;
 
-/// What one pool has done since it was made.
+/// What one pool has done since it was made, but for its [`Traffic`](super::traffic::Traffic).
 #[derive(Debug, Default)]
 pub struct PoolStats {
-    /// Statements answered (simple queries, Executes) and transactions ended.
-    pub queries: Counter,
-    pub transactions: Counter,
-    /// Servers lent.
-    pub checkouts: Counter,
-    /// Bytes from clients to servers, and from servers to clients.
-    pub bytes_received: Counter,
-    pub bytes_sent: Counter,
-    /// Parse messages from clients, Parse messages to servers, Bind messages.
-    pub client_parses: Counter,
-    pub server_parses: Counter,
-    pub binds: Counter,
     pub logins: Counter,
     pub connects_ok: Counter,
     pub connects_failed: Counter,
@@ -28,10 +16,6 @@ pub struct PoolStats {
     /// Exchanges that were sent once more behind a new Parse.
     pub repeats: Counter,
     pub closes: PerReason<{ CloseReason::COUNT }>,
-    pub statements: PerReason<{ StatementOutcome::COUNT }>,
-    pub query_duration: Histogram,
-    pub transaction_duration: Histogram,
-    pub checkout_wait: Histogram,
     pub server_connect: Histogram,
 }
 
@@ -45,7 +29,14 @@ pub struct ProcessStats {
     pub errors: ErrorStats,
 }
 
-/// A number that only grows.
+/// What a number has that only grows, whoever adds to it.
+pub trait Count: Default {
+    fn plus(&self, n: u64);
+
+    fn read(&self) -> u64;
+}
+
+/// A number that any thread adds to.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -63,25 +54,40 @@ impl Counter {
     }
 }
 
-/// One counter for each value of a small enum.
-#[derive(Debug)]
-pub struct PerReason<const N: usize>([Counter; N]);
+impl Count for Counter {
+    fn plus(&self, n: u64) {
+        self.add(n);
+    }
 
-impl<const N: usize> Default for PerReason<N> {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
+    fn read(&self) -> u64 {
+        self.value()
     }
 }
 
-impl<const N: usize> PerReason<N> {
+/// One counter for each value of a small enum.
+#[derive(Debug)]
+pub struct PerReason<const N: usize, C = Counter>([C; N]);
+
+impl<const N: usize, C: Count> Default for PerReason<N, C> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| C::default()))
+    }
+}
+
+impl<const N: usize, C: Count> PerReason<N, C> {
     pub fn increment(&self, index: usize) {
         if let Some(counter) = self.0.get(index) {
-            counter.increment();
+            counter.plus(1);
         }
     }
 
     pub fn values(&self) -> impl Iterator<Item = u64> + '_ {
-        self.0.iter().map(Counter::value)
+        self.0.iter().map(C::read)
+    }
+
+    /// Adds what `other` has.
+    pub(super) fn add_all(&self, other: &Self) {
+        self.0.iter().zip(other.values()).for_each(|(sum, n)| sum.plus(n));
     }
 }
 
@@ -223,13 +229,19 @@ impl Default for ErrorStats {
     }
 }
 
-/// A histogram of durations with the fixed bounds of [`Histogram::BOUNDS_MICROS`].
+/// A histogram of durations with the fixed bounds of [`BOUNDS_MICROS`].
 #[derive(Debug, Default)]
-pub struct Histogram {
+pub struct Histogram<C = Counter> {
     /// One for each bound, and the last for what is longer than all of them. Not cumulative.
-    buckets: [Counter; Self::BOUNDS_MICROS.len() + 1],
-    sum_micros: Counter,
+    buckets: [C; BOUNDS_MICROS.len() + 1],
+    sum_micros: C,
 }
+
+/// Upper bounds of a [`Histogram`] in microseconds, 50 µs to 60 s.
+pub const BOUNDS_MICROS: [u64; 19] = [
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+    1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
+];
 
 /// A duration, and where it belongs in a [`Histogram`].
 #[derive(Debug, Clone, Copy)]
@@ -241,18 +253,12 @@ pub struct Observed {
 impl Observed {
     pub fn of(duration: Duration) -> Self {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = Histogram::BOUNDS_MICROS.partition_point(|bound| *bound < micros);
+        let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros);
         Self { micros, bucket }
     }
 }
 
-impl Histogram {
-    /// Upper bounds in microseconds, 50 µs to 60 s.
-    pub const BOUNDS_MICROS: [u64; 19] = [
-        50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-        1_000_000, 2_500_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000,
-    ];
-
+impl<C: Count> Histogram<C> {
     pub fn observe(&self, duration: Duration) {
         self.add(Observed::of(duration));
     }
@@ -260,18 +266,24 @@ impl Histogram {
     /// The same for a duration that more than one observes.
     pub fn add(&self, observed: Observed) {
         if let Some(bucket) = self.buckets.get(observed.bucket) {
-            bucket.increment();
+            bucket.plus(1);
         }
-        self.sum_micros.add(observed.micros);
+        self.sum_micros.plus(observed.micros);
     }
 
     /// The sum of what was observed, in microseconds.
     pub fn sum_micros(&self) -> u64 {
-        self.sum_micros.value()
+        self.sum_micros.read()
     }
 
     /// Counts of each bucket (not cumulative), the last unbounded, and the sum in microseconds.
     pub fn values(&self) -> (Vec<u64>, u64) {
-        (self.buckets.iter().map(Counter::value).collect(), self.sum_micros.value())
+        (self.buckets.iter().map(C::read).collect(), self.sum_micros.read())
+    }
+
+    /// Adds what `other` has.
+    pub(super) fn add_all(&self, other: &Self) {
+        self.buckets.iter().zip(&other.buckets).for_each(|(sum, bucket)| sum.plus(bucket.read()));
+        self.sum_micros.plus(other.sum_micros());
     }
 }

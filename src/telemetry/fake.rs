@@ -11,6 +11,7 @@ use super::snapshot::{
     ClientSnapshot, ClientState, DomainSnapshot, Observe, Peer, PoolSnapshot, ProcessSnapshot,
     ServerCounts, ServerSnapshot, ServerState,
 };
+use super::traffic::Traffic;
 use crate::config::{
     Admin, Auth, AuthMethod, Config, ConfigRow, Domain, HostAddr, Http, Listen, Log, LogFormat,
     LogLevel, LogStatements, PoolMode, PoolSettings, Runtime, Secret,
@@ -103,26 +104,26 @@ pub fn noon() -> SystemTime {
 
 /// A pool with 4 of at most 30 servers, 2 of them lent, and 10 transactions behind it.
 pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
-    let stats = PoolStats::default();
-    stats.queries.add(20);
-    stats.transactions.add(10);
-    stats.checkouts.add(10);
-    stats.bytes_received.add(1_000);
-    stats.bytes_sent.add(5_000);
-    stats.client_parses.add(3);
-    stats.server_parses.add(2);
-    stats.binds.add(7);
+    let (stats, traffic) = (PoolStats::default(), Traffic::default());
+    traffic.queries.add(20);
+    traffic.transactions.add(10);
+    traffic.checkouts.add(10);
+    traffic.bytes_received.add(1_000);
+    traffic.bytes_sent.add(5_000);
+    traffic.client_parses.add(3);
+    traffic.server_parses.add(2);
+    traffic.binds.add(7);
     stats.logins.add(5);
     stats.connects_ok.add(6);
     stats.connects_failed.add(1);
     stats.retries.add(1);
     stats.repeats.add(1);
     stats.closes.increment(CloseReason::Recycle as usize);
-    stats.statements.increment(StatementOutcome::Hit as usize);
-    stats.query_duration.observe(Duration::from_millis(2));
-    stats.query_duration.observe(Duration::from_secs(100));
-    stats.transaction_duration.observe(Duration::from_millis(50));
-    stats.checkout_wait.observe(Duration::from_micros(600));
+    traffic.statements.increment(StatementOutcome::Hit as usize);
+    traffic.query_duration.observe(Duration::from_millis(2));
+    traffic.query_duration.observe(Duration::from_secs(100));
+    traffic.transaction_duration.observe(Duration::from_millis(50));
+    traffic.checkout_wait.observe(Duration::from_micros(600));
     PoolSnapshot {
         domain: domain.into(),
         database: database.into(),
@@ -140,6 +141,7 @@ pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
         oldest_wait: Duration::from_micros(1_500_250),
         cancels_active: 1,
         stats: Arc::new(stats),
+        traffic: Arc::new(traffic),
     }
 }
 

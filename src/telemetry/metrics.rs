@@ -80,7 +80,7 @@ pub const METRICS: &[Metric] = &[
         kind: Counter,
         help: "Statements answered: simple queries and Executes.",
         labels: &["domain", "mode", "user"],
-        read: Pools(|pools, out| out.push(&[], pools.total(|pool| pool.stats.queries.value()))),
+        read: Pools(|pools, out| out.push(&[], pools.total(|pool| pool.traffic.queries.value()))),
     },
     Metric {
         name: "pgweir_transactions_total",
@@ -88,7 +88,7 @@ pub const METRICS: &[Metric] = &[
         help: "Transactions ended, those of single statements included.",
         labels: &["domain", "mode", "user"],
         read: Pools(|pools, out| {
-            out.push(&[], pools.total(|pool| pool.stats.transactions.value()));
+            out.push(&[], pools.total(|pool| pool.traffic.transactions.value()));
         }),
     },
     Metric {
@@ -97,8 +97,8 @@ pub const METRICS: &[Metric] = &[
         help: "Bytes received from clients and sent to clients.",
         labels: &["domain", "mode", "user", "direction"],
         read: Pools(|pools, out| {
-            out.push(&["received"], pools.total(|pool| pool.stats.bytes_received.value()));
-            out.push(&["sent"], pools.total(|pool| pool.stats.bytes_sent.value()));
+            out.push(&["received"], pools.total(|pool| pool.traffic.bytes_received.value()));
+            out.push(&["sent"], pools.total(|pool| pool.traffic.bytes_sent.value()));
         }),
     },
     Metric {
@@ -177,7 +177,7 @@ pub const METRICS: &[Metric] = &[
         help: "From a statement's arrival to the end of its answer.",
         labels: &["domain", "mode", "user"],
         read: Pools(|pools, out| {
-            out.push(&[], pools.distribution(|pool| &pool.stats.query_duration));
+            out.push(&[], pools.distribution(|pool| &pool.traffic.query_duration));
         }),
     },
     Metric {
@@ -186,7 +186,7 @@ pub const METRICS: &[Metric] = &[
         help: "From the beginning of a transaction to its end.",
         labels: &["domain", "mode", "user"],
         read: Pools(|pools, out| {
-            out.push(&[], pools.distribution(|pool| &pool.stats.transaction_duration));
+            out.push(&[], pools.distribution(|pool| &pool.traffic.transaction_duration));
         }),
     },
     Metric {
@@ -195,7 +195,7 @@ pub const METRICS: &[Metric] = &[
         help: "How long clients waited for a server.",
         labels: &["domain", "mode", "user"],
         read: Pools(|pools, out| {
-            out.push(&[], pools.distribution(|pool| &pool.stats.checkout_wait));
+            out.push(&[], pools.distribution(|pool| &pool.traffic.checkout_wait));
         }),
     },
     Metric {
@@ -303,7 +303,7 @@ pub const METRICS: &[Metric] = &[
         help: "pgweir_query_duration_seconds over all pools. Only with http.seed_metrics.",
         labels: &[],
         read: Seed(|scrape, out| {
-            out.push(&[], scrape.all().distribution(|pool| &pool.stats.query_duration));
+            out.push(&[], scrape.all().distribution(|pool| &pool.traffic.query_duration));
         }),
     },
 ];
@@ -433,7 +433,7 @@ fn closes(pools: &Group<'_>, out: &mut Samples) {
 
 fn prepared_statements(pools: &Group<'_>, out: &mut Samples) {
     for (index, outcome) in StatementOutcome::ALL.into_iter().enumerate() {
-        let count = |pool: &PoolSnapshot| pool.stats.statements.values().nth(index).unwrap_or(0);
+        let count = |pool: &PoolSnapshot| pool.traffic.statements.values().nth(index).unwrap_or(0);
         out.push(&[outcome.label()], pools.total(count));
     }
 }

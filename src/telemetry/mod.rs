@@ -10,6 +10,7 @@ pub mod sample;
 pub mod slow;
 pub mod snapshot;
 pub mod status;
+pub mod traffic;
 
 #[cfg(test)]
 pub mod fake;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use prometheus::proto;
 
-use super::counters::Histogram;
+use super::counters::{BOUNDS_MICROS, Count, Histogram};
 use super::resources::Resources;
 use super::snapshot::{PoolSnapshot, ProcessSnapshot};
 
@@ -90,8 +90,8 @@ impl Group<'_> {
     }
 
     /// A histogram, added up.
-    pub fn distribution(&self, read: impl Fn(&PoolSnapshot) -> &Histogram) -> Value {
-        let mut buckets = vec![0; Histogram::BOUNDS_MICROS.len() + 1];
+    pub fn distribution<C: Count>(&self, read: impl Fn(&PoolSnapshot) -> &Histogram<C>) -> Value {
+        let mut buckets = vec![0; BOUNDS_MICROS.len() + 1];
         let mut sum_micros = 0_u64;
         for pool in &self.pools {
             let (more, micros) = read(pool).values();
@@ -218,7 +218,7 @@ fn gauge(number: f64) -> proto::Gauge {
 
 fn cumulative(buckets: &[u64], sum_micros: u64) -> proto::Histogram {
     let mut seen = 0;
-    let bounded = Histogram::BOUNDS_MICROS.iter().zip(buckets).map(|(bound, count)| {
+    let bounded = BOUNDS_MICROS.iter().zip(buckets).map(|(bound, count)| {
         seen += count;
         let mut bucket = proto::Bucket::default();
         bucket.set_upper_bound(number(*bound) / 1e6);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::counters::{PoolStats, ProcessStats};
+use super::traffic::Traffic;
 use crate::config::{Config, PoolMode};
 
 /// Gives snapshots of the running proxy. A scrape walks pools; only `clients` and `servers`, which
@@ -65,6 +66,7 @@ pub struct PoolSnapshot {
     /// Cancel requests being sent for clients of this pool.
     pub cancels_active: usize,
     pub stats: Arc<PoolStats>,
+    pub traffic: Arc<Traffic>,
 }
 
 impl PoolSnapshot {

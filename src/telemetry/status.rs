@@ -128,8 +128,8 @@ impl PoolStatus {
             oldest_wait_ms: milliseconds(pool.oldest_wait),
             pool_utilization_percent: 100.0 * ratio(pool.checked_out() as u64, pool.limit() as u64),
             mean_response_time_ms: ratio(
-                pool.stats.query_duration.sum_micros(),
-                pool.stats.queries.value(),
+                pool.traffic.query_duration.sum_micros(),
+                pool.traffic.queries.value(),
             ) / 1e3,
             totals: Totals::new(pool),
         }
@@ -141,14 +141,14 @@ impl Totals {
         let stats = &pool.stats;
         let seconds = |micros: u64| ratio(micros, 1_000_000);
         Self {
-            queries: stats.queries.value(),
-            transactions: stats.transactions.value(),
-            checkouts: stats.checkouts.value(),
-            bytes_received: stats.bytes_received.value(),
-            bytes_sent: stats.bytes_sent.value(),
-            query_seconds: seconds(stats.query_duration.sum_micros()),
-            transaction_seconds: seconds(stats.transaction_duration.sum_micros()),
-            wait_seconds: seconds(stats.checkout_wait.sum_micros()),
+            queries: pool.traffic.queries.value(),
+            transactions: pool.traffic.transactions.value(),
+            checkouts: pool.traffic.checkouts.value(),
+            bytes_received: pool.traffic.bytes_received.value(),
+            bytes_sent: pool.traffic.bytes_sent.value(),
+            query_seconds: seconds(pool.traffic.query_duration.sum_micros()),
+            transaction_seconds: seconds(pool.traffic.transaction_duration.sum_micros()),
+            wait_seconds: seconds(pool.traffic.checkout_wait.sum_micros()),
             logins: stats.logins.value(),
             connects_ok: stats.connects_ok.value(),
             connects_failed: stats.connects_failed.value(),
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn a_pool_that_has_done_nothing_has_no_nan() {
         let mut fake = Fake::new();
-        fake.pools[0].stats = std::sync::Arc::default();
+        fake.pools[0].traffic = std::sync::Arc::default();
 
         let json = serde_json::to_value(Status::new(&fake, noon())).unwrap();
 

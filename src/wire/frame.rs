@@ -37,8 +37,8 @@ impl FrameError {
 /// `limit` bounds the length that the frame claims, in bytes.
 #[inline]
 pub fn head(buf: &[u8], limit: usize) -> Result<Option<Head>, FrameError> {
-    let [tag, a, b, c, d, ..] = *buf else { return Ok(None) };
-    let claimed = u32::from_be_bytes([a, b, c, d]);
+    let Some([tag, len @ ..]) = buf.first_chunk::<HEAD>() else { return Ok(None) };
+    let (tag, claimed) = (*tag, u32::from_be_bytes(*len));
     // The length counts itself; PostgreSQL reads it as a signed number.
     if claimed < 4 || claimed > i32::MAX as u32 {
         return Err(FrameError::Length { tag, len: claimed });

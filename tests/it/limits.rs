@@ -648,7 +648,7 @@ fn a_client_that_reads_late_reads_everything_to_the_last_word() {
     client.send(&query(notices));
     let (mut sent, mut looks) = (0, 0);
     wait_until("every socket on the way is full", || {
-        let before = std::mem::replace(&mut sent, proxy.pool().stats.bytes_sent.value());
+        let before = std::mem::replace(&mut sent, proxy.pool().traffic.bytes_sent.value());
         looks = if sent > 0 && sent == before { looks + 1 } else { 0 };
         looks == 50
     });

@@ -85,7 +85,7 @@ fn what_ends_a_lost_block_may_come_in_two_reads() {
         assert_eq!(client.read().tag, b'N');
         let mut front = query(text);
         let rest = front.split_off(5 + at);
-        let received = || proxy.pool().stats.bytes_received.value();
+        let received = || proxy.pool().traffic.bytes_received.value();
         let before = received();
 
         client.send(&front);

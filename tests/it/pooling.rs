@@ -77,7 +77,7 @@ fn a_waiter_that_goes_away_leaves_the_queue_to_those_behind() {
     holder.ask("commit");
 
     assert_eq!(stays.read_ready(1).values(), "stays");
-    assert_eq!(proxy.pool().stats.queries.value(), 3);
+    assert_eq!(proxy.pool().traffic.queries.value(), 3);
 }
 
 /// P84, P85: an error that says why, with numbers and with what to do, and the session goes on.

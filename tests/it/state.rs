@@ -218,12 +218,12 @@ fn a_setting_that_the_server_spells_otherwise_is_not_set_again_and_again() {
     let mut client = proxy.client_with(&[("DateStyle", "iso"), ("TimeZone", "utc")]);
     assert_eq!(client.parameters["DateStyle"], "ISO, MDY");
     client.value("select 1");
-    let before = proxy.pool().stats.bytes_sent.value();
+    let before = proxy.pool().traffic.bytes_sent.value();
     let reply = client.ask("select 1");
 
     // T, D, C and Z of one row of one column, and nothing swallowed that would have been read.
     let size: usize = reply.0.iter().map(|message| message.body.len() + 5).sum();
-    assert_eq!(proxy.pool().stats.bytes_sent.value() - before, size as u64);
+    assert_eq!(proxy.pool().traffic.bytes_sent.value() - before, size as u64);
     assert_eq!(reply.parameters(), []);
     assert_eq!(show(&mut client, "datestyle"), "ISO, MDY");
 }

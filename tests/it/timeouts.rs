@@ -92,8 +92,8 @@ fn statements_and_transactions_of_a_pipeline_are_measured_one_by_one() {
     let proxy = Proxy::start(&postgres, ONE);
     let mut client = proxy.client();
     let counts = || {
-        let stats = proxy.pool().stats;
-        [&stats.query_duration, &stats.transaction_duration]
+        let traffic = proxy.pool().traffic;
+        [&traffic.query_duration, &traffic.transaction_duration]
             .map(|histogram| histogram.values().0.iter().sum::<u64>())
     };
     let before = counts();

@@ -353,7 +353,7 @@ fn megabytes_pass_through_both_ways_and_nothing_is_lost() {
     let mut client = log_in(&proxy, &authority);
     client.send(&query("select n, repeat(md5(n::text), 100) from generate_series(1, 8000) n"));
     // It does not read for a while: pgweir must stop reading, and go on when it does.
-    let is_much = |pool: &PoolSnapshot| pool.stats.bytes_sent.value() > 1_000_000;
+    let is_much = |pool: &PoolSnapshot| pool.traffic.bytes_sent.value() > 1_000_000;
     proxy.wait_for_pool("much is on its way", is_much);
     let rows = client.read_ready(1).rows();
     assert_eq!(rows.len(), 8000);

@@ -1,6 +1,6 @@
 //! What a domain's pools have done and do, as numbers.
 
-use crate::telemetry::counters::Histogram;
+use crate::telemetry::counters::{BOUNDS_MICROS, Count, Histogram};
 use crate::telemetry::snapshot::{PoolSnapshot, ProcessSnapshot};
 
 /// A domain at one moment.
@@ -36,11 +36,11 @@ impl Tally {
             sum.waiting += pool.clients_waiting;
             sum.logins += pool.stats.logins.value();
             sum.connects += pool.stats.connects_ok.value();
-            sum.transactions += pool.stats.transactions.value();
-            sum.queries += pool.stats.queries.value();
-            sum.query_micros += pool.stats.query_duration.sum_micros();
-            add(&mut sum.query_duration, &pool.stats.query_duration);
-            add(&mut sum.checkout_wait, &pool.stats.checkout_wait);
+            sum.transactions += pool.traffic.transactions.value();
+            sum.queries += pool.traffic.queries.value();
+            sum.query_micros += pool.traffic.query_duration.sum_micros();
+            add(&mut sum.query_duration, &pool.traffic.query_duration);
+            add(&mut sum.checkout_wait, &pool.traffic.checkout_wait);
         }
         sum
     }
@@ -80,7 +80,7 @@ pub(super) fn quantile(buckets: &[u64], share: f64) -> Option<f64> {
     }
     let wanted = number(all) * share;
     let (mut seen, mut lower) = (0, 0);
-    for (bound, count) in Histogram::BOUNDS_MICROS.into_iter().zip(buckets) {
+    for (bound, count) in BOUNDS_MICROS.into_iter().zip(buckets) {
         let before = number(seen);
         seen += count;
         if *count > 0 && number(seen) >= wanted {
@@ -92,7 +92,7 @@ pub(super) fn quantile(buckets: &[u64], share: f64) -> Option<f64> {
     Some(number(lower) / 1e3)
 }
 
-fn add(sum: &mut Vec<u64>, histogram: &Histogram) {
+fn add(sum: &mut Vec<u64>, histogram: &Histogram<impl Count>) {
     let (buckets, _) = histogram.values();
     sum.resize(buckets.len(), 0);
     sum.iter_mut().zip(buckets).for_each(|(sum, count)| *sum += count);
@@ -109,6 +109,7 @@ mod tests {
 
     use super::*;
     use crate::error::Fault;
+    use crate::telemetry::counters::Counter;
     use crate::telemetry::fake::{self, Fake};
     use crate::telemetry::snapshot::Observe as _;
 
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_quantile_lies_within_its_bucket() {
-        let histogram = Histogram::default();
+        let histogram = Histogram::<Counter>::default();
         for _ in 0..98 {
             histogram.observe(Duration::from_micros(200));
         }
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn beyond_the_last_bound_a_quantile_is_that_bound() {
-        let histogram = Histogram::default();
+        let histogram = Histogram::<Counter>::default();
         histogram.observe(Duration::from_secs(3600));
 
         assert_eq!(quantile(&histogram.values().0, 0.5), Some(60_000.0));

@@ -1,0 +1,173 @@
+//! What the sessions of one worker have moved through a pool.
+//!
+//! Each worker adds to numbers of its own, of which no other thread writes one: an addition is a load and a
+//! store, and no cache line goes from core to core with each transaction.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::counters::{Count, Histogram, PerReason, StatementOutcome};
+
+/// A number that one thread adds to, and any may read.
+#[derive(Debug, Default)]
+pub struct LocalCounter(AtomicU64);
+
+impl LocalCounter {
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+impl Count for LocalCounter {
+    fn plus(&self, n: u64) {
+        self.add(n);
+    }
+
+    fn read(&self) -> u64 {
+        self.value()
+    }
+}
+
+/// What one worker has moved, or all of them together.
+#[derive(Debug, Default)]
+// Whole cache lines, and those that the processor fetches along with them.
+#[repr(align(128))]
+pub struct Traffic {
+    /// Statements answered (simple queries, Executes) and transactions ended.
+    pub queries: LocalCounter,
+    pub transactions: LocalCounter,
+    /// Servers lent.
+    pub checkouts: LocalCounter,
+    /// Bytes from clients to servers, and from servers to clients.
+    pub bytes_received: LocalCounter,
+    pub bytes_sent: LocalCounter,
+    /// Parse messages from clients, Parse messages to servers, Bind messages.
+    pub client_parses: LocalCounter,
+    pub server_parses: LocalCounter,
+    pub binds: LocalCounter,
+    pub statements: PerReason<{ StatementOutcome::COUNT }, LocalCounter>,
+    pub query_duration: Histogram<LocalCounter>,
+    pub transaction_duration: Histogram<LocalCounter>,
+    pub checkout_wait: Histogram<LocalCounter>,
+}
+
+impl Traffic {
+    fn add_all(&self, other: &Self) {
+        let Self {
+            queries,
+            transactions,
+            checkouts,
+            bytes_received,
+            bytes_sent,
+            client_parses,
+            server_parses,
+            binds,
+            statements,
+            query_duration,
+            transaction_duration,
+            checkout_wait,
+        } = other;
+        self.queries.add(queries.value());
+        self.transactions.add(transactions.value());
+        self.checkouts.add(checkouts.value());
+        self.bytes_received.add(bytes_received.value());
+        self.bytes_sent.add(bytes_sent.value());
+        self.client_parses.add(client_parses.value());
+        self.server_parses.add(server_parses.value());
+        self.binds.add(binds.value());
+        self.statements.add_all(statements);
+        self.query_duration.add_all(query_duration);
+        self.transaction_duration.add_all(transaction_duration);
+        self.checkout_wait.add_all(checkout_wait);
+    }
+}
+
+/// The traffic of a pool, by worker.
+#[derive(Debug)]
+pub struct Shares(Box<[Arc<Traffic>]>);
+
+impl Shares {
+    /// None yet, for `homes` workers.
+    pub fn new(homes: usize) -> Self {
+        Self((0..homes.max(1)).map(|_| Arc::default()).collect())
+    }
+
+    /// The numbers of the worker `home`, which alone may add to them.
+    pub fn of(&self, home: usize) -> Arc<Traffic> {
+        self.0.get(home).or(self.0.first()).map_or_else(Arc::default, Arc::clone)
+    }
+
+    /// Servers lent.
+    pub fn checkouts(&self) -> u64 {
+        self.0.iter().map(|traffic| traffic.checkouts.value()).sum()
+    }
+
+    /// All workers' together.
+    pub fn sum(&self) -> Traffic {
+        let sum = Traffic::default();
+        self.0.iter().for_each(|traffic| sum.add_all(traffic));
+        sum
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_worker_has_numbers_of_its_own_and_all_are_in_the_sum() {
+        let shares = Shares::new(2);
+        for (home, n) in [(0, 1), (1, 10)] {
+            let traffic = shares.of(home);
+            for number in [
+                &traffic.queries,
+                &traffic.transactions,
+                &traffic.checkouts,
+                &traffic.bytes_received,
+                &traffic.bytes_sent,
+                &traffic.client_parses,
+                &traffic.server_parses,
+                &traffic.binds,
+            ] {
+                number.add(n);
+            }
+            traffic.statements.increment(StatementOutcome::Miss as usize);
+            for duration in
+                [&traffic.query_duration, &traffic.transaction_duration, &traffic.checkout_wait]
+            {
+                duration.observe(Duration::from_micros(n));
+            }
+        }
+
+        let sum = shares.sum();
+
+        assert_eq!(shares.of(1).queries.value(), 10);
+        assert_eq!(shares.checkouts(), 11);
+        let numbers = [
+            &sum.queries,
+            &sum.transactions,
+            &sum.checkouts,
+            &sum.bytes_received,
+            &sum.bytes_sent,
+            &sum.client_parses,
+            &sum.server_parses,
+            &sum.binds,
+        ];
+        assert_eq!(numbers.map(LocalCounter::value), [11; 8]);
+        assert_eq!(sum.statements.values().collect::<Vec<_>>(), [0, 2, 0]);
+        for duration in [sum.query_duration, sum.transaction_duration, sum.checkout_wait] {
+            let (buckets, micros) = duration.values();
+            assert_eq!((buckets[0], micros), (2, 11));
+        }
+    }
+}
