@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::link::{LAST_WORDS, Link, Linked};
 use super::serve::{End, Session};
-use crate::config::{format_duration, format_millis};
+use crate::config::{PoolSettings, format_duration, format_millis};
 use crate::error::{ClientMessage, Fault, SqlState};
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::telemetry::counters::CloseReason;
@@ -45,8 +45,18 @@ enum Over {
 impl Session {
     /// Sets the alarm to the first of the times that run now.
     pub(super) fn set_alarm(&mut self) {
-        // Most polls end here: nothing runs for a client that may idle for ever.
-        if matches!(self.link, Link::Free) && self.idle_timeout.is_none() {
+        // Most polls end here: nothing runs for a client that may idle for ever, nor for one that may take as
+        // long as it likes.
+        let is_timed = match &self.link {
+            Link::Free => false,
+            Link::Linked(linked) => linked.is_timed(&self.rules),
+            Link::StandIn(_) | Link::Waiting(_) | Link::Proving { .. } => true,
+        };
+        debug_assert!(
+            is_timed || self.idle_timeout.is_some() || self.deadlines().iter().all(Option::is_none),
+            "a time runs that is_timed does not know"
+        );
+        if !is_timed && self.idle_timeout.is_none() {
             return self.alarm.set(None);
         }
         let deadline = self.deadlines().into_iter().flatten().map(|(at, _)| at).min();
@@ -209,6 +219,19 @@ impl Session {
         server.exchange.on_request(Request::Simple(Verdict::Swallow), None);
         linked.has_unread = false;
         frontend::put_sync(&mut server.outbox);
+    }
+}
+
+impl Linked {
+    /// False only if none of the times runs that [`Session::linked_deadlines`] knows, but for the client's.
+    fn is_timed(&self, rules: &PoolSettings) -> bool {
+        rules.query_timeout.is_some()
+            || rules.transaction_timeout.is_some()
+            || rules.idle_in_transaction_timeout.is_some()
+            || self.broken_since.is_some()
+            || self.ends_since.is_some()
+            || self.cancel_sent.is_some()
+            || self.checkout.peek().is_some_and(|server| server.exchange.is_held_open())
     }
 }
 

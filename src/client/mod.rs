@@ -33,6 +33,7 @@ mod resets;
 mod serve;
 pub mod session;
 mod shapes;
+mod spare;
 mod stand_in;
 mod told;
 mod unread;

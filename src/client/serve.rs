@@ -21,6 +21,7 @@ use super::login::SessionStart;
 use super::names::Prepared;
 use super::record::{ClientRecord, Ring};
 use super::registry::Registered;
+use super::spare;
 use super::stand_in::StandIn;
 use crate::config::{PoolMode, PoolSettings};
 use crate::error::{ClientFacing, ClientMessage, Fault};
@@ -183,7 +184,6 @@ impl Session {
                 Ok(false) => {
                     self.set_alarm();
                     if self.alarm.poll(cx).is_pending() {
-                        self.alarm.release();
                         return Poll::Pending;
                     }
                     // What was over may have left a stand-in to answer what waits in the inbox.
@@ -317,7 +317,7 @@ impl Session {
             }
         }
         self.record().set_state(ClientState::Active);
-        self.link = Link::Linked(Box::new(Linked::new(checkout, now)));
+        self.link = Link::Linked(spare::link(checkout, now));
     }
 
     /// Asks the pool for a server; true if the session is linked at once.
@@ -375,7 +375,7 @@ impl Session {
             // It waits for the rest of a message: of a COPY that has failed meanwhile (P31).
             return linked.checkout.close(CloseReason::ClientLeft);
         }
-        linked.checkout.checkin(self.idle_since);
+        spare::unlink(linked).checkin(self.idle_since);
     }
 
     /// Appends an error and, if the client waits for it, the end of the exchange.

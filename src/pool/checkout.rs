@@ -22,50 +22,55 @@ use crate::telemetry::snapshot::ServerState;
 use crate::wire::sqlstate;
 
 /// A server on loan. Dropping it checks the server in, or closes it if work is under way on it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[must_use = "dropping a checkout returns the server at once"]
 pub struct Checkout {
     /// `Some` until it is given back.
-    server: Option<Box<Server>>,
+    lent: Option<Lent>,
+}
+
+#[derive(Debug)]
+struct Lent {
+    server: Box<Server>,
     pool: Arc<Pool>,
 }
 
 impl Checkout {
     fn new(pool: &Arc<Pool>, server: Box<Server>) -> Self {
-        Self { server: Some(server), pool: Arc::clone(pool) }
+        Self { lent: Some(Lent { server, pool: Arc::clone(pool) }) }
     }
 
     /// The server. `None` never happens to a caller: giving it back consumes the checkout.
     pub fn server(&mut self) -> Option<&mut Server> {
-        self.server.as_deref_mut()
+        self.lent.as_mut().map(|lent| &mut *lent.server)
     }
 
     /// The server, to look at.
     pub fn peek(&self) -> Option<&Server> {
-        self.server.as_deref()
+        self.lent.as_ref().map(|lent| &*lent.server)
     }
 
     /// Gives the server back.
     pub fn checkin(mut self, now: Instant) {
-        if let Some(server) = self.server.take() {
-            self.pool.checkin(server, now);
+        if let Some(Lent { server, pool }) = self.lent.take() {
+            pool.checkin(server, now);
         }
     }
 
     /// Closes the server.
     pub fn close(mut self, reason: CloseReason) {
-        if let Some(server) = self.server.take() {
+        if let Some(Lent { server, pool }) = self.lent.take() {
             server.record.clear_link();
-            self.pool.close(server, Place::Lent, reason);
+            pool.close(server, Place::Lent, reason);
         }
     }
 }
 
 impl Drop for Checkout {
     fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
+        if let Some(Lent { server, pool }) = self.lent.take() {
             // A client that left in the middle must not hand its transaction to the next one.
-            self.pool.checkin(server, Instant::now());
+            pool.checkin(server, Instant::now());
         }
     }
 }

@@ -8,11 +8,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Wakes its task at a deadline, or somewhat before: the caller looks at the clock itself.
 ///
-/// A deadline that moves back, as those of busy sessions do all the time, leaves the timer where it
-/// is. It goes off too early then, once, and is set anew.
+/// A deadline that moves back or goes away, as those of busy sessions do all the time, leaves the timer
+/// where it is. It goes off too early then, once, and is set anew if there is a deadline still.
 #[derive(Debug, Default)]
 pub struct Alarm {
-    /// `None` while nothing has been waited for, so that an idle session holds no timer.
+    /// `None` while nothing has been waited for since one went off: a session that is idle for long holds
+    /// no timer. It has the waker of its task.
     sleep: Option<Pin<Box<Sleep>>>,
     deadline: Option<Instant>,
 }
@@ -23,37 +24,45 @@ impl Alarm {
         self.deadline = deadline;
     }
 
-    /// Registers the task to be woken, and says whether the deadline has passed.
+    /// Sees to it that the task is woken, and says whether the deadline has passed. For one task alone,
+    /// which keeps its waker.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.deadline else {
-            return Poll::Pending;
-        };
         loop {
-            let sleep = match &mut self.sleep {
-                Some(sleep) => {
-                    if sleep.deadline() > deadline {
-                        sleep.as_mut().reset(deadline);
-                    }
-                    sleep
-                }
-                none @ None => none.insert(Box::pin(sleep_until(deadline))),
+            let is_on_time = |sleep: &Pin<Box<Sleep>>| match self.deadline {
+                Some(deadline) => sleep.deadline() <= deadline,
+                None => true,
             };
-            if sleep.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
+            match &self.sleep {
+                Some(sleep) if is_on_time(sleep) => {
+                    if !sleep.is_elapsed() {
+                        return Poll::Pending;
+                    }
+                }
+                Some(_) | None => {
+                    let Some(deadline) = self.deadline else { return Poll::Pending };
+                    if self.start(deadline, cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
             }
             self.sleep = None;
-            if Instant::now() >= deadline {
+            if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.deadline = None;
                 return Poll::Ready(());
             }
         }
     }
 
-    /// Gives the timer back, for a session that will be idle for long.
-    pub fn release(&mut self) {
-        if self.deadline.is_none() {
-            self.sleep = None;
-        }
+    /// Sets the timer, and leaves the task's waker with it.
+    fn start(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                sleep.as_mut().reset(deadline);
+                sleep
+            }
+            none @ None => none.insert(Box::pin(sleep_until(deadline))),
+        };
+        sleep.as_mut().poll(cx)
     }
 }
 
@@ -75,6 +84,25 @@ mod tests {
         poll_fn(|cx| alarm.poll(cx)).await;
 
         assert!(first.is_pending());
+        assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_that_went_away_leaves_a_timer_which_goes_when_it_is_over() {
+        let start = Instant::now();
+        let mut alarm = Alarm::default();
+        alarm.set(Some(start + Duration::from_secs(1)));
+        let first = poll_fn(|cx| Poll::Ready(alarm.poll(cx))).await;
+        alarm.set(None);
+        let second = poll_fn(|cx| Poll::Ready(alarm.poll(cx))).await;
+        assert!(first.is_pending() && second.is_pending() && alarm.sleep.is_some());
+
+        tokio::time::sleep(Duration::from_secs(1)).await;
+
+        assert!(poll_fn(|cx| Poll::Ready(alarm.poll(cx))).await.is_pending());
+        assert!(alarm.sleep.is_none());
+        alarm.set(Some(start + Duration::from_secs(3)));
+        poll_fn(|cx| alarm.poll(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 3);
     }
 

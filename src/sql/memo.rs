@@ -40,7 +40,7 @@ impl Memo {
             self.0 = vec![Slot::default(); SLOTS];
         }
         let hash = hash(text);
-        let Some(slot) = self.0.get_mut(hash as usize % SLOTS) else { return classify(text) };
+        let Some(slot) = self.0.get_mut(place(hash)) else { return classify(text) };
         if slot.hash == hash && slot.holds(text) {
             return slot.traits;
         }
@@ -101,6 +101,11 @@ fn hash(text: &[u8]) -> u64 {
     };
     let (eights, rest) = text.as_chunks();
     mix(eights.iter().copied().fold(text.len() as u64, mix), padded(rest))
+}
+
+/// Where a text with this hash is, if it is anywhere.
+fn place(hash: u64) -> usize {
+    usize::try_from(hash % SLOTS as u64).unwrap_or_default()
 }
 
 /// Less than eight bytes as eight.
@@ -186,10 +191,7 @@ mod tests {
     fn what_comes_once_displaces_nothing() {
         let mut memo = Memo::default();
         teach(&mut memo, "commit");
-        let is_rival = |text: &String| {
-            let place = |text: &[u8]| hash(text) as usize % SLOTS;
-            place(text.as_bytes()) == place(b"commit")
-        };
+        let is_rival = |text: &String| place(hash(text.as_bytes())) == place(hash(b"commit"));
         let mut rivals = (0..).map(|n: u32| format!("select {}", letters(n))).filter(is_rival);
         let (once, twice) = (rivals.next().unwrap(), rivals.next().unwrap());
 

@@ -102,7 +102,7 @@ impl Shares {
 
     /// The numbers of the worker `home`, which alone may add to them.
     pub fn of(&self, home: usize) -> Arc<Traffic> {
-        self.0.get(home).or(self.0.first()).map_or_else(Arc::default, Arc::clone)
+        self.0.get(home).or_else(|| self.0.first()).map_or_else(Arc::default, Arc::clone)
     }
 
     /// Servers lent.
