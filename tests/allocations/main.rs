@@ -1,4 +1,4 @@
-//! What pgweir allocates for an exchange when everything is warm.
+//! What pgweir allocates: for an exchange when everything is warm, and for a client that is idle.
 //!
 //! The whole process is counted, for what pgweir does is not all done on one thread. So the clients and
 //! the server of these tests, which live in it as well, allocate nothing while it is counted, and the
@@ -20,6 +20,7 @@ mod support;
 
 mod exchanges;
 mod frames;
+mod idle;
 mod quiet_server;
 
 use std::alloc::System;

@@ -9,8 +9,12 @@ use crate::support::messages::message;
 /// One column of type int4, and the value 1 in it.
 const COLUMNS: &[u8] = b"\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0";
 const ROW: &[u8] = b"\0\x01\0\0\0\x011";
-/// More than it answers in one go.
+/// More than it answers in one go, but for a wide answer.
 const OUTBOX_LEN: usize = 64 * 1024;
+/// What is asked for a wide answer, and how many bytes it has at least: more than two sockets take.
+pub const WIDE: &str = "wide";
+pub const WIDE_LEN: usize = 16 * 1024 * 1024;
+const WIDE_ROW_LEN: usize = 32 * 1024;
 
 /// Starts one.
 pub fn start() -> FakeServer {
@@ -39,6 +43,13 @@ impl<'a> QuietServer<'a> {
                 if tag == b'X' {
                     return;
                 }
+                if tag == b'Q' && body.starts_with(WIDE.as_bytes()) {
+                    for _ in 0..WIDE_LEN / WIDE_ROW_LEN {
+                        if self.peer.stream.write_all(&self.answers.wide_row).is_err() {
+                            return;
+                        }
+                    }
+                }
                 self.answers.put(tag, body);
             }
             // The other side may have gone, which is its business.
@@ -54,6 +65,7 @@ impl<'a> QuietServer<'a> {
 struct Answers {
     columns: Vec<u8>,
     row: Vec<u8>,
+    wide_row: Vec<u8>,
     selected: Vec<u8>,
     /// Of a statement without parameters.
     parameters: Vec<u8>,
@@ -66,6 +78,7 @@ impl Answers {
         Self {
             columns: message(b'T', COLUMNS),
             row: message(b'D', ROW),
+            wide_row: message(b'D', &vec![b'x'; WIDE_ROW_LEN]),
             selected: message(b'C', b"SELECT 1\0"),
             parameters: message(b't', b"\0\0"),
             status: b'I',
