@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # `PG_BIN=… make test` runs everything against the PostgreSQL of that folder.
 PG_NEWEST := $(CURDIR)/.postgresql/18/bin
-.PHONY: help setup demo test test-all drivers matrix regress lint bench guard image-test
+.PHONY: help setup demo test test-all drivers matrix regress lint bench guard micro image-test
 
 # Most of these tests wait for something; each process has a PostgreSQL of its own.
 PYTEST := .venv/bin/pytest --quiet --numprocesses 3
@@ -17,6 +17,7 @@ help:
 	@echo "make lint        formatting and clippy"
 	@echo "make bench       pgweir against pgbouncer and haproxy"
 	@echo "make guard       instructions per exchange, against the parent commit's"
+	@echo "make micro       times of the parts: frames, classifier, checkout; ARGS=classify picks some"
 	@echo "make image-test  build the container image and run it once"
 
 setup:
@@ -78,6 +79,9 @@ bench:
 guard:
 	@tests/setup.sh --guard
 	benches/guard/run
+
+micro:
+	cargo bench --bench micro -- $(ARGS)
 
 image-test:
 	docker/image-test.sh

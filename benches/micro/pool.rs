@@ -1,0 +1,92 @@
+//! Lending a server and taking it back, as far as that is decided: no lock, no socket.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion};
+use pgweir::pool::core::{Core, Decision, Given, Home, Kind, Label, Limits, Place, ServerId};
+use tokio::time::Instant;
+
+/// Pools of servers that are all plain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum NoKind {}
+
+impl Kind for NoKind {
+    fn may_idle(&self) -> bool {
+        match *self {}
+    }
+}
+
+type Pool = Core<ServerId, u64, NoKind>;
+
+pub(crate) fn bench(criterion: &mut Criterion) {
+    let now = Instant::now();
+    let mut group = criterion.benchmark_group("checkout and checkin of an idle server");
+    for size in [1, 20, 1000] {
+        let mut pool = full(size, now);
+        group.bench_function(BenchmarkId::new("its last, of", size), |bencher| {
+            bencher.iter(|| lend_and_return(&mut pool, Some(ServerId(0)), now));
+        });
+        group.bench_function(BenchmarkId::new("any, of", size), |bencher| {
+            bencher.iter(|| lend_and_return(&mut pool, None, now));
+        });
+    }
+    group.finish();
+
+    let mut group = criterion.benchmark_group("checkin to the oldest waiter, checkout behind");
+    for waiting in [1, 100, 10_000] {
+        let mut pool = full(1, now);
+        let server = lend(&mut pool, None, now);
+        for _ in 1..waiting {
+            wait(&mut pool, now);
+        }
+        group.bench_function(BenchmarkId::from_parameter(waiting), |bencher| {
+            bencher.iter(|| {
+                wait(&mut pool, now);
+                match pool.checkin(Place::Lent, label(server), black_box(server), now) {
+                    Given::HandTo(waiter, _) => waiter,
+                    Given::Idle | Given::Close(_) => panic!("nobody waited"),
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A pool of `size` servers, all idle.
+fn full(size: usize, now: Instant) -> Pool {
+    let limits = Limits { size, min: size, max_overflow: 0, max_waiting: None };
+    let mut pool = Pool::new(limits, 2);
+    let mut next = 0;
+    while let Some(right) = pool.right_if_wanted() {
+        let server = ServerId(next);
+        let Given::Idle = pool.opened(right, label(server), server, now) else {
+            panic!("somebody waited")
+        };
+        next += 1;
+    }
+    pool
+}
+
+const fn label(server: ServerId) -> Label<NoKind> {
+    Label { id: server, home: Home(0), kind: None }
+}
+
+fn lend(pool: &mut Pool, last: Option<ServerId>, now: Instant) -> ServerId {
+    match pool.checkout(Home(0), black_box(last), None, now, || 0) {
+        Decision::Lend(server) => server,
+        Decision::Wait { .. } | Decision::QueueFull => panic!("no server was idle"),
+    }
+}
+
+fn lend_and_return(pool: &mut Pool, last: Option<ServerId>, now: Instant) {
+    let server = lend(pool, last, now);
+    let Given::Idle = pool.checkin(Place::Lent, label(server), server, now) else {
+        panic!("somebody waited")
+    };
+}
+
+fn wait(pool: &mut Pool, now: Instant) {
+    let Decision::Wait { connect: None, .. } = pool.checkout(Home(0), None, None, now, || 0) else {
+        panic!("a server was idle, or room for one")
+    };
+}
