@@ -6,13 +6,16 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::thread::ThreadId;
 
+use rustix::io::Errno;
+// Of the C library, `recv` and `send` are points where a thread may be cancelled: two locked instructions
+// each.
 use rustix::net::{self, RecvFlags, SendFlags};
 use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::task::coop::poll_proceed;
+use tokio::task::coop::has_budget_remaining;
 
 /// What tokio has for sockets of each kind.
 pub trait Socket: AsyncWrite + AsFd + Unpin {
@@ -72,43 +75,45 @@ impl<S> From<S> for Eager<S> {
 }
 
 impl<S: Socket> Eager<S> {
-    /// Reads what is there into `buf`; 0 is the end of the stream.
+    /// Reads what is there into `buf`; 0 is the end of the stream. Takes no step of the task's turn: whoever
+    /// reads on and on must.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            let turn = ready!(poll_proceed(cx));
-            let mut was_ready = false;
-            let mut read = Err(io::ErrorKind::WouldBlock.into());
-            let _settled = self.socket.try_io(Interest::READABLE, || {
-                was_ready = true;
-                read = receive(&self.socket, buf);
-                settle(&read, buf.len())
-            });
-            if was_ready {
-                // The waker that was there has been called for it, or will be.
-                self.waiting = 0;
-            }
-            if !is_too_early(&read) {
-                turn.made_progress();
+            if let Poll::Ready(read) = self.try_read(buf) {
                 return Poll::Ready(read);
             }
             let me = cx.waker().data().addr();
-            if !was_ready && self.waiting == me {
+            if self.waiting == me {
                 return Poll::Pending;
             }
-            // What waits takes this step of the turn: without one it would leave no waker.
-            drop(turn);
+            // Without a step to take it would leave no waker, and have the task called again at once.
+            let is_left = has_budget_remaining() && self.is_at_home();
             match self.socket.poll_read_ready(cx) {
                 Poll::Pending => {
-                    self.waiting = if self.is_at_home() { me } else { 0 };
+                    self.waiting = if is_left { me } else { 0 };
                     return Poll::Pending;
                 }
                 Poll::Ready(ready) => ready?,
             }
         }
+    }
+
+    /// Reads what is known to be there. `Pending`: nothing, and nobody waits for it.
+    pub(super) fn try_read(&mut self, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut read = None;
+        let _settled = self.socket.try_io(Interest::READABLE, || {
+            let moved = net::recv(&self.socket, &mut *buf, RecvFlags::empty()).map(|(_, n)| n);
+            read = Some(moved);
+            settle(moved, buf.len())
+        });
+        let Some(read) = read else { return Poll::Pending };
+        // The waker that was there has been called for it, or will be.
+        self.waiting = 0;
+        moved(read)
     }
 
     /// Elsewhere the socket may become ready, be read, and be waited for, and only then is the waker called
@@ -117,50 +122,41 @@ impl<S: Socket> Eager<S> {
         HERE.with(|here| *here == self.home)
     }
 
-    /// Writes what the socket takes of `bytes`.
+    /// Writes what the socket takes of `bytes`. Takes no step of the task's turn if it takes something.
     pub(super) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let turn = ready!(poll_proceed(cx));
-        let mut written = Err(io::ErrorKind::WouldBlock.into());
+        let mut written = None;
         let _settled = self.socket.try_io(Interest::WRITABLE, || {
-            written = transmit(&self.socket, bytes);
-            settle(&written, bytes.len())
+            let moved = net::send(&self.socket, bytes, SendFlags::NOSIGNAL);
+            written = Some(moved);
+            settle(moved, bytes.len())
         });
-        if !is_too_early(&written) {
-            turn.made_progress();
-            return Poll::Ready(written);
+        match written.map_or(Poll::Pending, moved) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => Pin::new(&mut self.socket).poll_write(cx, bytes),
         }
-        drop(turn);
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
-}
-
-// Of the C library each of these is a point where a thread may be cancelled, which costs two locked
-// instructions.
-
-fn receive(socket: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
-    Ok(net::recv(socket, buf, RecvFlags::empty())?.1)
-}
-
-fn transmit(socket: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
-    Ok(net::send(socket, bytes, SendFlags::NOSIGNAL)?)
 }
 
 /// `WouldBlock` unless all that there was room for was moved: what is left comes with an event of its own,
 /// and trying for it before that would be a system call for nothing.
-fn settle(moved: &io::Result<usize>, room: usize) -> io::Result<()> {
+fn settle(moved: Result<usize, Errno>, room: usize) -> io::Result<()> {
     match moved {
-        Ok(n) if *n > 0 && *n < room => Err(io::ErrorKind::WouldBlock.into()),
+        Ok(n) if n > 0 && n < room => Err(io::ErrorKind::WouldBlock.into()),
         Ok(_) => Ok(()),
         Err(error) => Err(error.kind().into()),
     }
 }
 
-fn is_too_early(moved: &io::Result<usize>) -> bool {
-    moved.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+/// What a call has moved. `Pending`: it came too early.
+fn moved(moved: Result<usize, Errno>) -> Poll<io::Result<usize>> {
+    match moved {
+        Err(Errno::WOULDBLOCK) => Poll::Pending,
+        moved => Poll::Ready(moved.map_err(io::Error::from)),
+    }
 }
 
 #[cfg(test)]
@@ -173,7 +169,7 @@ mod tests {
     use std::task::{Wake, Waker};
     use std::time::Duration;
 
-    use tokio::task::coop::has_budget_remaining;
+    use tokio::task::coop::poll_proceed;
     use tokio::time::timeout;
 
     use super::*;

@@ -3,8 +3,9 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -12,6 +13,7 @@ use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
+use tokio::task::coop::{consume_budget, unconstrained};
 use tokio::time::sleep;
 
 use super::eager::Eager;
@@ -165,7 +167,8 @@ impl Stream {
         matches!(self, Self::Tls(tls) if tls.is_for_postgresql())
     }
 
-    /// Reads what is there into `buf`; 0 is the end of the stream.
+    /// Reads what is there into `buf`; 0 is the end of the stream. Whoever reads on and on takes steps of
+    /// its task's turn.
     #[inline]
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         match self {
@@ -188,8 +191,26 @@ impl Stream {
         }
     }
 
+    /// Reads what is known to be there into `buf`, and leaves no waker if that is nothing.
+    pub fn try_read(&mut self, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buf),
+            Self::Unix(stream) => stream.try_read(buf),
+            Self::Tls(tls) => {
+                // Whatever this task has done before: that it is some other's turn does not mean nothing.
+                let mut read = unconstrained(poll_fn(|cx| Poll::Ready(tls.poll_read(cx, buf))));
+                match Pin::new(&mut read).poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(read) => read,
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+            Self::Gone => Poll::Ready(Err(gone())),
+        }
+    }
+
     /// Reads what is there into `buf`; 0 is the end of the stream. Cancel-safe.
     pub async fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        consume_budget().await;
         poll_fn(|cx| self.poll_read(cx, buf)).await
     }
 

@@ -122,6 +122,10 @@ const COPIES_MOST: usize = 100;
 /// for it: each such change costs a login.
 const YIELD_AFTER: Duration = Duration::from_millis(100);
 
+/// How long a server that is closed may go on with what was cancelled before it is cancelled once more, the
+/// first time: one that came before its statement had begun finds nothing to stop.
+const STOP_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long a server at rest that is closed may take to go before its place is given to another.
 const END_TIMEOUT: Duration = Duration::from_millis(250);
 
@@ -327,23 +331,43 @@ impl Pool {
         }
         let pool = Arc::clone(self);
         self.commons.drain.spawn(async move {
-            let is_at_work = server.exchange.depth() > 0;
-            let limit = if is_at_work { pool.settings.connect_timeout } else { END_TIMEOUT };
-            let deadline = Instant::now() + limit;
-            if is_at_work && let Some(under_way) = Cancels::begin(&server.record, Vec::new()) {
-                // PostgreSQL would finish the statement before it notices that nobody waits for it.
-                let asked = pool.deliver(under_way, limit).await;
-                tracing::trace!(?asked, "cancelled what was under way on a server that is closed");
-            }
-            server.say_goodbye();
-            // It may wait for the rest of a message, of which the goodbye would be a part.
-            server.stream.end_writing();
-            server.wait_for_end(deadline).await;
+            pool.see_off(&mut server).await;
             let id = server.id();
             drop(server);
             pool.servers().remove(&id);
             pool.on_ended(reason);
         });
+    }
+
+    async fn see_off(&self, server: &mut Server) {
+        let is_at_work = server.exchange.depth() > 0;
+        let limit = if is_at_work { self.settings.connect_timeout } else { END_TIMEOUT };
+        let deadline = Instant::now() + limit;
+        if is_at_work {
+            self.stop(server, limit).await;
+        }
+        server.say_goodbye();
+        // It may wait for the rest of a message, of which the goodbye would be a part.
+        server.stream.end_writing();
+        let mut pause = if is_at_work { STOP_AGAIN } else { limit };
+        loop {
+            let until = deadline.min(Instant::now() + pause);
+            if server.ends_by(until).await || until == deadline {
+                return;
+            }
+            // What was to be stopped had not begun.
+            self.stop(server, deadline.saturating_duration_since(until)).await;
+            pause *= 2;
+        }
+    }
+
+    /// Cancels what is under way on a server that is being closed: PostgreSQL would finish the statement
+    /// before it notices that nobody waits for it.
+    async fn stop(&self, server: &Server, limit: Duration) {
+        if let Some(under_way) = Cancels::begin(&server.record, Vec::new()) {
+            let asked = self.deliver(under_way, limit).await;
+            tracing::trace!(?asked, "cancelled what was under way on a server that is closed");
+        }
     }
 
     fn on_ended(self: &Arc<Self>, reason: CloseReason) {

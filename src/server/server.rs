@@ -1,14 +1,11 @@
 //! A server: its socket, what it owes, and what is on it.
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::Duration;
 
 use thiserror::Error;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, timeout_at};
 
 use super::exchange::{Exchange, Request, Verdict, Violation};
@@ -224,16 +221,10 @@ impl Server {
     /// arrived. Notices and parameters are taken in; anything else makes it useless (pitfall P30):
     /// one that is notified listens for a session that it is not known to have listened for.
     pub fn is_alive(&mut self) -> bool {
-        // Whatever this task has read before: that it is some other's turn is no sign of life.
-        let look = unconstrained(poll_fn(|cx| Poll::Ready(self.look(cx))));
-        pin!(look).poll(&mut Context::from_waker(Waker::noop())) == Poll::Ready(true)
-    }
-
-    fn look(&mut self, cx: &mut Context<'_>) -> bool {
         // As a rule nothing is there: a small buffer costs less to clear.
         let mut buf = [0; 64];
         loop {
-            match self.stream.poll_read(cx, &mut buf) {
+            match self.stream.try_read(&mut buf) {
                 Poll::Pending => return self.inbox.is_empty(),
                 Poll::Ready(Err(_) | Ok(0)) => return false,
                 Poll::Ready(Ok(n)) => {
@@ -267,13 +258,12 @@ impl Server {
         true
     }
 
-    /// Waits until the server has closed its end, until `deadline` at most. What it still sends is
-    /// dropped.
-    pub async fn wait_for_end(&mut self, deadline: Instant) {
+    /// Waits until the server has closed its end, until `deadline` at most: true if it has. What it still
+    /// sends is dropped.
+    pub async fn ends_by(&mut self, deadline: Instant) -> bool {
         let mut buf = vec![0; COMMAND_READ];
         let ended = async { while self.stream.read(&mut buf).await.is_ok_and(|n| n > 0) {} };
-        // Either way it is closed now.
-        let _ended: Result<(), _> = timeout_at(deadline, ended).await;
+        timeout_at(deadline, ended).await.is_ok()
     }
 
     /// Tells the server goodbye. The socket is closed when the server is dropped.

@@ -633,6 +633,41 @@ fn a_cancel_does_not_hit_a_command_of_ours() {
     assert!(cancelled.load(Relaxed));
 }
 
+/// What a server is closed under has not begun when the cancel comes: PostgreSQL would run it to its end.
+#[test]
+fn a_server_that_is_closed_is_cancelled_until_it_heeds_it() {
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let server = {
+        let cancels = Arc::clone(&cancels);
+        FakeServer::start(move |peer| {
+            if peer.minor().is_none() {
+                cancels.fetch_add(1, Relaxed);
+                return;
+            }
+            peer.welcome();
+            let Some(first) = peer.read_to(b'Q') else { return };
+            if first.texts()[0] == "long" {
+                // As one that had not begun when the first two came.
+                wait_until("a third cancel has come", || cancels.load(Relaxed) == 3);
+                return;
+            }
+            peer.row("next");
+            peer.complete("SELECT 1");
+            peer.ready(b'I');
+            peer.read_to(b'X');
+        })
+    };
+    let proxy = Proxy::before(&server.host(), ONE);
+    let (mut client, mut other) = (proxy.client(), proxy.client());
+    client.send(&query("long"));
+    proxy.wait_for_pool("it is under way", |pool| pool.servers.active == 1);
+
+    client.vanish();
+
+    assert_eq!(other.value("select 'next'"), "next");
+    assert_eq!(cancels.load(Relaxed), 3);
+}
+
 /// P21, P69: the statement was done, and the server works for somebody else.
 #[test]
 fn a_cancel_that_comes_late_hits_nobody() {
