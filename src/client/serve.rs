@@ -9,9 +9,10 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context as TaskContext, Poll};
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::coop::poll_proceed;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -178,6 +179,8 @@ impl Session {
 
     fn poll(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         loop {
+            // Who always has something to do lets others have their turn.
+            ready!(poll_proceed(cx)).made_progress();
             match self.step(cx) {
                 Err(end) => return Poll::Ready(end),
                 Ok(true) => {}

@@ -21,7 +21,10 @@ const KEPT_MOST: usize = 256;
 /// The messages that are not answered yet. A note has the serial number of its message.
 #[derive(Debug)]
 pub(super) struct Owed<U> {
-    entries: VecDeque<Entry>,
+    /// The first one, which each answer is about. `None`: there are none.
+    first: Option<Entry>,
+    /// Those behind it.
+    others: VecDeque<Entry>,
     /// What was noted of some of them, with their serial numbers and in their order: kept apart because
     /// most have nothing.
     undos: VecDeque<(u64, U)>,
@@ -31,7 +34,7 @@ pub(super) struct Owed<U> {
 
 impl<U> Default for Owed<U> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), undos: VecDeque::new(), boundaries: 0 }
+        Self { first: None, others: VecDeque::new(), undos: VecDeque::new(), boundaries: 0 }
     }
 }
 
@@ -39,7 +42,12 @@ impl<U> Owed<U> {
     #[inline]
     pub(super) fn push(&mut self, serial: u64, request: Request, effect: Effect, undo: Option<U>) {
         self.boundaries += usize::from(request.ends_with_ready());
-        self.entries.push_back(Entry { serial, request, effect, is_noted: undo.is_some() });
+        let entry = Entry { serial, request, effect, is_noted: undo.is_some() };
+        if self.first.is_none() {
+            self.first = Some(entry);
+        } else {
+            self.others.push_back(entry);
+        }
         if let Some(undo) = undo {
             self.undos.push_back((serial, undo));
         }
@@ -48,8 +56,10 @@ impl<U> Owed<U> {
     /// Takes out the first; `None`: there is none. The effect of its request, and what was noted of it.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(Effect, Option<U>)> {
-        let entry = self.entries.pop_front()?;
-        if self.entries.is_empty() && self.entries.capacity() > KEPT_MOST {
+        let entry = self.first.take()?;
+        if !self.others.is_empty() {
+            self.first = self.others.pop_front();
+        } else if self.others.capacity() > KEPT_MOST {
             self.shrink();
         }
         Some((entry.effect, self.take_out(entry)))
@@ -57,14 +67,14 @@ impl<U> Owed<U> {
 
     /// The same for the second: what was noted of it.
     pub(super) fn take_second(&mut self) -> Option<U> {
-        let entry = self.entries.remove(1)?;
+        let entry = self.others.pop_front()?;
         self.take_out(entry)
     }
 
     /// A long pipeline is no reason to keep so much for ever.
     #[cold]
     fn shrink(&mut self) {
-        self.entries.shrink_to(KEPT_MOST);
+        self.others.shrink_to(KEPT_MOST);
         self.undos.shrink_to(KEPT_MOST);
     }
 
@@ -84,28 +94,28 @@ impl<U> Owed<U> {
         self.undos.remove(at).map(|(_, undo)| undo)
     }
 
-    pub(super) fn first(&self) -> Option<&Entry> {
-        self.entries.front()
+    pub(super) const fn first(&self) -> Option<&Entry> {
+        self.first.as_ref()
     }
 
     /// Another message with the same end stands in the place of the first.
     pub(super) fn replace_first(&mut self, request: Request) {
-        if let Some(first) = self.entries.front_mut() {
+        if let Some(first) = &mut self.first {
             debug_assert_eq!(first.request.ends_with_ready(), request.ends_with_ready());
             first.request = request;
         }
     }
 
     pub(super) fn second(&self) -> Option<Request> {
-        self.entries.get(1).map(|entry| entry.request)
+        self.others.front().map(|entry| entry.request)
     }
 
     pub(super) fn last(&self) -> Option<Request> {
-        self.entries.back().map(|entry| entry.request)
+        self.others.back().or_else(|| self.first()).map(|entry| entry.request)
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> {
-        self.entries.iter()
+        self.first.iter().chain(&self.others)
     }
 
     /// What was noted, of the oldest message first.
@@ -119,8 +129,8 @@ impl<U> Owed<U> {
     }
 
     /// True if something was noted of the first.
-    pub(super) fn is_first_noted(&self) -> bool {
-        self.entries.front().is_some_and(|entry| entry.is_noted)
+    pub(super) const fn is_first_noted(&self) -> bool {
+        matches!(self.first, Some(Entry { is_noted: true, .. }))
     }
 
     /// True if one ends with a `ReadyForQuery`.
@@ -129,15 +139,15 @@ impl<U> Owed<U> {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        usize::from(self.first.is_some()) + self.others.len()
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.entries.capacity() + self.undos.capacity()
+        self.others.capacity() + self.undos.capacity()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+    pub(super) const fn is_empty(&self) -> bool {
+        self.first.is_none()
     }
 }

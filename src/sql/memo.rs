@@ -20,10 +20,9 @@ pub struct Memo(Vec<Slot>);
 #[derive(Debug, Clone, Default)]
 struct Slot {
     hash: u64,
-    /// Empty: none.
+    /// Empty: none. Each digit is a `0` if the text may have any others.
     text: Box<[u8]>,
     traits: Traits,
-    /// The digits of the text may be any others.
     is_blind: bool,
     /// The hash of a text that came since. It takes the place when it comes again: what comes once
     /// displaces nothing.
@@ -47,7 +46,10 @@ impl Memo {
         let traits = classify(text);
         if slot.candidate == hash {
             let candidate = slot.hash;
-            *slot = Slot { hash, text: text.into(), traits, is_blind: is_blind(text), candidate };
+            let is_blind = is_blind(text);
+            let zero = |byte: &u8| if byte.is_ascii_digit() { b'0' } else { *byte };
+            let text = if is_blind { text.iter().map(zero).collect() } else { text.into() };
+            *slot = Slot { hash, text, traits, is_blind, candidate };
         } else {
             slot.candidate = hash;
         }
@@ -64,8 +66,8 @@ impl Slot {
         let (eights, rest) = text.as_chunks();
         let (known, known_rest) = self.text.as_chunks();
         text.len() == self.text.len()
-            && eights.iter().zip(known).all(|(a, b)| without_digits(*a) == without_digits(*b))
-            && without_digits(padded(rest)) == without_digits(padded(known_rest))
+            && eights.iter().zip(known).all(|(a, b)| without_digits(*a) == u64::from_le_bytes(*b))
+            && without_digits(padded(rest)) == u64::from_le_bytes(padded(known_rest))
     }
 }
 
