@@ -204,7 +204,8 @@ impl Session {
             self.on_bell()?;
         }
         let mut moved = self.flush_client(cx)?;
-        moved |= self.poll_link(cx)?;
+        // A server that was lent is looked at next. Else there may be another wait to begin.
+        moved |= self.poll_link(cx)? && !matches!(self.link, Link::Linked(_));
         let server_moved = self.poll_server(cx)?;
         moved |= self.poll_cancels(cx)?;
         moved |= self.answer_inbox(cx)?;
