@@ -71,7 +71,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
     let users = read_users(&config)?;
     let mut bound = Vec::new();
     for address in &config.listen.addresses {
-        bound.extend(bind(address)?);
+        bound.extend(bind(address, Some(&config.listen))?);
     }
     let http = config.http.address.as_ref().map(bind_http).transpose()?;
     let workers = Workers::start(config.runtime.workers)?;
@@ -220,9 +220,6 @@ impl Acceptor {
                         return;
                     }
                 };
-                if let Err(error) = stream.set_client_options(&context.config.listen) {
-                    tracing::debug!(%error, "socket options could not be set");
-                }
                 session::run(Accepted { stream, peer, share, unauthenticated }, context).await;
             };
             self.drain.spawn_session(&worker.handle, session);
@@ -283,7 +280,7 @@ fn bind_http(
     address: &(String, u16),
 ) -> Result<(std::net::TcpListener, Option<SocketAddr>), StartError> {
     let (host, port) = address.clone();
-    let bound = bind(&ListenAddr::Tcp { host, port })?;
+    let bound = bind(&ListenAddr::Tcp { host, port }, None)?;
     for bound in bound {
         if let Bound::Tcp(listener, addr) = bound {
             return Ok((listener, Some(addr)));

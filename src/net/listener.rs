@@ -2,17 +2,20 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::net::{SocketFlags, accept_with, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
+use tokio::io::Interest;
 use tokio::time::Instant;
 
-use super::stream::Stream;
-use crate::config::ListenAddr;
+use super::stream::{Stream, set_client_options};
+use crate::config::{Listen, ListenAddr};
 use crate::telemetry::snapshot::Peer;
 
 /// A socket that is bound and listens.
@@ -46,8 +49,8 @@ pub struct BindError {
 /// Connections that the kernel queues.
 const BACKLOG: i32 = 1024;
 
-/// Binds an address; a name may have several.
-pub fn bind(address: &ListenAddr) -> Result<Vec<Bound>, BindError> {
+/// Binds an address; a name may have several. `options`: what the sockets of clients get, if they get any.
+pub fn bind(address: &ListenAddr, options: Option<&Listen>) -> Result<Vec<Bound>, BindError> {
     let failed = |address: &dyn std::fmt::Display| {
         let address = address.to_string();
         move |source| BindError { address, source }
@@ -56,7 +59,7 @@ pub fn bind(address: &ListenAddr) -> Result<Vec<Bound>, BindError> {
         ListenAddr::Tcp { host, port } => {
             let text = format!("{host}:{port}");
             let addrs = (host.as_str(), *port).to_socket_addrs().map_err(failed(&text))?;
-            addrs.map(|addr| bind_tcp(addr).map_err(failed(&addr))).collect()
+            addrs.map(|addr| bind_tcp(addr, options).map_err(failed(&addr))).collect()
         }
         ListenAddr::Unix { directory, port } => {
             let path = directory.join(format!(".s.PGSQL.{port}"));
@@ -66,10 +69,12 @@ pub fn bind(address: &ListenAddr) -> Result<Vec<Bound>, BindError> {
     }
 }
 
-fn bind_tcp(addr: SocketAddr) -> io::Result<Bound> {
+fn bind_tcp(addr: SocketAddr, options: Option<&Listen>) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Linux gives them to each socket that is accepted: system calls less for each.
+    options.map_or(Ok(()), |options| set_client_options(&socket, options))?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     let listener = TcpListener::from(socket);
@@ -102,10 +107,31 @@ pub struct Listener {
     complaint: Complaint,
 }
 
+/// tokio's own listeners register each client with the runtime that accepts it, which is not the one that
+/// serves it. As streams they are only waited for.
 #[derive(Debug)]
 enum Accepting {
-    Tcp(tokio::net::TcpListener),
-    Unix(tokio::net::UnixListener),
+    Tcp(tokio::net::TcpStream),
+    Unix(tokio::net::UnixStream),
+}
+
+impl Accepting {
+    async fn accept(&self) -> io::Result<Raw> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        match self {
+            Self::Tcp(listener) => {
+                let accept = || Ok(acceptfrom_with(listener, flags)?);
+                let (socket, from) = listener.async_io(Interest::READABLE, accept).await?;
+                let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                Ok(Raw::Tcp(socket.into(), from.ok_or(io::ErrorKind::ConnectionAborted)?))
+            }
+            Self::Unix(listener) => {
+                let accept = || Ok(accept_with(listener, flags)?);
+                let socket = listener.async_io(Interest::READABLE, accept).await?;
+                Ok(Raw::Unix(socket.into()))
+            }
+        }
+    }
 }
 
 impl Listener {
@@ -113,10 +139,12 @@ impl Listener {
     pub fn new(bound: Bound) -> io::Result<Self> {
         let (socket, file) = match bound {
             Bound::Tcp(listener, _) => {
-                (Accepting::Tcp(tokio::net::TcpListener::from_std(listener)?), None)
+                let listener = std::net::TcpStream::from(OwnedFd::from(listener));
+                (Accepting::Tcp(listener.try_into()?), None)
             }
             Bound::Unix(listener, file) => {
-                (Accepting::Unix(tokio::net::UnixListener::from_std(listener)?), Some(file))
+                let listener = UnixStream::from(OwnedFd::from(listener));
+                (Accepting::Unix(listener.try_into()?), Some(file))
             }
         };
         Ok(Self { socket, _file: file, complaint: Complaint::default() })
@@ -127,16 +155,7 @@ impl Listener {
     /// With every file descriptor in use it waits and tries again, and says so rarely (P76).
     pub async fn accept(&mut self) -> Raw {
         loop {
-            let accepted = match &self.socket {
-                Accepting::Tcp(listener) => {
-                    let accepted = listener.accept().await;
-                    accepted.and_then(|(stream, from)| Ok(Raw::Tcp(stream.into_std()?, from)))
-                }
-                Accepting::Unix(listener) => {
-                    listener.accept().await.and_then(|(s, _)| s.into_std()).map(Raw::Unix)
-                }
-            };
-            match accepted {
+            match self.socket.accept().await {
                 Ok(raw) => return raw,
                 Err(error) if is_of_one_client(&error) => {}
                 Err(error) => {

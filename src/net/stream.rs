@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
 use tokio::task::coop::{consume_budget, unconstrained};
@@ -65,18 +65,9 @@ impl Stream {
     ///
     /// Cancel-safe: dropping the future closes the socket.
     pub async fn connect_to(address: impl ToSocketAddrs) -> io::Result<Self> {
-        let stream = Self::from(TcpStream::connect(address).await?);
-        stream.set_keepalive(Duration::from_secs(60), None)?;
-        Ok(stream)
-    }
-
-    /// Sets what `[listen]` says about a client's socket.
-    pub fn set_client_options(&self, listen: &Listen) -> io::Result<()> {
-        if listen.keepalive {
-            self.set_keepalive(listen.keepalive_idle, listen.user_timeout)
-        } else {
-            self.set_no_delay()
-        }
+        let socket = TcpStream::connect(address).await?;
+        set_keepalive(&SockRef::from(&socket), Duration::from_secs(60), None)?;
+        Ok(Self::from(socket))
     }
 
     /// The TCP socket, if it is one.
@@ -86,20 +77,6 @@ impl Stream {
             Self::Tls(tls) => Some(&tls.socket),
             Self::Unix(_) | Self::Gone => None,
         }
-    }
-
-    fn set_keepalive(&self, idle: Duration, user_timeout: Option<Duration>) -> io::Result<()> {
-        let Some(stream) = self.tcp() else { return Ok(()) };
-        let socket = SockRef::from(stream);
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
-        if user_timeout.is_some() {
-            socket.set_tcp_user_timeout(user_timeout)?;
-        }
-        self.set_no_delay()
-    }
-
-    fn set_no_delay(&self) -> io::Result<()> {
-        self.tcp().map_or(Ok(()), |stream| stream.set_nodelay(true))
     }
 
     /// Answers a client's handshake, of which it has sent `begun` already.
@@ -283,6 +260,27 @@ impl Stream {
     pub fn local(&self) -> Peer {
         self.tcp().and_then(|stream| stream.local_addr().ok()).map_or(Peer::Unix, Peer::of)
     }
+}
+
+/// Sets what `[listen]` says about the sockets of clients.
+pub(super) fn set_client_options(socket: &Socket, listen: &Listen) -> io::Result<()> {
+    if listen.keepalive {
+        set_keepalive(socket, listen.keepalive_idle, listen.user_timeout)
+    } else {
+        socket.set_tcp_nodelay(true)
+    }
+}
+
+fn set_keepalive(
+    socket: &Socket,
+    idle: Duration,
+    user_timeout: Option<Duration>,
+) -> io::Result<()> {
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
+    if user_timeout.is_some() {
+        socket.set_tcp_user_timeout(user_timeout)?;
+    }
+    socket.set_tcp_nodelay(true)
 }
 
 /// Sends what is left over in `outbox`; true if something went.

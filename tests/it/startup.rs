@@ -1,11 +1,15 @@
 //! From the first byte to the first `ReadyForQuery`.
 
+use std::net::TcpStream;
+
 use crate::support::messages::{
     gssenc_request, message, packet, query, ssl_request, startup, startup_version, sync,
 };
 use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
+use crate::support::socket::Address;
+use crate::support::wait::wait_until;
 
 const LOGIN: [(&str, &str); 2] = [("user", USER), ("database", "main")];
 
@@ -294,8 +298,32 @@ fn a_client_that_connects_and_goes_leaves_nothing_behind() {
         proxy.connect().vanish();
     }
 
-    crate::support::wait::wait_until("no client is left", || {
+    wait_until("no client is left", || {
         let process = proxy.observe().process();
         process.stats.accepted.value() == 10 && process.clients_connected == 0
     });
+}
+
+/// Whoever is accepted has the options of the socket that listens.
+#[test]
+fn a_clients_socket_is_probed_as_the_configuration_says() {
+    // The timer that runs for an idle socket (Linux, proc_net_tcp): 2 is that of the next probe.
+    let timer_of = |options: &str| {
+        let proxy = Proxy::before("127.0.0.1:1", options);
+        let Address::Tcp(address) = &proxy.address else { panic!("no TCP address") };
+        let client = TcpStream::connect(address).unwrap();
+        let ports = [address.port(), client.local_addr().unwrap().port()];
+        let socket = ports.map(|port| format!("0100007F:{port:04X}")).join(" ");
+        let mut timer = None;
+        wait_until("the client is accepted", || {
+            let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let line = table.lines().find(|line| line.contains(&socket));
+            timer = line.and_then(|line| line.split_whitespace().nth(5)).map(|t| t[..2].to_owned());
+            proxy.observe().process().stats.accepted.value() == 1
+        });
+        timer
+    };
+
+    assert_eq!(timer_of("").as_deref(), Some("02"));
+    assert_eq!(timer_of("listen.tcp.keepalive = false").as_deref(), Some("00"));
 }
