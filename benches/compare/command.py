@@ -1,25 +1,23 @@
 """The command: arguments → cluster and proxies → rounds → report."""
 
-import argparse
 import os
 import random
 import resource
 import shutil
-import signal
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import install
 import report
 import scenarios
+import tool
 from cluster import Cluster
 from measure import WARM_UP_SECONDS, Failure, Run, measure
 from memory import measure_memory
 from process import StartError, ordinary_user, temporary_folder
 from proxies import POOL_SIZE, Direct, Haproxy, Pgbouncer, Pgweir
 
+PROG = "benches/compare/run"
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("direct", "haproxy", "pgbouncer", "pgweir")
 MEMORY = "memory"
@@ -30,49 +28,39 @@ CONNECTIONS = 600
 def main():
     """Returns the exit status: 0 figures everywhere, 1 something failed, 64 usage."""
     options = _parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
-    try:
-        if options.setup:
-            install.install(install.missing_packages())
-        _raise_open_files()
-        results = _compare(options)
-    except (StartError, subprocess.CalledProcessError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("compare: interrupted; everything started was ended", file=sys.stderr)
-        return 130
+    return tool.run(PROG, lambda: _run(options))
+
+
+def _run(options):
+    if options.setup:
+        install.install(install.missing_packages())
+    _raise_open_files()
+    results = _compare(options)
     _publish(results, options)
     return 1 if _any_failure(results) else 0
 
 
-def _interrupt(_number, _frame):
-    """A signal to end becomes what Ctrl-C is, so that everything started is ended."""
-    raise KeyboardInterrupt
-
-
 def _parse_arguments():
-    parser = _Parser(prog="benches/compare/run", description=(
+    parser = tool.Parser(prog=PROG, description=(
         "Runs pgbench through pgweir, haproxy and PgBouncer in front of a throwaway PostgreSQL, "
         "in rounds, and prints each proxy's own CPU time per transaction."))
     parser.add_argument("--setup", action="store_true",
                         help="first install what is missing (root, apt-get)")
-    parser.add_argument("--rounds", type=_positive, default=3)
-    parser.add_argument("--seconds", type=_positive, default=8,
+    parser.add_argument("--rounds", type=tool.positive, default=3)
+    parser.add_argument("--seconds", type=tool.positive, default=8,
                         help="measured seconds per run, after one of warm-up")
-    parser.add_argument("--scale", type=_positive, default=10, help="pgbench's scale")
-    parser.add_argument("--jobs", type=_positive, default=1, help="pgbench's threads")
-    parser.add_argument("--only", type=_words, default=[], metavar="a,b,memory",
+    parser.add_argument("--scale", type=tool.positive, default=10, help="pgbench's scale")
+    parser.add_argument("--jobs", type=tool.positive, default=1, help="pgbench's threads")
+    parser.add_argument("--only", type=tool.words, default=[], metavar="a,b,memory",
                         help="scenarios to run: a to i, and memory")
-    parser.add_argument("--proxies", type=_words, default=[], metavar="pgweir,haproxy",
+    parser.add_argument("--proxies", type=tool.words, default=[], metavar="pgweir,haproxy",
                         help=f"targets to run, of {', '.join(FAMILIES)}")
     parser.add_argument("--pgweir-bin", type=Path, default=ROOT / "target/release/pgweir",
                         metavar="PATH")
     parser.add_argument("--before", type=Path, metavar="PATH",
                         help="another build of pgweir, to say what a change costs")
     parser.add_argument("--pgweir-workers", type=_workers, default=[1], metavar="1,2")
-    parser.add_argument("--memory-clients", type=_positive, default=2000, metavar="N")
+    parser.add_argument("--memory-clients", type=tool.positive, default=2000, metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
@@ -82,31 +70,8 @@ def _parse_arguments():
     return options
 
 
-class _Parser(argparse.ArgumentParser):
-    """Exits with 64 (EX_USAGE), as pgweir does."""
-
-    def error(self, message):
-        self.print_usage(sys.stderr)
-        self.exit(64, f"compare: {message}\n")
-
-    def refuse_unknown(self, flag, given, known):
-        for word in given:
-            if word not in known:
-                self.error(f"{flag}: no such name: {word} (known: {', '.join(known)})")
-
-
-def _words(text):
-    return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _positive(text):
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
-
-
 def _workers(text):
-    return [_positive(word) for word in _words(text)]
+    return [tool.positive(word) for word in tool.words(text)]
 
 
 def _raise_open_files():
@@ -123,7 +88,7 @@ def _compare(options):
         cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
         cluster = Cluster(folder, user, CONNECTIONS)
         cleanup.callback(cluster.stop)
-        _say(f"starting PostgreSQL, scale {options.scale}")
+        tool.say(f"starting PostgreSQL, scale {options.scale}")
         cluster.start(options.scale)
         results = report.Results(_settings(options), {}, _chosen_scenarios(options))
         targets = _targets(options, cluster, folder, user, results)
@@ -199,7 +164,7 @@ def _start_all(targets, running):
         try:
             target.start()
         except (StartError, OSError) as error:
-            _say(str(error))
+            tool.say(str(error))
             broken[target.name] = Failure(str(error))
     return broken
 
@@ -234,11 +199,11 @@ def _run_once(options, cluster, scenario, target):
 def _say_outcome(scenario, number, rounds, target, outcome):
     head = f"{scenario.key} {scenario.title}, round {number}/{rounds}, {target.name}: "
     if not isinstance(outcome, Run):
-        _say(head + f"failed: {outcome.reason}")
+        tool.say(head + f"failed: {outcome.reason}")
     elif target.name == "direct":
-        _say(head + f"{outcome.tps:.0f} tps")
+        tool.say(head + f"{outcome.tps:.0f} tps")
     else:
-        _say(head + f"{outcome.tps:.0f} tps, {outcome.cpu_us:.1f} µs of CPU per transaction")
+        tool.say(head + f"{outcome.tps:.0f} tps, {outcome.cpu_us:.1f} µs of CPU per transaction")
 
 
 def _run_memory(options, targets, results):
@@ -246,7 +211,7 @@ def _run_memory(options, targets, results):
     for target in targets:
         if target.name == "direct":
             continue
-        _say(f"memory: {target.name}")
+        tool.say(f"memory: {target.name}")
         results.memory[target.name] = measure_memory(target, options.memory_clients)
         if options.memory_clients > target.memory_clients_max:
             results.notes.append(
@@ -265,8 +230,3 @@ def _publish(results, options):
         options.markdown.write_text(report.markdown(results))
     if options.json:
         options.json.write_text(report.as_json(results))
-
-
-def _say(text):
-    """Progress goes to standard error; the report alone to standard output."""
-    print(text, file=sys.stderr, flush=True)
