@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 from process import Service, StartError, as_user, free_port
@@ -88,6 +89,7 @@ class Cluster:
             "postgres", [self.bin / "postgres", "-D", self.data], self.port, self.folder,
             user=self.user, stop_signal=signal.SIGINT)  # a fast shutdown
         self.service.start()
+        self._wait_until_ready()
         self._create_users()
         self.verifier = self._sql(
             f"select rolpassword from pg_authid where rolname = '{USER}'").strip()
@@ -111,6 +113,15 @@ class Cluster:
                 port=self.port, folder=self.folder, connections=self.connections,
                 cert=self.certificate.cert, key=self.certificate.key))
         (self.data / "pg_hba.conf").write_text(HBA)
+
+    def _wait_until_ready(self, seconds_max=30):
+        """It listens before it lets anybody in."""
+        deadline = time.monotonic() + seconds_max
+        ready = [self.bin / "pg_isready", "-q", "-h", self.folder, "-p", str(self.port)]
+        while subprocess.run(ready, check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise StartError(f"PostgreSQL lets nobody in after {seconds_max} s")
+            time.sleep(0.05)
 
     def _create_users(self):
         for statement in (f"create role {USER} login password '{PASSWORD}'",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import certificates
+import families
 import install
 import null_server
 import report
@@ -32,9 +33,21 @@ class Bench:
     """What loads need."""
 
     pgbench: Path
+    #: pgweir-load.
     load: Path
+    #: A Python with psycopg2 and asyncpg.
+    python: Path
     folder: Path
     jobs: int
+    results: Results
+
+    def saturation(self, key):
+        """The rate that haproxy, or else whoever was asked first, bore in that scenario of this run."""
+        for name in ("haproxy", *self.results.versions):
+            rate = self.results.figure(key, name, "tps")
+            if rate is not None:
+                return rate
+        raise MeasureError(f"nobody has shown what rate is borne ({key})")
 
 
 def main():
@@ -46,7 +59,6 @@ def main():
 def _run(options):
     if options.setup:
         install.install(install.missing_packages())
-    _raise_open_files()
     results = _compare(options)
     _publish(results, options)
     return 1 if _any_failure(results) else 0
@@ -72,6 +84,8 @@ def _parse_arguments():
                         metavar="PATH")
     parser.add_argument("--load-bin", type=_path, metavar="PATH",
                         help="pgweir-load, if it is built; otherwise cargo builds it")
+    parser.add_argument("--python", type=Path, default=ROOT / ".venv/bin/python", metavar="PATH",
+                        help="one with psycopg2 and asyncpg, for the applications")
     parser.add_argument("--before", type=Path, metavar="PATH",
                         help="another build of pgweir, to say what a change costs")
     parser.add_argument("--pgweir-workers", type=_workers, default=[1], metavar="1,2")
@@ -79,7 +93,8 @@ def _parse_arguments():
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    known = scenarios.families(options.memory_clients)
+    _raise_open_files()
+    known = families.families(options.memory_clients, families.idle_clients(open_files()))
     parser.refuse_unknown("--only", options.only, scenarios.names(known))
     parser.refuse_unknown("--proxies", options.proxies, KINDS)
     options.families = scenarios.chosen(known, options.only)
@@ -119,7 +134,7 @@ def _compare(options):
         results = Results(_settings(options), {}, options.families)
         targets = _targets(options, around, results)
         results.versions.update({target.name: target.version() for target in targets})
-        bench = Bench(cluster.bin / "pgbench", load, folder, options.jobs)
+        bench = Bench(cluster.bin / "pgbench", load, options.python, folder, options.jobs, results)
         for family in options.families:
             _run_family(options, bench, family, targets, results)
         return results
@@ -155,8 +170,7 @@ def _run_family(options, bench, family, targets, results):
     """Series by series: everybody once a round, in an order of its own. What drifts over time drifts for all
     alike, and nobody always follows the same one."""
     for key, series in by_series(family.scenarios).items():
-        pairs = [(scenario, target) for scenario in series for target in targets
-                 if not scenario.only or target.family in scenario.only]
+        pairs = [(scenario, target) for scenario in series for target in asked(scenario, targets)]
         for scenario, target in pairs:
             reason = target.cannot(scenario)
             results.outcomes[scenario.key, target.name] = NotApplicable(reason) if reason else []
@@ -167,6 +181,15 @@ def _run_family(options, bench, family, targets, results):
                     rounds.append(_run_once(options, bench, scenario, target))
                     tool.say(f"{scenario.key} {scenario.title}, round {number}/{options.rounds}, "
                              f"{target.name}: {_told(family, rounds[-1])}")
+
+
+def asked(scenario, targets):
+    """The targets that the scenario is for; of each kind but one, if it brings its own number of workers."""
+    kinds = {}
+    for target in targets:
+        if not scenario.only or target.family in scenario.only:
+            kinds.setdefault(target.family, []).append(target)
+    return [target for same in kinds.values() for target in (same[:1] if scenario.setup.workers else same)]
 
 
 def by_series(some):

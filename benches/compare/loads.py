@@ -15,6 +15,7 @@ from measure import Marks, MeasureError, Progress, watch
 PGBENCH_WARM_UP_SECONDS = 1  # its first progress interval
 PGBENCH_SECONDS_MIN = 2  # a line may be left out where 250 clients log in slowly
 WARM_UP_SECONDS = 0.5
+PROGRAM = Path(__file__).with_name("application.py")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Closed:
         return run
 
     def words(self, _bench):
+        """The command of pgweir-load, and what it is told of the load."""
         options = ["closed", "--clients", self.clients, "--text", self.text, "--texts", self.texts,
                    "--idle", self.idle, "--warm-up", WARM_UP_SECONDS]
         if self.prepared:
@@ -110,6 +112,26 @@ class Open(Closed):
     share: float = 1.0
     saturated: str = ""
 
+    def run(self, bench, target, setup, seconds):
+        run = super().run(bench, target, setup, seconds)
+        del run["tail"]  # it tells of fairness where all wait, and most do not
+        return run
+
     def words(self, bench):
         rate = self.share * bench.saturation(self.saturated)
         return ["open", *super().words(bench)[1:], "--rate", f"{rate:.0f}"]
+
+
+@dataclass(frozen=True)
+class Application:
+    """A piece of an application in Python, in a process of its own (`application.py`)."""
+
+    topic: str
+    connections: int
+
+    def run(self, bench, target, setup, seconds):
+        if not bench.python.exists():
+            raise MeasureError(f"there is no {bench.python}: tests/setup.sh puts psycopg2 and asyncpg into .venv")
+        command = [bench.python, PROGRAM, self.topic, "--port", target.port, "--seconds", seconds,
+                   "--clients", self.connections]
+        return watch(command, environment(target.client(setup)), Marks(target.pid), seconds)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import published
+from families import CORE, CPU, TPS
 from measure import Failure, Run
 from results import NotApplicable
-from scenarios import CORE, CPU, FIRST, TPS
+from scenarios import FIRST
 
 
 @dataclass

@@ -5,12 +5,13 @@ import unittest
 
 import published
 from command import shuffled
+from families import CORE, families
 from measure import Cost, Failure, MeasureError, Run, Window, cost_of, medians
 from report import markdown, plain
 from results import NotApplicable, Results, as_json, from_json
-from scenarios import CORE, FIRST, Family, Figure, Scenario, chosen, families
+from scenarios import FIRST, Family, Figure, Scenario, chosen
 
-FAMILIES = families(2000)
+FAMILIES = families(memory_clients=2000, idle_clients=9000)
 
 
 def results_of(outcomes, names=("direct", "haproxy", "pgbouncer", "pgweir-1")):
