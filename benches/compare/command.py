@@ -4,6 +4,9 @@ import os
 import random
 import resource
 import shutil
+import subprocess
+import sys
+import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ import tool
 from cluster import POOL_SIZE, Cluster
 from measure import Failure, MeasureError
 from process import StartError, ordinary_user, temporary_folder
-from results import BEFORE, NotApplicable, Results, as_json
+from results import BEFORE, NotApplicable, Results, as_json, from_json
 from targets import Direct, Haproxy, Pgbouncer, Pgweir, Surroundings, open_files
 
 PROG = "benches/compare/run"
@@ -59,8 +62,12 @@ def main():
 def _run(options):
     if options.setup:
         install.install(install.missing_packages())
-    results = _compare(options)
-    _publish(results, options)
+    drawing = install.python_that_draws() if options.plots else None
+    if options.source:
+        results = from_json(options.source.read_text(), options.families)
+    else:
+        results = _compare(options)
+    _publish(results, options, drawing)
     return 1 if _any_failure(results) else 0
 
 
@@ -92,6 +99,9 @@ def _parse_arguments():
     parser.add_argument("--memory-clients", type=tool.positive, default=2000, metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw, as SVG")
+    parser.add_argument("--from", type=Path, dest="source", metavar="FILE",
+                        help="run nothing: tell of an earlier run, from its --json")
     options = parser.parse_args()
     _raise_open_files()
     known = families.families(options.memory_clients, families.idle_clients(open_files()))
@@ -232,9 +242,19 @@ def _any_failure(results):
                for outcome in results.outcomes.values())
 
 
-def _publish(results, options):
+def _publish(results, options, drawing):
     print(report.plain(results), end="")
     if options.markdown:
         options.markdown.write_text(report.markdown(results))
     if options.json:
         options.json.write_text(as_json(results))
+    if options.plots:
+        _draw(results, options.plots, drawing)
+
+
+def _draw(results, folder, python):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(as_json(results))
+        file.flush()
+        subprocess.run([python, Path(__file__).with_name("plots.py"), file.name, folder], check=True,
+                       stdout=sys.stderr)

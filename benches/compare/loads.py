@@ -15,6 +15,7 @@ from measure import Marks, MeasureError, Progress, watch
 PGBENCH_WARM_UP_SECONDS = 1  # its first progress interval
 PGBENCH_SECONDS_MIN = 2  # a line may be left out where 250 clients log in slowly
 WARM_UP_SECONDS = 0.5
+SECONDS_MIN = 0.5  # 10,000 clients have to be answered in them
 PROGRAM = Path(__file__).with_name("application.py")
 
 
@@ -85,6 +86,7 @@ class Closed:
         return self.clients + self.idle
 
     def run(self, bench, target, setup, seconds):
+        seconds = max(SECONDS_MIN, seconds)
         command = [bench.load, *self.words(bench), "--address", f"127.0.0.1:{target.port}",
                    "--user", target.client(setup), "--database", DATABASE, "--seconds", seconds]
         if setup.databases > 1:

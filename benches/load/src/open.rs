@@ -1,7 +1,9 @@
 //! Clients that are asked at a rate, whatever comes back: who waits for a free one waits, and that counts
 //! (no coordinated omission).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -62,35 +64,38 @@ pub(crate) async fn run(target: &Target, load: &Load, rate: f64) -> anyhow::Resu
     let mut company = Company::join(target, load).await?;
     let connections = connect(target, load).await?;
     let (begin, end) = measured_time(load);
-    tokio::task::spawn_local(announce(begin, end));
+    let announced = tokio::task::spawn_local(announce(begin, end));
+    let latencies = Rc::new(RefCell::new(histogram()));
     let mut clients = JoinSet::new();
     for (mut connection, mut requests) in connections.into_iter().zip(Requests::of(load)) {
-        let board = Arc::clone(&board);
+        let (board, latencies) = (Arc::clone(&board), Rc::clone(&latencies));
         clients.spawn_local(async move {
-            let mut latencies = histogram();
             while let Some(due) = board.next().await {
                 connection.ask(requests.next(), 1).await?;
                 let answered = Instant::now();
                 if (begin..end).contains(&answered) {
-                    record(&mut latencies, answered - due);
+                    record(&mut latencies.borrow_mut(), answered - due);
                 }
             }
-            connection.close().await?;
-            anyhow::Ok(latencies)
+            connection.close().await
         });
     }
     let caller = Arc::clone(&board);
     std::thread::spawn(move || call_at(rate, end, &caller));
-    let mut all = histogram();
     while let Some(ended) = clients.join_next().await {
-        all.add(ended??)?;
+        ended??;
     }
+    announced.await?;
     company.check()?;
     // What nobody came to begin: the rate was more than is borne.
     let left_over = board.due().len() as f64;
     println!(
         "{}",
-        json(&all, load.seconds(), &[("asked_per_second", rate), ("left_over", left_over)])
+        json(
+            &latencies.borrow(),
+            load.seconds(),
+            &[("asked_per_second", rate), ("left_over", left_over)]
+        )
     );
     Ok(())
 }
