@@ -98,6 +98,8 @@ def _parse_arguments():
     parser.add_argument("--pgweir-workers", type=_workers, default=[1], metavar="1,2")
     parser.add_argument("--memory-clients", type=tool.positive, default=2000, metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
+    parser.add_argument("--page", type=Path, metavar="FILE",
+                        help=f"put the report into a page, between {report.BEGIN} and {report.END}")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw, as SVG")
     parser.add_argument("--from", type=Path, dest="source", metavar="FILE",
@@ -233,8 +235,9 @@ def _run_once(options, bench, scenario, target):
 def _told(family, outcome):
     if isinstance(outcome, Failure):
         return f"failed: {outcome.reason}"
-    return ", ".join(f"{figure.name} {figure.text(outcome[figure.name])}"
-                     for figure in family.figures if figure.name in outcome)
+    told = {figure.name: figure.text(outcome[figure.name])
+            for figure in family.figures if figure.name in outcome}
+    return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
 def _any_failure(results):
@@ -246,6 +249,8 @@ def _publish(results, options, drawing):
     print(report.plain(results), end="")
     if options.markdown:
         options.markdown.write_text(report.markdown(results))
+    if options.page:
+        options.page.write_text(report.put_into(options.page.read_text(), report.markdown(results)))
     if options.json:
         options.json.write_text(as_json(results))
     if options.plots:

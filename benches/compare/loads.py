@@ -4,7 +4,7 @@ Each has `run(bench, target, setup, seconds)`, which returns a Run or raises Mea
 `connections`, the number of its clients.
 """
 
-import random
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
@@ -12,6 +12,7 @@ from statistics import quantiles
 from cluster import DATABASE, environment
 from measure import Marks, MeasureError, Progress, watch
 
+LOG = "log"
 PGBENCH_WARM_UP_SECONDS = 1  # its first progress interval
 PGBENCH_SECONDS_MIN = 2  # a line may be left out where 250 clients log in slowly
 WARM_UP_SECONDS = 0.5
@@ -31,33 +32,29 @@ class Pgbench:
 
     def run(self, bench, target, setup, seconds):
         seconds = max(PGBENCH_SECONDS_MIN, round(seconds)) + PGBENCH_WARM_UP_SECONDS
-        log = bench.folder / f"pgbench-{random.getrandbits(32):x}"
-        command = self.command(bench, target.port, seconds, log)
-        try:
+        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+            command = self.command(bench, target.port, seconds, Path(folder))
             run = watch(command, environment(target.client(setup), setup.tls_client),
                         Progress(target.pid), seconds)
             if self.timed_script is not None:
-                run |= self._latencies(log)
-            return run
-        finally:
-            for path in log.parent.glob(f"{log.name}*"):
-                path.unlink()
+                run |= self.latencies(Path(folder))
+        return run
 
-    def command(self, bench, port, seconds, log):
-        """The command line; the database and user come from the environment."""
+    def command(self, bench, port, seconds, folder):
+        """The command line, with its files in `folder`; the database and user come from the environment."""
         sources = []
         for number, (text, weight) in enumerate(self.scripts):
-            path = Path(f"{log}-{number}.sql")
+            path = folder / f"{number}.sql"
             path.write_text(text)
             sources += ["-f", f"{path}@{weight}"]
-        logging = [] if self.timed_script is None else ["--log", f"--log-prefix={log}"]
+        logging = [] if self.timed_script is None else ["--log", f"--log-prefix={folder / LOG}"]
         return [bench.pgbench, *self.options, *sources, *logging, "-c", self.connections,
                 "-j", bench.jobs, "-T", seconds, "-P", 1, "--progress-timestamp",
                 "-h", "127.0.0.1", "-p", port]
 
-    def _latencies(self, log):
+    def latencies(self, folder):
         """From pgbench's log: client, number, microseconds, script, and the time."""
-        lines = (line.split() for path in log.parent.glob(f"{log.name}.*")
+        lines = (line.split() for path in folder.glob(f"{LOG}.*")
                  for line in path.read_text().splitlines())
         return percentiles([int(line[2]) for line in lines if int(line[3]) == self.timed_script])
 

@@ -11,6 +11,7 @@ from matplotlib import pyplot
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 import families
+import plotted
 from results import from_json
 
 #: Okabe and Ito's colours, which the colour-blind tell apart; markers for those who see none.
@@ -44,17 +45,15 @@ def main(results_file, folder):
 
 def cpu(results):
     """Bars of CPU per transaction: a panel for what is of one size."""
-    panels = ((("a", "b", "c", "d", "e", "f"), "µs", 1), (("block", "i"), "µs", 1),
-              (("g", "scram"), "µs", 1), (("h",), "ms", 1000))
     panels = [([key for key in keys if _has(results, key, "cpu_us")], unit, divisor)
-              for keys, unit, divisor in panels]
+              for keys, unit, divisor in plotted.CPU_PANELS]
     panels = [panel for panel in panels if panel[0]]
     if not panels:
         return None
     figure, axes = pyplot.subplots(1, len(panels), figsize=(12, 3.8), squeeze=False,
                                    width_ratios=[len(keys) + 0.4 for keys, _unit, _divisor in panels])
     for axis, (keys, unit, divisor) in zip(axes[0], panels):
-        _bars(axis, results, keys, [SHORT[key] for key in keys],
+        _bars(axis, results, keys, [plotted.SHORT[key] for key in keys],
               lambda key, name, divisor=divisor: _scaled(results, key, name, "cpu_us", divisor))
         axis.set_ylabel(f"CPU per transaction ({unit})")
     _legend(figure, axes[0][0])
@@ -63,20 +62,22 @@ def cpu(results):
 
 def latency(results):
     """Latency against the rate that was asked for, a row for each server behind."""
-    rows = [server for server in ("postgres", "null") if _has(results, f"rate-{server}-50", "p50_us")]
-    if not rows:
+    keys = {server: [plotted.RATE.format(server, share) for share in plotted.SHARES]
+            for server in plotted.SERVERS}
+    keys = {server: row for server, row in keys.items()
+            if any(_has(results, key, "p50_us") for key in row)}
+    if not keys:
         return None
-    figure, axes = pyplot.subplots(len(rows), 3, figsize=(11, 3.2 * len(rows)), sharex=True,
-                                   sharey="row", squeeze=False)
-    shares = (30, 50, 70, 85)
-    for server, row in zip(rows, axes):
-        for axis, (name, title) in zip(row, (("p50_us", "median"), ("p99_us", "99 %"), ("p999_us", "99.9 %"))):
-            _lines(axis, results, shares, [f"rate-{server}-{share}" for share in shares],
+    figure, axes = pyplot.subplots(len(keys), len(plotted.LATENCIES), figsize=(11, 3.2 * len(keys)),
+                                   sharex=True, sharey="row", squeeze=False)
+    for server, row in zip(keys, axes):
+        for axis, (name, title) in zip(row, plotted.LATENCIES.items()):
+            _lines(axis, results, plotted.SHARES, keys[server],
                    lambda key, target, name=name: _scaled(results, key, target, name, 1000))
-            axis.set_title(f"{title}, {SERVERS[server]}", fontsize=10)
+            axis.set_title(f"{title}, {plotted.SERVERS[server]}", fontsize=10)
             axis.set_yscale("log")
             _plain_numbers(axis.yaxis)
-            axis.set_xticks(shares)
+            axis.set_xticks(plotted.SHARES)
         row[0].set_ylabel("latency (ms)")
     for axis in axes[-1]:
         axis.set_xlabel("rate (% of haproxy's in a closed loop)")
@@ -84,15 +85,10 @@ def latency(results):
     return figure
 
 
-def scale(results):
+def growth(results):
     """Cost against the number of something, as a ratio to the fewest of it."""
-    series = {
-        "clients": ((8, 64, 512, 2000, 10000), "null-{}x20"),
-        "pools": ((1, 20, 200), "scale-pools-{}"),
-        "statement texts": ((10, 100, 1000, 10000), "scale-texts-{}"),
-        "workers": ((1, 2, 4, 8), "scale-workers-{}"),
-    }
-    series = {title: (sizes, [key.format(size) for size in sizes]) for title, (sizes, key) in series.items()}
+    series = {title: (sizes, [key.format(size) for size in sizes])
+              for title, (sizes, key) in plotted.GROWTH.items()}
     series = {title: found for title, found in series.items() if _has(results, found[1][0], "cpu_us")}
     if not series:
         return None
@@ -116,21 +112,14 @@ def memory(results):
     if not _has(results, "memory", "idle_kb"):
         return None
     figure, axis = pyplot.subplots(figsize=(6, 3.4))
-    figures = ("idle_kb", "queried_kb")
-    _bars(axis, results, figures, ["logged in", "after one query each"],
+    _bars(axis, results, list(plotted.MEMORY), list(plotted.MEMORY.values()),
           lambda name, target: results.figure("memory", target, name))
     axis.set_ylabel("resident memory per client (KB)")
     _legend(figure, axis)
     return figure
 
 
-#: What a bar stands for, in few words.
-SHORT = {"a": "select\nsimple\nc=8", "b": "select\nprepared\nc=8", "c": "select\nextended\nc=8",
-         "d": "select\nprepared\nc=64", "e": "select\nprepared\nc=250", "f": "select 1\nsimple\nc=32",
-         "g": "connect\nper tx\nc=8", "h": "100k\nrows\nc=2", "i": "TPC-B\nsimple\nc=16",
-         "block": "BEGIN …\nCOMMIT\nc=16", "scram": "connect,\nSCRAM\nc=8"}
-SERVERS = {"postgres": "PostgreSQL", "null": "null server"}
-PLOTS = {"cpu": cpu, "latency": latency, "scale": scale, "memory": memory}
+PLOTS = {"cpu": cpu, "latency": latency, "growth": growth, "memory": memory}
 
 
 def _has(results, key, name):

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 import published
 from families import CORE, CPU, TPS
 from measure import Failure, Run
+from process import StartError
 from results import NotApplicable
 from scenarios import FIRST
+
+#: Where a page has its report.
+BEGIN, END = "<!-- report -->", "<!-- end of report -->"
 
 
 @dataclass
@@ -200,6 +204,15 @@ def markdown(results):
     made, reasons = tables(results)
     parts = [_markdown_table(table) for table in made] + [_footer(results, reasons)]
     return "\n\n".join(parts) + "\n"
+
+
+def put_into(page, report):
+    """The text of `page` with `report` in place of what is between its marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _old, end, after = rest.partition(END)
+    if not begin or not end:
+        raise StartError(f"the page has no place for the report, between {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
 
 
 def _markdown_table(table):

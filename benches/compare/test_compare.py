@@ -7,7 +7,8 @@ import published
 from command import shuffled
 from families import CORE, families
 from measure import Cost, Failure, MeasureError, Run, Window, cost_of, medians
-from report import markdown, plain
+from process import StartError
+from report import BEGIN, END, markdown, plain, put_into
 from results import NotApplicable, Results, as_json, from_json
 from scenarios import FIRST, Family, Figure, Scenario, chosen
 
@@ -153,6 +154,13 @@ class ReportTest(unittest.TestCase):
             ("x1", "pgweir-1"): runs(20.0), ("x2", "pgweir-1"): runs(30.0)})
 
         self.assertIn("| two | 20.0 µs (2.00) | 30.0 µs (1.50) |", markdown(results))
+
+    def test_a_page_keeps_what_is_around_its_report(self):
+        page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+
+        self.assertEqual(put_into(page, "new\n"), f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n")
+        self.assertEqual(put_into(put_into(page, "x\n"), "new\n"), put_into(page, "new\n"))
+        self.assertRaises(StartError, put_into, "no place", "new\n")
 
     def test_json_carries_failures_by_name(self):
         text = as_json(results_of({("a", "pgweir-1"): [Failure("it fell over")]}))

@@ -12,6 +12,7 @@ from families import CORE, TRANSACTIONS
 from loads import Closed, Open, Pgbench, percentiles
 from measure import Cost, Failure, Marks, MeasureError, Progress, Run, per_transaction, watch
 from results import Results
+from targets import Setup
 
 
 def bench(folder="/nowhere", outcomes=None, names=("haproxy", "pgweir-1")):
@@ -100,32 +101,32 @@ class ClosedTest(unittest.TestCase):
 
 
 class PgbenchTest(unittest.TestCase):
-    def test_scripts_are_weighed_and_gone_afterwards(self):
+    def test_scripts_are_weighed(self):
         with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log"
-            command = TRANSACTIONS.scenarios[0].load.command(bench(folder), 5432, 3, log)
+            command = TRANSACTIONS.scenarios[0].load.command(bench(), 5432, 3, Path(folder))
             sources = [word for word in map(str, command) if "@" in word]
 
             self.assertEqual([word.rpartition("@")[2] for word in sources], ["19", "1"])
             self.assertIn("sum(abalance)", Path(sources[1].rpartition("@")[0]).read_text())
-            self.assertIn(f"--log-prefix={log}", command)
+            self.assertIn(f"--log-prefix={folder}/log", command)
 
-            target = SimpleNamespace(port=1, pid=None, client=lambda _setup: "x")
-            load = Pgbench(1, (), (("select 1;\n", 1),))
-            nothing = bench(folder)
-            nothing.pgbench = Path("/bin/false")
+    def test_files_are_gone_after_a_run_that_failed(self):
+        target = SimpleNamespace(port=1, pid=None, client=lambda _setup: "x")
+        with tempfile.TemporaryDirectory() as folder:
+            broken = bench(folder)
+            broken.pgbench = Path("/bin/false")
+
             with self.assertRaisesRegex(MeasureError, "false ended with status 1"):
-                load.run(nothing, target, SimpleNamespace(tls_client=False), 1)
+                Pgbench(1, (), (("select 1;\n", 1),)).run(broken, target, Setup(), 1)
 
-            self.assertEqual(sorted(Path(folder).iterdir()), sorted(Path(folder).glob("log-*")))
+            self.assertEqual(list(Path(folder).iterdir()), [])
 
     def test_latencies_of_the_other_script_do_not_count(self):
         with tempfile.TemporaryDirectory() as folder:
-            log = Path(folder) / "log"
             light = [f"0 {n} {n} 0 1700000000 0\n" for n in range(1, 101)]
-            Path(f"{log}.77").write_text("".join([*light, "0 101 999999 1 1700000000 0\n"]))
+            Path(folder, "log.77").write_text("".join([*light, "0 101 999999 1 1700000000 0\n"]))
 
-            latencies = TRANSACTIONS.scenarios[0].load._latencies(log)
+            latencies = TRANSACTIONS.scenarios[0].load.latencies(Path(folder))
 
         self.assertEqual(latencies["p50_us"], 50.5)
         self.assertLess(latencies["p99_us"], 101)

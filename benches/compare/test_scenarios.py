@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import plotted
 import targets
 from certificates import Certificate
 from cluster import LIMITED, TRUSTED, USER
@@ -64,6 +65,15 @@ class FamiliesTest(unittest.TestCase):
                             Scenario("y2", "", None, series="y")])
 
         self.assertEqual([[one.key for one in group] for group in groups.values()], [["x"], ["y1", "y2"]])
+
+
+class PlottedTest(unittest.TestCase):
+    def test_what_is_drawn_is_run(self):
+        self.assertLessEqual(plotted.keys(), {scenario.key for scenario in EVERY})
+
+    def test_every_bar_has_its_words(self):
+        self.assertEqual({key for keys, _unit, _divisor in plotted.CPU_PANELS for key in keys},
+                         set(plotted.SHORT))
 
 
 class AskedTest(unittest.TestCase):
