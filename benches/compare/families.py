@@ -38,7 +38,8 @@ CORE = Family("core", "The core", (
 ), (CPU, TPS, SWITCHES))
 
 LIGHT = "\\set aid random(1, 100000)\nselect abalance from pgbench_accounts where aid = :aid;\n"
-HEAVY = "\\set aid random(1, 90000)\nselect sum(abalance) from pgbench_accounts where aid between :aid and :aid + 9999;\n"
+HEAVY = ("\\set aid random(1, 90000)\n"
+         "select sum(abalance) from pgbench_accounts where aid between :aid and :aid + 9999;\n")
 BLOCK = f"\\set aid random(1, 100000)\nbegin;\n{LIGHT.splitlines()[1]}\ncommit;\n"
 
 TRANSACTIONS = Family("transactions", "Transactions", (
@@ -110,10 +111,10 @@ def rate_family():
     for server, text, texts, only in (("postgres", SELECT, TEXTS, ()), ("null", "select 1", 1, PROXIES)):
         saturated = f"rate-{server}-full"
         scenarios.append(Scenario(saturated, f"{server}: closed loop, c=64, pool of 20",
-                                  Closed(64, text, texts), Setup(server), only=only, share=0.5))
+                                  Closed(64, text, texts), Setup(server), only=only, share=0.75))
         scenarios += [Scenario(f"rate-{server}-{percent}", f"{server}: {percent} % of haproxy's",
                                Open(64, text, texts, share=percent / 100, saturated=saturated),
-                               Setup(server), only=only, share=0.5, needs=saturated)
+                               Setup(server), only=only, share=0.75, needs=saturated)
                       for percent in (30, 50, 70, 85)]
     return Family("rate", "Latency at fixed rates", tuple(scenarios), (
         Figure("tps", "Transactions per second"), P50, P99, P999,
@@ -150,8 +151,8 @@ def seeds_family():
 
     return Family("seeds", "An application", (
         scenario("connect", "connect, query, close (psycopg2)"),
-        scenario("requests", "50 requests of 15 ms at once, each with a connection, where PostgreSQL allows 20", 50,
-                 setup=Setup(limited=True)),
+        scenario("requests", "50 requests of 15 ms at once, each with a connection, where PostgreSQL allows 20",
+                 50, setup=Setup(limited=True)),
         scenario("sequence", "three queries of 15 ms, one after another (asyncpg)", series="seed-three"),
         scenario("concurrent", "three queries of 15 ms at once (asyncpg)", 3, series="seed-three"),
         scenario("loop", "1000 rows, execute in a loop (psycopg2)", series="seed-rows"),

@@ -130,7 +130,8 @@ class Application:
 
     def run(self, bench, target, setup, seconds):
         if not bench.python.exists():
-            raise MeasureError(f"there is no {bench.python}: tests/setup.sh puts psycopg2 and asyncpg into .venv")
+            raise MeasureError(f"there is no {bench.python}: "
+                               "tests/setup.sh puts psycopg2 and asyncpg into .venv")
         command = [bench.python, PROGRAM, self.topic, "--port", target.port, "--seconds", seconds,
                    "--clients", self.connections]
         return watch(command, environment(target.client(setup)), Marks(target.pid), seconds)

@@ -32,6 +32,13 @@ MEMORY = (
 )
 
 
+#: How far the slowest 1 % may be from the median where clients wait for a pool.
+GOAL_TAIL = 1.2
+
+#: 99 % of the latency at a rate of 70 % of what haproxy bears, as a ratio to haproxy's.
+GOAL_P99 = 1.15
+
+
 def pgbouncer_ratio(key):
     """PgBouncer's CPU per transaction as a ratio to haproxy's."""
     return CPU["pgbouncer"][key] / CPU["haproxy"][key]

@@ -42,10 +42,8 @@ def tables(results):
     made = []
     for family in results.families:
         made += [_figure(results, family, figure, notes) for figure in family.figures]
-        if family.key == CORE.key and results.judged():
-            made.append(_bounds(results, family, notes))
-        if family.key == "memory" and results.judged():
-            made.append(_memory_bounds(results, family))
+        if results.judged() and family.key in GOALS:
+            made.append(GOALS[family.key](results, family, notes))
     if results.before() and results.judged():
         made.append(_change(results, notes))
     return [table for table in made if table.rows], notes.reasons
@@ -155,7 +153,25 @@ def _goal(results, key, name, ratio):
     return f"≤ {published.GOAL_CONNECT_US:.0f} µs: {_verdict(cpu, published.GOAL_CONNECT_US)}"
 
 
-def _memory_bounds(results, family):
+def _rate_goals(results, family, _notes):
+    name = results.judged()
+    rows = []
+    for scenario in family.scenarios:
+        key = scenario.key
+        if key.endswith("-full"):
+            value, goal = results.figure(key, name, "tail"), published.GOAL_TAIL
+            title = f"{scenario.title}: 99 % over the median"
+        elif key.endswith("-70"):
+            value, goal = results.ratio((key, name), (key, "haproxy"), "p99_us"), published.GOAL_P99
+            title = f"{scenario.title}: 99 % over haproxy's"
+        else:
+            continue
+        rows.append([title, "–" if value is None else f"{value:.2f}",
+                     f"≤ {goal}: {_verdict(value, goal)}"])
+    return Table(f"Latency of {name}: goals", ["figure", name, "final goal"], rows)
+
+
+def _memory_bounds(results, family, _notes):
     name = results.judged()
     rows = []
     for scenario in family.scenarios:
@@ -165,6 +181,10 @@ def _memory_bounds(results, family):
                          "–" if bound is None else f"≤ {bound}: {_verdict(value, bound)}",
                          f"≤ {goal}: {_verdict(value, goal)}"])
     return Table(f"Memory of {name}: bound and goal", ["figure", name, "bound", "final goal"], rows)
+
+
+#: What the tables of a family are followed by.
+GOALS = {"core": _bounds, "rate": _rate_goals, "memory": _memory_bounds}
 
 
 def _change(results, notes):

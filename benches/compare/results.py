@@ -50,9 +50,9 @@ class Results:
         return next((name for name in self.versions if name.startswith(BEFORE)), None)
 
     def ratio(self, above, below, figure):
-        """One figure of `above` over that of `below`, both a scenario and a target: the median of what the rounds say.
+        """One figure of `above` over that of `below`, both a scenario and a target; None where either has none.
 
-        Both are from the same round, for the machine is not the same in each. None where either has none.
+        The median of what the rounds say, for the machine is not the same in each.
         """
         if not all(self.figure(*side, figure) for side in (above, below)):
             return None

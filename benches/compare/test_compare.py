@@ -145,6 +145,15 @@ class ReportTest(unittest.TestCase):
         self.assertIn("| per client that has asked once, KB | 7.0 | ≤ 6.0: NO | ≤ 2.8: NO |", report)
         self.assertEqual(report.count("NO"), 2)
 
+    def test_latency_is_held_to_haproxys_and_to_its_own_median(self):
+        report = markdown(results_of({
+            ("rate-null-full", "pgweir-1"): [Run(tps=9.0, tail=1.3)],
+            ("rate-null-70", "haproxy"): [Run(p99_us=100.0)],
+            ("rate-null-70", "pgweir-1"): [Run(p99_us=110.0)]}))
+
+        self.assertIn("pool of 20: 99 % over the median | 1.30 | ≤ 1.2: NO |", report)
+        self.assertIn("| null: 70 % of haproxy's: 99 % over haproxy's | 1.10 | ≤ 1.15: yes |", report)
+
     def test_ratios_to_the_first_of_a_series_are_within_a_target(self):
         table = Family("x", "Growth", (
             Scenario("x1", "one", None, series="x"), Scenario("x2", "two", None, series="x"),

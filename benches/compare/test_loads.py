@@ -73,13 +73,15 @@ class OpenTest(unittest.TestCase):
     OPEN = Open(64, share=0.7, saturated="full")
 
     def test_the_rate_is_a_share_of_haproxys(self):
-        found = bench(outcomes={("full", "haproxy"): [Run(tps=1000.0)], ("full", "pgweir-1"): [Run(tps=9.0)]})
+        found = bench(outcomes={("full", "haproxy"): [Run(tps=1000.0)],
+                                ("full", "pgweir-1"): [Run(tps=9.0)]})
 
         self.assertEqual(self.OPEN.words(found)[-2:], ["--rate", "700"])
         self.assertEqual(self.OPEN.words(found)[0], "open")
 
     def test_without_haproxy_it_is_a_share_of_the_first_that_was_asked(self):
-        found = bench(outcomes={("full", "haproxy"): [Failure("broken")], ("full", "pgweir-1"): [Run(tps=100.0)]})
+        found = bench(outcomes={("full", "haproxy"): [Failure("broken")],
+                                ("full", "pgweir-1"): [Run(tps=100.0)]})
 
         self.assertEqual(self.OPEN.words(found)[-1], "70")
 

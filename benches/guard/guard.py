@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benches/compare"))
 
+import null_server  # noqa: E402
 import tool  # noqa: E402
 from process import Service, StartError, free_port, tail, temporary_folder  # noqa: E402
 
@@ -144,7 +145,7 @@ def _compare(options, cleanup):
     if now is None:
         _say("building this tree")
         now = _build(ROOT, ROOT / "target", folder / "pgweir-now")
-    load = _build_load()
+    load = null_server.build()
     return [count(folder, load, topic, bounds[topic], before, now) for topic in options.topics]
 
 
@@ -186,14 +187,6 @@ def _build(tree, target, copy):
     return copy
 
 
-def _build_load():
-    """Builds the load and its null server; the path of the binary."""
-    target = ROOT / "target/load"
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path",
-                    ROOT / "benches/load/Cargo.toml", "--target-dir", target], check=True)
-    return target / "release/pgweir-load"
-
-
 def allowed(messages):
     """The bounds that commits' messages set, by topic: lines of topic, ratio and reason.
 
@@ -231,14 +224,12 @@ def _instructions(folder, load, topic, binary):
     """Instructions per exchange of one build."""
     folder = Path(tempfile.mkdtemp(dir=folder))
     short, long = TOPICS[topic]
-    server_port, port = free_port(), free_port()
-    server = Service("null-server", [load, "null-server", "--listen", f"127.0.0.1:{server_port}"],
-                     server_port, folder)
+    server, port = null_server.NullServer(load, folder), free_port()
     users_file = folder / "users.txt"
     users_file.write_text(f'"{USER}" "none"\n')
     config = folder / "pgweir.toml"
     config.write_text(CONFIG.format(port=port, http_port=free_port(), users_file=users_file,
-                                    server_port=server_port, user=USER))
+                                    server_port=server.port, user=USER))
     profile = folder / "callgrind"
     argv = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", binary, "serve",
             "--config", config]
