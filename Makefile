@@ -70,7 +70,7 @@ lint:
 	cargo fmt --check --manifest-path benches/load/Cargo.toml
 	cargo clippy --all-targets --manifest-path benches/load/Cargo.toml --target-dir target/load -- -D warnings
 
-# Half an hour; ARGS='--only core' takes five minutes.
+# Half an hour; ARGS='--only core' takes ten minutes.
 bench:
 	@tests/setup.sh --bench
 	cargo build --release

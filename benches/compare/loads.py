@@ -77,6 +77,7 @@ class Closed:
     prepared: bool = False
     idle: int = 0
     slow_reader: int | None = None
+    mode = "closed"
 
     @property
     def connections(self):
@@ -95,7 +96,7 @@ class Closed:
 
     def words(self, _bench):
         """The command of pgweir-load, and what it is told of the load."""
-        options = ["closed", "--clients", self.clients, "--text", self.text, "--texts", self.texts,
+        options = [self.mode, "--clients", self.clients, "--text", self.text, "--texts", self.texts,
                    "--idle", self.idle, "--warm-up", WARM_UP_SECONDS]
         if self.prepared:
             options.append("--prepared")
@@ -110,6 +111,7 @@ class Open(Closed):
 
     share: float = 1.0
     saturated: str = ""
+    mode = "open"
 
     def run(self, bench, target, setup, seconds):
         run = super().run(bench, target, setup, seconds)
@@ -118,7 +120,7 @@ class Open(Closed):
 
     def words(self, bench):
         rate = self.share * bench.saturation(self.saturated)
-        return ["open", *super().words(bench)[1:], "--rate", f"{rate:.0f}"]
+        return [*super().words(bench), "--rate", f"{rate:.0f}"]
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def main(results_file, folder):
         figure = draw(results)
         if figure is not None:
             # Without a date: the same figures give the same file.
-            figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
+            figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None, "Creator": None})
             pyplot.close(figure)
             drawn.append(f"{name}.svg")
     return drawn

@@ -1,5 +1,6 @@
 """Tests of what loads are told, and of what is made of what they say."""
 
+import ast
 import json
 import os
 import tempfile
@@ -8,8 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from command import Bench
-from families import CORE, TRANSACTIONS
-from loads import Closed, Open, Pgbench, percentiles
+from families import CORE, TRANSACTIONS, seeds_family
+from loads import PROGRAM, Application, Closed, Open, Pgbench, percentiles
 from measure import Cost, Failure, Marks, MeasureError, Progress, Run, per_transaction, watch
 from results import Results
 from targets import Setup
@@ -100,6 +101,20 @@ class ClosedTest(unittest.TestCase):
         self.assertIn("--prepared", words)
         self.assertEqual(words[words.index("--idle") + 1], 5)
         self.assertEqual(words[words.index("--slow-reader") + 1], 9)
+
+
+class ApplicationTest(unittest.TestCase):
+    def test_the_program_knows_every_topic(self):
+        # It cannot be imported here: its drivers are another Python's.
+        tables = [node.value for node in ast.parse(PROGRAM.read_text()).body
+                  if isinstance(node, ast.Assign) and node.targets[0].id == "TOPICS"]
+        known = {key.value for key in tables[0].keys}
+
+        self.assertEqual({scenario.load.topic for scenario in seeds_family().scenarios}, known)
+
+    def test_without_its_drivers_it_says_where_they_are_from(self):
+        with self.assertRaisesRegex(MeasureError, "tests/setup.sh"):
+            Application("connect", 1).run(bench(), None, Setup(), 1)
 
 
 class PgbenchTest(unittest.TestCase):
