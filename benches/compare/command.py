@@ -155,7 +155,7 @@ def _compare(options):
 def _settings(options):
     return {"rounds": options.rounds, "seconds": options.seconds, "scale": options.scale,
             "pgbench threads": options.jobs, "pool size": POOL_SIZE, "open files": open_files(),
-            "cores": os.cpu_count(), "host": os.uname().release}
+            "cores": os.cpu_count(), "kernel": ".".join(os.uname().release.split(".")[:2])}
 
 
 def _targets(options, around, results):
