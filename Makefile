@@ -15,7 +15,7 @@ help:
 	@echo "make matrix      the drivers of other languages: Node, Java, Go, Rust"
 	@echo "make regress     PostgreSQL's own regression suite, directly and in session mode"
 	@echo "make lint        formatting and clippy"
-	@echo "make bench       pgweir against pgbouncer and haproxy"
+	@echo "make bench       pgweir against pgbouncer and haproxy; ARGS='--only core' runs some of it"
 	@echo "make guard       instructions per exchange, against the parent commit's"
 	@echo "make micro       times of the parts: frames, classifier, checkout; ARGS=classify picks some"
 	@echo "make image-test  build the container image and run it once"
@@ -71,10 +71,11 @@ lint:
 	cargo fmt --check --manifest-path benches/load/Cargo.toml
 	cargo clippy --all-targets --manifest-path benches/load/Cargo.toml --target-dir target/load -- -D warnings
 
+# Half an hour; ARGS='--only core' takes ten minutes.
 bench:
 	@tests/setup.sh --bench
 	cargo build --release
-	benches/compare/run
+	benches/compare/run $(ARGS)
 
 guard:
 	@tests/setup.sh --guard

@@ -1,8 +1,9 @@
-"""Installs what is compared against, with Debian's package manager, and starts no service."""
+"""Installs what is compared against, with Debian's package manager, and what draws; starts no service."""
 
 import os
 import shutil
 import subprocess
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cluster import programs
 from process import StartError
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+ROOT = Path(__file__).resolve().parents[2]
 DAEMON_PATH = "/usr/sbin:/usr/local/sbin"
 
 
@@ -38,6 +40,18 @@ def install(packages):
     if shutil.which("systemctl"):
         # Nor after the next boot: the comparison starts its own, with its own configuration.
         subprocess.run(["systemctl", "disable", *packages], check=False)
+
+
+def python_that_draws():
+    """A Python that has what `requirements.txt` says, in an environment of its own."""
+    wanted, folder = Path(__file__).with_name("requirements.txt"), ROOT / "target/plots"
+    python, installed = folder / "bin/python", folder / "installed.txt"
+    if not installed.exists() or installed.read_text() != wanted.read_text():
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
+                        "--requirement", wanted], check=True)
+        shutil.copy(wanted, installed)
+    return python
 
 
 @contextmanager

@@ -1,38 +1,25 @@
-"""One pgbench run, and what it cost the proxy in between.
+"""One run: a child process that loads, what it says, and what it costs the proxy meanwhile.
 
-The window opens with pgbench's first progress line and closes with its last. Logging in,
-opening server connections and the first Parse are before it, except where they are the load.
+The window is between two signs that the child gives on standard error. Logging in, opening server
+connections and the first Parse are before it, except where they are the load.
 """
 
+import json
 import re
 import subprocess
 import threading
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from os import sysconf
 from pathlib import Path
 from statistics import median
 
 TICKS_PER_SECOND = sysconf("SC_CLK_TCK")
-WARM_UP_SECONDS = 1  # pgbench's first progress interval
 PROGRESS = re.compile(r"^progress: (\d+\.\d+) s, (\d+\.\d+) tps")
 FAILED = re.compile(r"^number of failed transactions: ([1-9]\d*)", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What a process has used since it started."""
-
-    cpu_seconds: float
-    voluntary_switches: int
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run's figures; CPU and switches belong to the proxy and are per transaction."""
-
-    tps: float
-    cpu_us: float
-    switches: float
+class Run(dict):
+    """Figures of one run by name. Costs are the proxy's own, and per transaction."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +30,24 @@ class Failure:
 
 
 class MeasureError(Exception):
-    """pgbench or the proxy failed during a run."""
+    """A load or the proxy failed during a run."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process has used since it started."""
+
+    cpu_seconds: float
+    voluntary_switches: int
 
 
 def cost_of(pid):
-    """CPU time (user and system, all threads, ended ones too) and voluntary switches.
+    """CPU time (user and system, all threads, ended ones too) and voluntary switches; None for no process.
 
     Raises FileNotFoundError or ProcessLookupError when the process is gone.
     """
+    if pid is None:
+        return None
     # The name in parentheses may hold spaces; utime and stime are fields 14 and 15.
     stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     ticks = int(stat[11]) + int(stat[12])
@@ -65,8 +62,25 @@ def _voluntary_switches(task):
     return 0
 
 
+def resident_kb(pid):
+    """Resident memory in KB, exactly: the figure in `status` lags behind by pages per thread."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1])
+    raise MeasureError("the kernel tells no resident memory")
+
+
+def per_transaction(begin, end, transactions):
+    """The figures of a proxy that cost `begin` before so many transactions and `end` behind them."""
+    if begin is None:
+        return {}
+    cpu = end.cpu_seconds - begin.cpu_seconds
+    switches = end.voluntary_switches - begin.voluntary_switches
+    return {"cpu_us": cpu * 1e6 / transactions, "switches": switches / transactions}
+
+
 class Window:
-    """Transactions and costs between the first and the last progress line."""
+    """Transactions and costs between pgbench's first and its last progress line."""
 
     def __init__(self):
         self.begin = None
@@ -87,32 +101,80 @@ class Window:
         """The figures of the window; MeasureError if nothing happened in it."""
         if self.begin == self.end or self.transactions < 1:
             raise MeasureError("no transaction in the measured window")
-        cpu = self.cost_end.cpu_seconds - self.cost_begin.cpu_seconds
-        switches = self.cost_end.voluntary_switches - self.cost_begin.voluntary_switches
         return Run(tps=self.transactions / (self.end - self.begin),
-                   cpu_us=cpu * 1e6 / self.transactions,
-                   switches=switches / self.transactions)
+                   **per_transaction(self.cost_begin, self.cost_end, self.transactions))
 
 
-def measure(command, environment, pid, seconds):
-    """Runs pgbench against the proxy `pid`; Run, or Failure with pgbench's own words."""
-    try:
-        return _watch(command, environment, pid, seconds).run()
-    except (MeasureError, FileNotFoundError, ProcessLookupError) as error:
-        return Failure(str(error))
+class Progress:
+    """Understands pgbench."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.window = Window()
+        self.complaints = []
+
+    def hear(self, line):
+        progress = PROGRESS.match(line)
+        if progress:
+            self.window.add(float(progress[1]), float(progress[2]), cost_of(self.pid))
+        elif "error" in line or "fatal" in line.lower() or "aborted" in line:
+            self.complaints.append(line.strip())
+
+    def run(self, summary):
+        failed = FAILED.search(summary)
+        if failed:
+            raise MeasureError(f"{failed[1]} failed transactions")
+        if self.complaints:
+            raise MeasureError(self.complaints[0])
+        return self.window.run()
 
 
-def _watch(command, environment, pid, seconds):
+class Marks:
+    """Understands loads that say `begin` and `end`, and print their figures as one JSON object."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.costs = []
+        self.memory_kb = None
+        self.complaints = []
+
+    def hear(self, line):
+        if line.strip() not in ("begin", "end"):
+            self.complaints.insert(0, line.strip())  # the last line of a traceback says most
+            return
+        self.costs.append(cost_of(self.pid))
+        if len(self.costs) == 2 and self.pid is not None:
+            self.memory_kb = resident_kb(self.pid)
+
+    def run(self, summary):
+        said = json.loads(summary)
+        if len(self.costs) != 2 or said["transactions"] < 1:
+            raise MeasureError("no transaction in the measured window")
+        figures = {name: value for name, value in said.items() if name != "transactions"}
+        if self.memory_kb is not None:
+            figures["memory_mb"] = self.memory_kb / 1024
+        return Run(**figures, **per_transaction(*self.costs, said["transactions"]))
+
+
+def watch(command, environment, listener, seconds):
+    """Runs a load that takes about so many seconds; Run, or MeasureError with the load's own words.
+
+    Raises FileNotFoundError or ProcessLookupError when the proxy is gone.
+    """
     child = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True, start_new_session=True)
+        [str(word) for word in command], env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     watchdog = threading.Timer(seconds + 60, child.kill)
     watchdog.start()
     try:
-        window, complaints = _read_progress(child.stderr, pid)
+        for line in child.stderr:
+            listener.hear(line)
         summary = child.stdout.read()
-        _judge(child.wait(), summary, complaints)
-        return window
+        status = child.wait()
+        if status != 0:
+            told = listener.complaints[:1] or [f"{Path(command[0]).name} ended with status {status}"]
+            raise MeasureError(told[0])
+        return listener.run(summary)
     finally:
         watchdog.cancel()
         child.kill()
@@ -121,32 +183,9 @@ def _watch(command, environment, pid, seconds):
         child.stderr.close()
 
 
-def _read_progress(lines, pid):
-    window, complaints = Window(), []
-    for line in lines:
-        progress = PROGRESS.match(line)
-        if progress:
-            window.add(float(progress[1]), float(progress[2]), cost_of(pid))
-        elif "error" in line or "fatal" in line.lower() or "aborted" in line:
-            complaints.append(line.strip())
-    return window, complaints
-
-
-def _judge(status, summary, complaints):
-    """Raises MeasureError unless pgbench ran to its end without a failed transaction."""
-    if status != 0:
-        raise MeasureError(complaints[0] if complaints else f"pgbench ended with status {status}")
-    failed = FAILED.search(summary)
-    if failed:
-        raise MeasureError(f"{failed[1]} failed transactions")
-    if complaints:
-        raise MeasureError(complaints[0])
-
-
 def medians(runs):
-    """Medians of several runs; the first Failure if one of them failed."""
+    """Medians of several runs, figure by figure; the first Failure if one of them failed."""
     for run in runs:
         if isinstance(run, Failure):
             return run
-    return Run(**{field.name: median(getattr(run, field.name) for run in runs)
-                  for field in fields(Run)})
+    return Run({name: median(run[name] for run in runs) for name in runs[0]} if runs else {})

@@ -5,27 +5,15 @@ import struct
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 from cluster import DATABASE
-from measure import Failure
-from process import StartError
+from measure import MeasureError, Run, resident_kb
 
 PROTOCOL_3_0 = 196608
 SETTLE_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Figures of one proxy: KB of resident memory, base and per client."""
-
-    clients: int
-    base_kb: int
-    idle_kb: float
-    queried_kb: float
-
-
-class ClientError(Exception):
+class ClientError(MeasureError):
     """A client could not log in or did not get its answer."""
 
 
@@ -76,36 +64,27 @@ def _error_text(body):
     return next((field[1:].decode() for field in fields if field[:1] == b"M"), "an error")
 
 
-def measure_memory(proxy, clients):
-    """Starts `proxy` afresh, connects `clients` to it and weighs it; Failure says why not."""
-    clients = min(clients, proxy.memory_clients_max)
-    try:
-        proxy.start()
-        return _weigh(proxy, clients)
-    except (ClientError, StartError, OSError) as error:
-        return Failure(str(error))
-    finally:
-        proxy.stop()
+@dataclass(frozen=True)
+class Weigh:
+    """So many clients that log in, wait, ask one thing each, and wait again."""
+
+    connections: int
+
+    def run(self, _bench, target, setup, _seconds):
+        base = _settled_kb(target.pid)
+        with ExitStack() as opened:
+            clients = []
+            for _ in range(self.connections):
+                clients.append(RawClient(target.port, target.client(setup)))
+                opened.callback(clients[-1].close)
+            idle = _settled_kb(target.pid)
+            for client in clients:
+                client.query("select 1")
+            queried = _settled_kb(target.pid)
+        return Run(base_mb=base / 1024, idle_kb=(idle - base) / self.connections,
+                   queried_kb=(queried - base) / self.connections)
 
 
-def _weigh(proxy, count):
-    base = _settled_rss_kb(proxy.service.pid)
-    with ExitStack() as opened:
-        clients = []
-        for _ in range(count):
-            clients.append(RawClient(proxy.port, proxy.client_user))
-            opened.callback(clients[-1].close)
-        idle = _settled_rss_kb(proxy.service.pid)
-        for client in clients:
-            client.query("select 1")
-        queried = _settled_rss_kb(proxy.service.pid)
-    return Memory(count, base, (idle - base) / count, (queried - base) / count)
-
-
-def _settled_rss_kb(pid):
-    """Resident memory in KB, exactly: the figure in `status` lags behind by pages per thread."""
+def _settled_kb(pid):
     time.sleep(SETTLE_SECONDS)
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Rss:"):
-            return int(line.split()[1])
-    raise ClientError("the kernel tells no resident memory")
+    return resident_kb(pid)

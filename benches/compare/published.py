@@ -24,10 +24,19 @@ GOAL_THROUGHPUT = {"a": 0.70, "b": 0.64, "c": 0.70, "d": 0.90, "e": 1.05, "f": 0
 #: How far above PgBouncer's ratio the first version may be.
 SLACK = 1.25
 
-#: KB of resident memory per client, and of the whole process without clients.
-MEMORY_BOUND_KB = 6.0
-MEMORY_GOAL_KB = 2.8
-MEMORY_BASE_GOAL_KB = 15 * 1024
+#: Resident memory: figure, title, what the first version may need, and the goal.
+MEMORY = (
+    ("base_mb", "without clients, MB", None, 15.0),
+    ("idle_kb", "per client that has logged in, KB", 6.0, 2.8),
+    ("queried_kb", "per client that has asked once, KB", 6.0, 2.8),
+)
+
+
+#: How far the slowest 1 % may be from the median where clients wait for a pool.
+GOAL_TAIL = 1.2
+
+#: 99 % of the latency at a rate of 70 % of what haproxy bears, as a ratio to haproxy's.
+GOAL_P99 = 1.15
 
 
 def pgbouncer_ratio(key):

@@ -1,68 +1,16 @@
-"""The figures as aligned tables, markdown and JSON. Nothing is ever left blank in silence."""
+"""The figures as aligned tables and markdown. Nothing is ever left blank in silence."""
 
-import json
-from dataclasses import asdict, dataclass, field
-from statistics import median
+from dataclasses import dataclass
 
 import published
-from measure import Failure, Run, medians
-from memory import Memory
+from families import CORE, CPU, TPS
+from measure import Failure, Run
+from process import StartError
+from results import NotApplicable
+from scenarios import FIRST
 
-
-#: The family of an older build of pgweir that a change is compared with.
-BEFORE = "before"
-
-
-@dataclass(frozen=True)
-class NotApplicable:
-    """A scenario that a target cannot run, and why."""
-
-    reason: str
-
-
-@dataclass
-class Results:
-    """What a comparison has found, in the order it was asked for."""
-
-    settings: dict
-    versions: dict
-    scenarios: list
-    #: (scenario key, target name) → a list of Run or Failure, or NotApplicable
-    outcomes: dict = field(default_factory=dict)
-    #: proxy name → Memory or Failure
-    memory: dict = field(default_factory=dict)
-    notes: list = field(default_factory=list)
-
-    def median(self, key, name):
-        """Run, Failure or NotApplicable of one scenario through one target."""
-        outcome = self.outcomes.get((key, name), NotApplicable("not run"))
-        return medians(outcome) if isinstance(outcome, list) else outcome
-
-    def proxies(self):
-        return [name for name in self.versions if name != "direct"]
-
-    def judged(self):
-        """The pgweir column that bounds apply to: the one with fewest workers."""
-        return next((name for name in self.versions if name.startswith("pgweir")), None)
-
-    def before(self):
-        """The column of the older build, if there is one."""
-        return next((name for name in self.versions if name.startswith(BEFORE)), None)
-
-    def ratio(self, key, name, other, figure):
-        """`name`'s figure over `other`'s: the median of what the rounds say; None where either has none.
-
-        Both are from the same round, for the machine is not the same in each.
-        """
-        if not all(isinstance(self.median(key, side), Run) for side in (name, other)):
-            return None
-        if figure != "tps" and "direct" in (name, other):
-            return None  # a direct connection has no proxy whose cost could be compared
-        pairs = zip(self.outcomes[key, name], self.outcomes[key, other], strict=True)
-        figures = [(getattr(mine, figure), getattr(theirs, figure)) for mine, theirs in pairs]
-        if not all(below for _above, below in figures):
-            return None
-        return median(above / below for above, below in figures)
+#: Where a page has its report.
+BEGIN, END = "<!-- report -->", "<!-- end of report -->"
 
 
 @dataclass
@@ -87,113 +35,107 @@ class Footnotes:
 
 
 def tables(results):
-    """All tables of a report, with the footnotes that their cells refer to."""
+    """All tables of a report, and the footnotes that their cells refer to."""
     notes = Footnotes()
     for note in results.notes:
         notes.mark(note)
     made = []
-    if results.outcomes:
-        made += [_cpu(results, notes), _throughput(results, notes), _switches(results, notes)]
-        if results.judged():
-            made.append(_bounds(results, notes))
-        if results.before() and results.judged():
-            made.append(_change(results, notes))
-    if results.memory:
-        made.append(_memory(results, notes))
-    return made, notes.reasons
+    for family in results.families:
+        made += [_figure(results, family, figure, notes) for figure in family.figures]
+        if results.judged() and family.key in GOALS:
+            made.append(GOALS[family.key](results, family, notes))
+    if results.before() and results.judged():
+        made.append(_change(results, notes))
+    return [table for table in made if table.rows], notes.reasons
 
 
-def _cell(outcome, notes, text):
-    """The text of a Run, or what stands in for it."""
+def _figure(results, family, figure, notes):
+    """One row per scenario that has the figure, one column per target that was asked for it."""
+    scenarios = [scenario for scenario in family.scenarios
+                 if any(_tells(results, scenario, name, figure) for name in results.versions)]
+    names = [name for name in (results.proxies() if figure.own else results.versions)
+             if any((scenario.key, name) in results.outcomes for scenario in scenarios)]
+    rows = []
+    for scenario in scenarios:
+        rows.append([_row_title(scenario)] + [
+            _cell(results, scenario, name, figure, _base(scenario, name, figure, scenarios), notes)
+            for name in names])
+    told = {None: "", FIRST: " (ratio to the first of its kind)"}.get(
+        figure.base, f" (ratio to {figure.base})")
+    title = figure.title if family.key == CORE.key else f"{family.title}: {_lower(figure.title)}"
+    return Table(title + told, ["scenario", *names], rows)
+
+
+def _tells(results, scenario, name, figure):
+    """True unless there is nothing, or a run that gave other figures."""
+    if (scenario.key, name) not in results.outcomes:
+        return False
+    outcome = results.median(scenario.key, name)
+    return not isinstance(outcome, Run) or figure.name in outcome
+
+
+def _base(scenario, name, figure, scenarios):
+    """What a cell is told as a ratio to: a scenario and a target; None for nothing, or itself."""
+    if figure.base == FIRST:
+        first = next(one for one in scenarios if one.series == scenario.series)
+        base = (first.key, name)
+    else:
+        base = (scenario.key, figure.base)
+    return None if base == (scenario.key, name) else base
+
+
+def _cell(results, scenario, name, figure, base, notes):
+    if (scenario.key, name) not in results.outcomes:
+        return "–"
+    outcome = results.median(scenario.key, name)
     if isinstance(outcome, Failure):
         return f"failed {notes.mark(outcome.reason)}"
     if isinstance(outcome, NotApplicable):
         return f"n/a {notes.mark(outcome.reason)}"
-    return text(outcome)
+    if figure.name not in outcome:
+        return "–"
+    value = figure.text(outcome[figure.name])
+    ratio = base and results.ratio((scenario.key, name), base, figure.name)
+    return f"{value} ({ratio:.2f})" if ratio else value
 
 
-def _with_ratio(value, ratio):
-    return value if ratio is None else f"{value} ({ratio:.2f})"
+def _row_title(scenario):
+    return f"{scenario.key}. {scenario.title}" if len(scenario.key) == 1 else scenario.title
 
 
-def _grid(results, names, notes, text):
-    """One row per scenario, one column per target; `text(scenario, name, run)` fills cells."""
-    return [[f"{scenario.key}. {scenario.title}"] + [
-        _cell(results.median(scenario.key, name), notes,
-              lambda run, scenario=scenario, name=name: text(scenario, name, run))
-        for name in names] for scenario in results.scenarios]
+def _lower(title):
+    """A title in the middle of a line."""
+    return title if title[:2].isupper() or title[1:2].isdigit() else title[0].lower() + title[1:]
 
 
-def _cpu(results, notes):
-    def text(scenario, name, run):
-        scaled = run.cpu_us / 1000 if scenario.unit == "ms" else run.cpu_us
-        ratio = results.ratio(scenario.key, name, "haproxy", "cpu_us")
-        return _with_ratio(f"{scaled:.1f} {scenario.unit}", None if name == "haproxy" else ratio)
-
-    names = results.proxies()
-    return Table("CPU of the proxy per transaction (ratio to haproxy)", ["scenario", *names],
-                 _grid(results, names, notes, text))
-
-
-def _throughput(results, notes):
-    def text(scenario, name, run):
-        ratio = results.ratio(scenario.key, name, "direct", "tps")
-        return _with_ratio(f"{run.tps:.0f}" if run.tps >= 100 else f"{run.tps:.1f}",
-                           None if name == "direct" else ratio)
-
-    names = list(results.versions)
-    return Table("Transactions per second (ratio to direct)", ["scenario", *names],
-                 _grid(results, names, notes, text))
-
-
-def _switches(results, notes):
-    names = results.proxies()
-    return Table("Voluntary context switches of the proxy per transaction", ["scenario", *names],
-                 _grid(results, names, notes, lambda _scenario, _name, run: f"{run.switches:.2f}"))
-
-
-def _bounds(results, notes):
+def _bounds(results, family, notes):
     name = results.judged()
     rows = []
-    for scenario in results.scenarios:
+    for scenario in family.scenarios:
         key = scenario.key
-        ratio = results.ratio(key, name, "haproxy", "cpu_us")
+        ratio = results.ratio((key, name), (key, "haproxy"), "cpu_us")
+        to_pgbouncer = results.ratio((key, name), (key, "pgbouncer"), "cpu_us")
         rows.append([
-            f"{key}. {scenario.title}",
+            _row_title(scenario),
             f"{published.pgbouncer_ratio(key):.2f}",
             f"{published.bound(key):.2f}",
-            _ratio_or_why(results, key, name, ratio, notes),
+            f"{ratio:.2f}" if ratio else _why_not(results, scenario, name, notes),
             _verdict(ratio, published.bound(key)),
             _goal(results, key, name, ratio),
-            _compared_with_pgbouncer(results, key, name),
+            f"{to_pgbouncer:.2f}" if to_pgbouncer else "–",
         ])
     head = ["scenario", "published PgBouncer", f"bound ({published.SLACK} ×)", name, "met",
             "final goal", "to pgbouncer here"]
-    title = f"CPU of {name} as a ratio to haproxy: bound and goal"
-    return Table(title, head, rows)
+    return Table(f"CPU of {name} as a ratio to haproxy: bound and goal", head, rows)
 
 
-def _change(results, notes):
-    """What this build costs against the older one, in the same run."""
-    before, now = results.before(), results.judged()
-    rows = []
-    for scenario in results.scenarios:
-        ratios = [results.ratio(scenario.key, now, before, figure) for figure in ("cpu_us", "tps")]
-        rows.append([f"{scenario.key}. {scenario.title}"] + [
-            _cell(results.median(scenario.key, name), notes, lambda run: f"{run.cpu_us:.1f} µs")
-            for name in (before, now)
-        ] + ["–" if ratio is None else f"{ratio:.2f}" for ratio in ratios])
-    return Table(f"{now} against {before}", ["scenario", before, now, "CPU ratio", "TPS ratio"],
-                 rows)
-
-
-def _ratio_or_why(results, key, name, ratio, notes):
-    if ratio is not None:
-        return f"{ratio:.2f}"
+def _why_not(results, scenario, name, notes):
     for target in (name, "haproxy"):
-        outcome = results.median(key, target)
-        if not isinstance(outcome, Run):
-            return f"{target}: {_cell(outcome, notes, str)}"
+        outcome = results.median(scenario.key, target)
+        if isinstance(outcome, Failure):
+            return f"{target}: failed {notes.mark(outcome.reason)}"
+        if isinstance(outcome, NotApplicable):
+            return f"{target}: n/a {notes.mark(outcome.reason)}"
     return f"n/a {notes.mark('haproxy used no measurable CPU')}"
 
 
@@ -207,36 +149,58 @@ def _goal(results, key, name, ratio):
     """The goal of the performance page and whether it is reached; g's is in µs."""
     if published.GOAL[key] is not None:
         return f"≤ {published.GOAL[key]:.2f}: {_verdict(ratio, published.GOAL[key])}"
-    run = results.median(key, name)
-    cpu = run.cpu_us if isinstance(run, Run) else None
+    cpu = results.figure(key, name, "cpu_us")
     return f"≤ {published.GOAL_CONNECT_US:.0f} µs: {_verdict(cpu, published.GOAL_CONNECT_US)}"
 
 
-def _compared_with_pgbouncer(results, key, name):
-    ratio = results.ratio(key, name, "pgbouncer", "cpu_us")
-    return "–" if ratio is None else f"{ratio:.2f}"
-
-
-def _memory(results, notes):
+def _rate_goals(results, family, _notes):
+    name = results.judged()
     rows = []
-    for name, outcome in results.memory.items():
-        if isinstance(outcome, Memory):
-            rows.append([name, str(outcome.clients), f"{outcome.base_kb / 1024:.1f} MB",
-                         f"{outcome.idle_kb:.1f} KB", f"{outcome.queried_kb:.1f} KB",
-                         _memory_verdict(name, outcome)])
+    for scenario in family.scenarios:
+        key = scenario.key
+        if key.endswith("-full"):
+            value, goal = results.figure(key, name, "tail"), published.GOAL_TAIL
+            title = f"{scenario.title}: 99 % over the median"
+        elif key.endswith("-70"):
+            value, goal = results.ratio((key, name), (key, "haproxy"), "p99_us"), published.GOAL_P99
+            title = f"{scenario.title}: 99 % over haproxy's"
         else:
-            rows.append([name, _cell(outcome, notes, str), "–", "–", "–", "–"])
-    head = ["proxy", "clients", "base", "idle", "after one query each",
-            f"≤ {published.MEMORY_BOUND_KB:.0f} KB (goal {published.MEMORY_GOAL_KB})"]
-    return Table("Resident memory: base, and per connected client", head, rows)
+            continue
+        rows.append([title, "–" if value is None else f"{value:.2f}",
+                     f"≤ {goal}: {_verdict(value, goal)}"])
+    return Table(f"Latency of {name}: goals", ["figure", name, "final goal"], rows)
 
 
-def _memory_verdict(name, memory):
-    if not name.startswith("pgweir"):
-        return "–"
-    worst = max(memory.idle_kb, memory.queried_kb)
-    return (f"{_verdict(worst, published.MEMORY_BOUND_KB)} "
-            f"(goal {_verdict(worst, published.MEMORY_GOAL_KB)})")
+def _memory_bounds(results, family, _notes):
+    name = results.judged()
+    rows = []
+    for scenario in family.scenarios:
+        for figure, title, bound, goal in published.MEMORY:
+            value = results.figure(scenario.key, name, figure)
+            rows.append([title, "–" if value is None else f"{value:.1f}",
+                         "–" if bound is None else f"≤ {bound}: {_verdict(value, bound)}",
+                         f"≤ {goal}: {_verdict(value, goal)}"])
+    return Table(f"Memory of {name}: bound and goal", ["figure", name, "bound", "final goal"], rows)
+
+
+#: What the tables of a family are followed by.
+GOALS = {"core": _bounds, "rate": _rate_goals, "memory": _memory_bounds}
+
+
+def _change(results, notes):
+    """What this build costs against the older one, in the same run."""
+    before, now = results.before(), results.judged()
+    rows = []
+    for scenario in (one for family in results.families for one in family.scenarios):
+        if not any(_tells(results, scenario, name, CPU) for name in (before, now)):
+            continue
+        sides = [(scenario.key, name) for name in (now, before)]
+        ratios = [results.ratio(*sides, figure.name) for figure in (CPU, TPS)]
+        rows.append([_row_title(scenario)] + [
+            _cell(results, scenario, name, CPU, None, notes) for name in (before, now)
+        ] + [f"{ratio:.2f}" if ratio else "–" for ratio in ratios])
+    return Table(f"{now} against {before}", ["scenario", before, now, "CPU ratio", "TPS ratio"],
+                 rows)
 
 
 def plain(results):
@@ -262,6 +226,15 @@ def markdown(results):
     return "\n\n".join(parts) + "\n"
 
 
+def put_into(page, report):
+    """The text of `page` with `report` in place of what is between its marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _old, end, after = rest.partition(END)
+    if not begin or not end:
+        raise StartError(f"the page has no place for the report, between {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n\n{report}\n{END}{after}"
+
+
 def _markdown_table(table):
     lines = [table.head, ["---"] * len(table.head), *table.rows]
     return "\n".join([f"### {table.title}", ""] + [
@@ -273,29 +246,3 @@ def _footer(results, reasons):
     versions = "; ".join(f"{name}: {version}" for name, version in results.versions.items())
     numbered = [f"[{number}] {reason}  " for number, reason in enumerate(reasons, 1)]
     return "\n".join([*numbered, f"Settings: {settings}  ", f"Versions: {versions}"])
-
-
-def as_json(results):
-    """Every run and the medians, for programs."""
-    runs = []
-    for (key, name), outcome in results.outcomes.items():
-        rounds = outcome if isinstance(outcome, list) else []
-        runs.append({"scenario": key, "target": name,
-                     "rounds": [_json(run, name) for run in rounds],
-                     "median": _json(results.median(key, name), name),
-                     "cpu_ratio_to_haproxy": results.ratio(key, name, "haproxy", "cpu_us"),
-                     "tps_ratio_to_direct": results.ratio(key, name, "direct", "tps")})
-    return json.dumps({
-        "settings": results.settings, "versions": results.versions, "notes": results.notes,
-        "scenarios": runs, "bounds": {s.key: published.bound(s.key) for s in results.scenarios},
-        "memory": {name: _json(outcome, name) for name, outcome in results.memory.items()},
-    }, indent=2, ensure_ascii=False) + "\n"
-
-
-def _json(outcome, name):
-    """Figures, or the reason there are none under the name of its kind."""
-    if isinstance(outcome, Run) and name == "direct":
-        return {"tps": outcome.tps}  # there is no proxy to cost anything
-    if isinstance(outcome, Run | Memory):
-        return asdict(outcome)
-    return {"failed" if isinstance(outcome, Failure) else "not_applicable": outcome.reason}

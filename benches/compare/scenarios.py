@@ -1,44 +1,76 @@
-"""What is run: the scenarios a to i of the design's performance page, as pgbench commands."""
+"""What a scenario is, and a family of them with the figures that they give."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from targets import Setup
+
+#: What a ratio may be to, beside a target: the first scenario of the same series, through the same target.
+FIRST = "first"
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """One load. CPU is told in `unit` per transaction."""
+    """One load against targets that stand in one way."""
 
     key: str
     title: str
-    clients: int
-    options: tuple
-    script: str | None = None
+    load: object
+    setup: Setup = Setup()
+    #: It needs prepared statements that outlive a transaction.
     prepared: bool = False
-    unit: str = "µs"
-
-    def command(self, pgbench, target, seconds, script_file, jobs):
-        """The pgbench command line; the database and user come from the environment."""
-        source = ("-f", script_file) if self.script else ()
-        return [str(word) for word in (
-            pgbench, *self.options, *source, "-c", self.clients, "-j", jobs, "-T", seconds,
-            "-P", "1", "--progress-timestamp", "-h", "127.0.0.1", "-p", target.port)]
-
-
-ALL = (
-    Scenario("a", "-S simple c=8", 8, ("-n", "-S", "-M", "simple")),
-    Scenario("b", "-S prepared c=8", 8, ("-n", "-S", "-M", "prepared"), prepared=True),
-    Scenario("c", "-S extended c=8", 8, ("-n", "-S", "-M", "extended")),
-    Scenario("d", "-S prepared c=64", 64, ("-n", "-S", "-M", "prepared"), prepared=True),
-    Scenario("e", "-S prepared c=250", 250, ("-n", "-S", "-M", "prepared"), prepared=True),
-    Scenario("f", "select 1 simple c=32", 32, ("-n", "-M", "simple"), script="select 1;\n"),
-    Scenario("g", "connect per tx c=8", 8, ("-n", "-S", "-M", "simple", "-C")),
-    Scenario("h", "100k rows c=2", 2, ("-n", "-M", "simple"), unit="ms",
-             script="select * from pgbench_accounts limit 100000;\n"),
-    # Without -n: pgbench vacuums its small tables first, before the measured window.
-    Scenario("i", "TPC-B simple c=16", 16, ("-M", "simple")),
-)
+    #: Scenarios of one series are run mixed, so that each may be compared with the first.
+    series: str | None = None
+    #: Kinds of targets; all, if there are none.
+    only: tuple = ()
+    #: The part of the seconds per run that it takes.
+    share: float = 1.0
+    #: A scenario of the same family that has to have been run before.
+    needs: str | None = None
 
 
-def chosen(keys):
-    """The scenarios named by `keys`; KeyError names one that does not exist."""
-    known = {scenario.key: scenario for scenario in ALL}
-    return [known[key] for key in keys] if keys else list(ALL)
+@dataclass(frozen=True)
+class Figure:
+    """A table of a family: which figure, in which unit, and what its ratios are to."""
+
+    name: str
+    title: str
+    unit: str = ""
+    base: str | None = None
+    #: The proxy's own: a direct connection has none.
+    own: bool = False
+
+    def text(self, value):
+        if self.unit == "µs" and value >= 1000:
+            return f"{value / 1000:.1f} ms"
+        digits = 0 if not self.unit and value >= 100 else 1 if self.unit or value >= 10 else 2
+        return f"{value:.{digits}f} {self.unit}".strip()
+
+
+@dataclass(frozen=True)
+class Family:
+    """Scenarios that are told of in the same tables."""
+
+    key: str
+    title: str
+    scenarios: tuple
+    figures: tuple
+
+
+def chosen(all_families, names):
+    """The families with those scenarios that `names` names, by their keys or their families' keys, and those
+    that these need. All, if it names none."""
+    picked = []
+    for family in all_families:
+        wanted = {scenario.key for scenario in family.scenarios
+                  if not names or family.key in names or scenario.key in names}
+        wanted |= {scenario.needs for scenario in family.scenarios if scenario.key in wanted}
+        scenarios = tuple(scenario for scenario in family.scenarios if scenario.key in wanted)
+        if scenarios:
+            picked.append(replace(family, scenarios=scenarios))
+    return picked
+
+
+def names(all_families):
+    """What `chosen` understands."""
+    return [name for family in all_families
+            for name in dict.fromkeys((family.key, *(one.key for one in family.scenarios)))]

@@ -5,11 +5,9 @@ A commit that has a reason to cost more says so in its message, in a line of its
     Costs: pipeline 1.10 each Sync is settled apart
 """
 
-import argparse
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +19,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "benches/compare"))
 
+import null_server  # noqa: E402
+import tool  # noqa: E402
 from process import Service, StartError, free_port, tail, temporary_folder  # noqa: E402
+
+PROG = "benches/guard/run"
 
 #: More than this times the instructions of before is too many.
 BOUND = 1.03
@@ -93,31 +95,22 @@ class Counted:
 def main():
     """Returns the exit status: 0 within the bound or nothing to compare, 1 above it or broken, 64 usage."""
     options = _parse_arguments()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    return tool.run(PROG, lambda: _guard(options))
+
+
+def _guard(options):
     try:
         with ExitStack() as cleanup:
             counted = _compare(options, cleanup)
     except NothingBefore as reason:
         print(f"guard: nothing to compare with: {reason}")
         return 0
-    except (StartError, subprocess.SubprocessError, OSError) as error:
-        print(f"guard: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("guard: interrupted; everything started was ended", file=sys.stderr)
-        return 130
     print(report(counted), end="")
     return int(any(one.is_too_many for one in counted))
 
 
-def _interrupt(_number, _frame):
-    """A signal to end becomes what Ctrl-C is, so that everything started is ended."""
-    raise KeyboardInterrupt
-
-
 def _parse_arguments():
-    parser = _Parser(prog="benches/guard/run", description=(
+    parser = tool.Parser(prog=PROG, description=(
         "Holds the same conversation with two builds of pgweir in front of a server that answers at "
         "once, counts their instructions by callgrind, and fails if this one needs more."))
     parser.add_argument("--before", metavar="REVISION",
@@ -126,25 +119,15 @@ def _parse_arguments():
     parser.add_argument("--now-bin", type=_path, metavar="PATH", help="this one's")
     parser.add_argument("--bound", type=float, default=BOUND,
                         help=f"the largest ratio that passes ({BOUND})")
-    parser.add_argument("--topics", type=lambda text: text.split(","), default=list(TOPICS),
+    parser.add_argument("--topics", type=tool.words, default=list(TOPICS),
                         metavar="simple,connect", help=f"of {', '.join(TOPICS)}")
     options = parser.parse_args()
-    for topic in options.topics:
-        if topic not in TOPICS:
-            parser.error(f"--topics: no such topic: {topic} (known: {', '.join(TOPICS)})")
+    parser.refuse_unknown("--topics", options.topics, TOPICS)
     return options
 
 
 def _path(text):
     return Path(text).resolve()
-
-
-class _Parser(argparse.ArgumentParser):
-    """Exits with 64 (EX_USAGE), as pgweir does."""
-
-    def error(self, message):
-        self.print_usage(sys.stderr)
-        self.exit(64, f"guard: {message}\n")
 
 
 def _compare(options, cleanup):
@@ -162,7 +145,7 @@ def _compare(options, cleanup):
     if now is None:
         _say("building this tree")
         now = _build(ROOT, ROOT / "target", folder / "pgweir-now")
-    load = _build_load()
+    load = null_server.build()
     return [count(folder, load, topic, bounds[topic], before, now) for topic in options.topics]
 
 
@@ -204,14 +187,6 @@ def _build(tree, target, copy):
     return copy
 
 
-def _build_load():
-    """Builds the load and its null server; the path of the binary."""
-    target = ROOT / "target/load"
-    subprocess.run(["cargo", "build", "--release", "--quiet", "--locked", "--manifest-path",
-                    ROOT / "benches/load/Cargo.toml", "--target-dir", target], check=True)
-    return target / "release/pgweir-load"
-
-
 def allowed(messages):
     """The bounds that commits' messages set, by topic: lines of topic, ratio and reason.
 
@@ -249,14 +224,12 @@ def _instructions(folder, load, topic, binary):
     """Instructions per exchange of one build."""
     folder = Path(tempfile.mkdtemp(dir=folder))
     short, long = TOPICS[topic]
-    server_port, port = free_port(), free_port()
-    server = Service("null-server", [load, "null-server", "--listen", f"127.0.0.1:{server_port}"],
-                     server_port, folder)
+    server, port = null_server.NullServer(load, folder), free_port()
     users_file = folder / "users.txt"
     users_file.write_text(f'"{USER}" "none"\n')
     config = folder / "pgweir.toml"
     config.write_text(CONFIG.format(port=port, http_port=free_port(), users_file=users_file,
-                                    server_port=server_port, user=USER))
+                                    server_port=server.port, user=USER))
     profile = folder / "callgrind"
     argv = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={profile}", binary, "serve",
             "--config", config]
@@ -314,8 +287,7 @@ def _git(*arguments):
 
 
 def _say(text):
-    """Progress goes to standard error; the report alone to standard output."""
-    print(f"guard: {text}", file=sys.stderr, flush=True)
+    tool.say(f"guard: {text}")
 
 
 def report(counted):

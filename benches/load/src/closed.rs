@@ -1,61 +1,49 @@
 //! Clients that ask as fast as they are answered.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::connection::Connection;
-use crate::figures::{WARM_UP, histogram, json, record};
-use crate::{Load, Target, messages};
+use crate::clients::{Company, Requests, announce, connect, measured_time};
+use crate::figures::{histogram, json, record};
+use crate::{Load, Target};
 
 /// Runs the load, and prints its figures.
 pub(crate) async fn run(target: &Target, load: &Load) -> anyhow::Result<()> {
-    let mut connections = Vec::new();
-    for _ in 0..load.clients {
-        connections.push(prepared_connection(target, load).await?);
-    }
-    let begin = Instant::now() + WARM_UP;
-    let end = begin + load.seconds();
+    let mut company = Company::join(target, load).await?;
+    let connections = connect(target, load).await?;
+    let (begin, end) = measured_time(load);
+    let announced = tokio::task::spawn_local(announce(begin, end));
+    let latencies = Rc::new(RefCell::new(histogram()));
     let mut clients = JoinSet::new();
-    for mut connection in connections {
-        let request = request(load);
+    for (mut connection, mut requests) in connections.into_iter().zip(Requests::of(load)) {
+        let latencies = Rc::clone(&latencies);
         clients.spawn_local(async move {
-            let mut latencies = histogram();
             loop {
                 let sent = Instant::now();
                 if sent >= end {
-                    connection.close().await?;
-                    return anyhow::Ok(latencies);
+                    return anyhow::Ok(connection);
                 }
-                connection.ask(&request, 1).await?;
+                connection.ask(requests.next(), 1).await?;
                 let answered = Instant::now();
                 if (begin..end).contains(&answered) {
-                    record(&mut latencies, answered - sent);
+                    record(&mut latencies.borrow_mut(), answered - sent);
                 }
             }
         });
     }
-    let mut all = histogram();
+    // Nobody leaves before everybody has been answered: to end connections costs the other side something.
+    let mut done = Vec::new();
     while let Some(ended) = clients.join_next().await {
-        all.add(ended??)?;
+        done.push(ended??);
     }
-    println!("{}", json(&all, load.seconds(), &[]));
+    announced.await?;
+    company.check()?;
+    println!("{}", json(&latencies.borrow(), load.seconds(), &[]));
+    for connection in done {
+        connection.close().await?;
+    }
     Ok(())
-}
-
-/// A connection that knows what it will run.
-pub(crate) async fn prepared_connection(
-    target: &Target,
-    load: &Load,
-) -> anyhow::Result<Connection> {
-    let mut connection = Connection::open(target).await?;
-    if load.prepared {
-        let prepare = [messages::parse("s", &load.text), messages::sync()].concat();
-        connection.ask(&prepare, 1).await?;
-    }
-    Ok(connection)
-}
-
-/// What is sent for each transaction.
-pub(crate) fn request(load: &Load) -> Vec<u8> {
-    if load.prepared { messages::run_prepared("s") } else { messages::query(&load.text) }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{Target, messages};
 
@@ -23,14 +23,14 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Logs in without a password.
-    pub(crate) async fn open(target: &Target) -> anyhow::Result<Self> {
+    /// Logs in without a password, as this one of several clients.
+    pub(crate) async fn open(target: &Target, number: u32) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(target.address)
             .await
             .with_context(|| format!("cannot connect to {}", target.address))?;
         stream.set_nodelay(true)?;
         let mut connection = Self { stream, inbox: Vec::with_capacity(16 * 1024), skip: 0 };
-        let startup = messages::startup(&target.user, &target.database);
+        let startup = messages::startup(&target.user, &target.database(number));
         connection.ask(&startup, 1).await.context("cannot log in")?;
         Ok(connection)
     }
@@ -47,6 +47,26 @@ impl Connection {
             left = left.saturating_sub(self.take_messages()?);
         }
         Ok(())
+    }
+
+    /// Asks for a result without end and reads it at a rate; returns when it ends all the same.
+    pub(crate) async fn read_slowly(
+        &mut self,
+        text: &str,
+        bytes_per_second: u32,
+    ) -> anyhow::Result<()> {
+        self.stream.write_all(&messages::query(text)).await?;
+        let (begin, mut read) = (Instant::now(), 0.0);
+        loop {
+            self.inbox.clear();
+            let n = self.stream.read_buf(&mut self.inbox).await?;
+            ensure!(n > 0, "the slow reader's connection was closed");
+            if read == 0.0 {
+                ensure!(self.inbox.first() == Some(&b'T'), "the slow reader gets no rows");
+            }
+            read += n as f64;
+            sleep_until(begin + Duration::from_secs_f64(read / f64::from(bytes_per_second))).await;
+        }
     }
 
     /// Says goodbye, and waits until that was heard.

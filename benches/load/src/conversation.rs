@@ -33,15 +33,15 @@ pub(crate) async fn hold(
 ) -> anyhow::Result<()> {
     if topic == Topic::Connect {
         for _ in 0..times * clients {
-            let mut connection = Connection::open(target).await?;
+            let mut connection = Connection::open(target, 0).await?;
             connection.ask(&messages::query(TEXT), 1).await?;
             connection.close().await?;
         }
         return Ok(());
     }
     let mut connections = Vec::new();
-    for _ in 0..clients {
-        let mut connection = Connection::open(target).await?;
+    for number in 0..clients {
+        let mut connection = Connection::open(target, number).await?;
         if matches!(topic, Topic::Prepared | Topic::Pipeline) {
             let prepare = [messages::parse("s", TEXT), messages::sync()].concat();
             connection.ask(&prepare, 1).await?;

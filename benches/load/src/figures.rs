@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-/// Seconds of load in front of those that are measured.
-pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
-
 /// Latencies from 1 µs to a minute, in nanoseconds.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1000, 60_000_000_000, 3).expect("these bounds make sense")

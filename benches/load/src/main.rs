@@ -5,6 +5,7 @@
 //! counting instructions. `closed` asks as fast as it is answered; `open` asks at a rate, whatever comes
 //! back. The figures go to standard output as one JSON object.
 
+mod clients;
 mod closed;
 mod connection;
 mod conversation;
@@ -14,6 +15,7 @@ mod null_server;
 mod open;
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -75,6 +77,19 @@ struct Target {
     user: String,
     #[arg(long, default_value = "postgres")]
     database: String,
+    /// Spread clients over so many databases, whose names end in their number from 0 on
+    #[arg(long)]
+    databases: Option<NonZero<u32>>,
+}
+
+impl Target {
+    /// The database of one of several clients.
+    fn database(&self, client: u32) -> String {
+        match self.databases {
+            Some(databases) => format!("{}{}", self.database, client % databases),
+            None => self.database.clone(),
+        }
+    }
 }
 
 /// How much, and what.
@@ -82,14 +97,27 @@ struct Target {
 struct Load {
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     clients: u32,
-    /// Measured seconds, behind one that is not
+    /// Measured seconds
     #[arg(long, default_value_t = 5.0, value_parser = above_zero)]
     seconds: f64,
+    /// Seconds before them
+    #[arg(long, default_value_t = 1.0, value_parser = above_zero)]
+    warm_up: f64,
+    /// `{}` stands for the text's number
     #[arg(long, default_value = "select 1")]
     text: String,
-    /// Prepare the text once for each client, and only run it
+    /// How many texts each client asks in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    texts: u32,
+    /// Prepare the texts once for each client, and only run them
     #[arg(long)]
     prepared: bool,
+    /// So many more clients that only stay connected
+    #[arg(long, default_value_t = 0)]
+    idle: u32,
+    /// One more client that reads a result without end, at so many bytes a second
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    slow_reader: Option<u32>,
 }
 
 /// A number that a rate or a time may be.

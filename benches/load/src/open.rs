@@ -1,21 +1,21 @@
 //! Clients that are asked at a rate, whatever comes back: who waits for a free one waits, and that counts
 //! (no coordinated omission).
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::closed::{prepared_connection, request};
-use crate::figures::{WARM_UP, histogram, json, record};
+use crate::clients::{Company, Requests, announce, connect, measured_time};
+use crate::figures::{histogram, json, record};
 use crate::{Load, Target};
-
-/// How long before a request is due its caller stops to sleep, which is only so precise.
-const WAKE_UP: Duration = Duration::from_micros(100);
 
 /// The requests that are due and not begun, the oldest first.
 #[derive(Default)]
@@ -59,46 +59,55 @@ impl Board {
 
 /// Runs the load, and prints its figures.
 pub(crate) async fn run(target: &Target, load: &Load, rate: f64) -> anyhow::Result<()> {
+    sleep_precisely()?;
     let board = Arc::new(Board::default());
-    let mut connections = Vec::new();
-    for _ in 0..load.clients {
-        connections.push(prepared_connection(target, load).await?);
-    }
-    let begin = Instant::now() + WARM_UP;
-    let end = begin + load.seconds();
+    let mut company = Company::join(target, load).await?;
+    let connections = connect(target, load).await?;
+    let (begin, end) = measured_time(load);
+    let announced = tokio::task::spawn_local(announce(begin, end));
+    let latencies = Rc::new(RefCell::new(histogram()));
     let mut clients = JoinSet::new();
-    for mut connection in connections {
-        let (board, request) = (Arc::clone(&board), request(load));
+    for (mut connection, mut requests) in connections.into_iter().zip(Requests::of(load)) {
+        let (board, latencies) = (Arc::clone(&board), Rc::clone(&latencies));
         clients.spawn_local(async move {
-            let mut latencies = histogram();
             while let Some(due) = board.next().await {
-                connection.ask(&request, 1).await?;
+                connection.ask(requests.next(), 1).await?;
                 let answered = Instant::now();
                 if (begin..end).contains(&answered) {
-                    record(&mut latencies, answered - due);
+                    record(&mut latencies.borrow_mut(), answered - due);
                 }
             }
-            connection.close().await?;
-            anyhow::Ok(latencies)
+            connection.close().await
         });
     }
     let caller = Arc::clone(&board);
     std::thread::spawn(move || call_at(rate, end, &caller));
-    let mut all = histogram();
     while let Some(ended) = clients.join_next().await {
-        all.add(ended??)?;
+        ended??;
     }
+    announced.await?;
+    company.check()?;
     // What nobody came to begin: the rate was more than is borne.
     let left_over = board.due().len() as f64;
     println!(
         "{}",
-        json(&all, load.seconds(), &[("asked_per_second", rate), ("left_over", left_over)])
+        json(
+            &latencies.borrow(),
+            load.seconds(),
+            &[("asked_per_second", rate), ("left_over", left_over)]
+        )
     );
     Ok(())
 }
 
+/// Lets threads that are started from now on wake up when they wanted to, and not up to 50 µs later as the
+/// kernel has it. A caller that spun instead would take a core from those that are measured.
+fn sleep_precisely() -> anyhow::Result<()> {
+    std::fs::write("/proc/self/timerslack_ns", "1").context("cannot ask for a precise timer")
+}
+
 /// Makes requests due at exponentially distributed distances. In a thread of its own, for a thread sleeps to
-/// some 50 µs where tokio's timer does to a millisecond.
+/// some microseconds where tokio's timer does to a millisecond.
 fn call_at(rate: f64, end: Instant, board: &Board) {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut next = Instant::now();
@@ -117,10 +126,7 @@ fn wait_until(at: Instant) {
         if left.is_zero() {
             return;
         }
-        match left.checked_sub(WAKE_UP) {
-            Some(long) => std::thread::park_timeout(long),
-            None => std::hint::spin_loop(),
-        }
+        std::thread::park_timeout(left);
     }
 }
 
