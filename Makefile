@@ -2,13 +2,14 @@
 .DEFAULT_GOAL := help
 # `PG_BIN=… make test` runs everything against the PostgreSQL of that folder.
 PG_NEWEST := $(CURDIR)/.postgresql/18/bin
-.PHONY: help setup demo test test-all drivers matrix regress lint bench guard micro image-test
+.PHONY: help setup demo release test test-all drivers matrix regress lint bench guard micro image-test
 
 # Most of these tests wait for something; each process has a PostgreSQL of its own.
 PYTEST := .venv/bin/pytest --quiet --numprocesses 3
 
 help:
 	@echo "make demo        a throwaway PostgreSQL, pgweir before it, and a sample load"
+	@echo "make release     target/profiled/release/pgweir, optimised for the way it is used"
 	@echo "make test        unit, integration and driver tests"
 	@echo "make test-all    test, and what takes too long for every run"
 	@echo "make drivers     the driver tests alone; ARGS='-k asyncpg' picks some"
@@ -72,9 +73,13 @@ lint:
 	cargo clippy --all-targets --manifest-path benches/load/Cargo.toml --target-dir target/load -- -D warnings
 
 # Half an hour; ARGS='--only core' takes ten minutes.
-bench:
+# What runs in production: target/profiled/release/pgweir.
+release:
+	@tests/setup.sh --profile
+	benches/profile/run
+
+bench: release
 	@tests/setup.sh --bench
-	cargo build --release
 	benches/compare/run $(ARGS)
 
 guard:

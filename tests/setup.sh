@@ -7,6 +7,7 @@
 #   tests/setup.sh --bench   the first, and Debian's pgbouncer and haproxy for `make bench`
 #   tests/setup.sh --all     the first, and PostgreSQL 17 in .postgresql/17 for `make test-all`
 #   tests/setup.sh --guard   valgrind alone, for `make guard`
+#   tests/setup.sh --profile llvm-profdata alone, for `make release`
 #   tests/setup.sh --matrix  the first, and the drivers of other languages for `make matrix`
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +16,10 @@ main() {
     check_rust
     if [ "${1:-}" = "--guard" ]; then
         ensure_valgrind
+        return
+    fi
+    if [ "${1:-}" = "--profile" ]; then
+        ensure_profdata
         return
     fi
     ensure_postgresql
@@ -165,6 +170,20 @@ ensure_peers() {
     may_install "${missing[*]}"
     # No service of theirs may start: the benches run their own.
     apt_install "${missing[@]}"
+}
+
+# As new as the LLVM of rustc: an older one cannot read what it writes.
+ensure_profdata() {
+    local host major
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    major=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+    if [ -x "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" ] \
+        || [ -x "/usr/lib/llvm-$major/bin/llvm-profdata" ]; then
+        return
+    fi
+    say "installing llvm-$major"
+    may_install "llvm-$major"
+    apt_install "llvm-$major"
 }
 
 ensure_valgrind() {

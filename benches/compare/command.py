@@ -87,7 +87,7 @@ def _parse_arguments():
                         help="scenarios or families of them")
     parser.add_argument("--proxies", type=tool.words, default=[], metavar="pgweir,haproxy",
                         help=f"targets to run, of {', '.join(KINDS)}")
-    parser.add_argument("--pgweir-bin", type=Path, default=ROOT / "target/release/pgweir",
+    parser.add_argument("--pgweir-bin", type=Path, default=ROOT / "target/profiled/release/pgweir",
                         metavar="PATH")
     parser.add_argument("--load-bin", type=_path, metavar="PATH",
                         help="pgweir-load, if it is built; otherwise cargo builds it")
@@ -171,7 +171,7 @@ def _targets(options, around, results):
     if options.pgweir_bin.exists():
         return targets + [Pgweir(around, options.pgweir_bin, workers)
                           for workers in sorted(options.pgweir_workers)]
-    missing = f"pgweir: no binary at {options.pgweir_bin} (cargo build --release)"
+    missing = f"pgweir: no binary at {options.pgweir_bin} (make release)"
     if "pgweir" in options.proxies:
         raise StartError(missing)
     results.notes.append(missing)
