@@ -179,6 +179,12 @@ impl Session {
             Ok(None) => return Ok(false),
             Err(error) => return self.on_bad_frame(&error),
         };
+        if let Some(server) = linked.checkout.server()
+            && server.exchange.owes_made_up_first()
+        {
+            batch.gather();
+            put_made_up(server, batch.out);
+        }
         if is_row(head) {
             linked.step_over_rows(batch, limit);
             return Ok(true);
@@ -196,7 +202,7 @@ impl Session {
         batch.step(available, verdict);
         linked.server_rest = Rest { len: head.len - available, verdict };
         if let Some(server) = linked.checkout.server() {
-            if matches!(server.exchange.head(), Some(Request::MadeUp(_))) {
+            if server.exchange.owes_made_up_alone() {
                 batch.gather();
                 put_made_up(server, batch.out);
             }

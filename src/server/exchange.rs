@@ -329,7 +329,7 @@ impl<U> Exchange<U> {
         undo
     }
 
-    /// Takes the next answer of ours, if it is due.
+    /// Takes the next answer of ours, if nothing of the server's is in front of it.
     pub fn next_made_up(&mut self) -> Option<MadeUp> {
         let Request::MadeUp(made_up) = self.head()? else { return None };
         self.pop();

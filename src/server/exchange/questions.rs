@@ -100,6 +100,19 @@ impl<U> Exchange<U> {
         }
     }
 
+    /// The next answers are ours, and none of the server's comes behind them that they could go with.
+    pub fn owes_made_up_alone(&self) -> bool {
+        // The end of a copy that there is none of is answered by nobody.
+        let is_silent =
+            |entry: &Entry| matches!(entry.request, Request::MadeUp(_) | Request::CopyEnd);
+        self.owes_made_up_first() && self.owed.iter().all(is_silent)
+    }
+
+    /// The next answer is ours, and comes in front of what the server says now.
+    pub fn owes_made_up_first(&self) -> bool {
+        matches!(self.head(), Some(Request::MadeUp(_)))
+    }
+
     /// Requests that are not answered yet.
     pub fn depth(&self) -> usize {
         self.owed.len()

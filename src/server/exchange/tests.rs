@@ -142,6 +142,23 @@ fn a_made_up_answer_waits_for_those_in_front() {
     assert_eq!(exchange.next_made_up(), None);
 }
 
+/// It goes with what the server says behind it, unless that says nothing.
+#[test]
+fn a_made_up_answer_goes_alone_only_where_no_other_comes_behind_it() {
+    let made_up = Request::MadeUp(MadeUp::ParseComplete);
+    for (requests, is_alone) in [
+        (&[made_up][..], true),
+        (&[made_up, made_up], true),
+        (&[made_up, Request::CopyEnd], true),
+        (&[made_up, Request::Sync], false),
+        (&[made_up, Request::Bind], false),
+        (&[PARSE, made_up], false),
+        (&[], false),
+    ] {
+        assert_eq!(sent(requests).owes_made_up_alone(), is_alone, "{requests:?}");
+    }
+}
+
 #[test]
 fn a_made_up_answer_behind_an_error_is_never_given() {
     let mut exchange =
