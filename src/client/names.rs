@@ -10,7 +10,7 @@ use crate::server::exchange::Undone;
 use crate::server::shape::{Describes, Why};
 use crate::server::store::Statement;
 use crate::server::undo::{Given, Undo};
-use crate::server::unnamed::{Unnamed, UnnamedBefore, UnnamedParse};
+use crate::server::unnamed::{Change, Shared, Unnamed, UnnamedBefore, UnnamedParse};
 use crate::wire::sqlstate;
 
 /// The statements of a client.
@@ -51,19 +51,31 @@ impl Prepared {
     /// told.
     pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
         if name.is_empty() {
-            self.unnamed = Some(self.parse_unnamed(statement));
+            let given = Given::new(name, Arc::clone(&statement));
+            self.replace_unnamed(statement, given);
         } else if let Some(named) = self.named.get_mut(key(name)) {
             named.given = Arc::new(Given::new(&named.given.name, statement));
         }
     }
 
+    /// The unnamed statement goes on by the name that it went by.
+    fn replace_unnamed(&mut self, statement: Arc<Statement>, given: Given) {
+        let before = self.unnamed.take().and_then(|parse| parse.shared);
+        let shared = before.map(|before| Shared { given: Arc::new(given), ..before });
+        self.unnamed = Some(UnnamedParse { shared, ..self.parse_unnamed(statement) });
+    }
+
     /// The same, but what the client had been told of it is all that it has been told.
     pub(super) fn replace_unheard(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if !self.known(name).is_some_and(|given| given.is_untried()) {
+            return self.replace(name, statement);
+        }
         match self.named.get_mut(key(name)) {
-            Some(named) if named.given.is_untried() => {
-                named.given = Arc::new(Given::untried(&named.given.name, statement));
+            Some(named) => named.given = Arc::new(Given::untried(&named.given.name, statement)),
+            None => {
+                let given = Given::untried(name, Arc::clone(&statement));
+                self.replace_unnamed(statement, given);
             }
-            Some(_) | None => self.replace(name, statement),
         }
     }
 
@@ -75,14 +87,23 @@ impl Prepared {
         self.find(name).map(|given| &given.statement)
     }
 
+    /// The statement that the client has given this name.
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Given>> {
         self.named.get(key(name)).map(|named| &named.given)
+    }
+
+    /// The statement that the client calls so, if servers have it under a name of ours.
+    pub(super) fn known(&self, name: &[u8]) -> Option<&Arc<Given>> {
+        if name.is_empty() {
+            return self.unnamed.as_ref()?.shared.as_ref().map(|shared| &shared.given);
+        }
+        self.find(name)
     }
 
     /// The statement that a message uses by the name in it, which an error repeats: it may differ from
     /// the one that was given where names are not told apart.
     pub(super) fn used(&self, name: &[u8]) -> Option<Arc<Given>> {
-        let given = self.find(name)?;
+        let given = self.known(name)?;
         // A shorter one has nothing behind what is told apart.
         if name.len() < NAME_LEN || *given.name == *name {
             return Some(Arc::clone(given));
@@ -101,8 +122,14 @@ impl Prepared {
 
     fn is_asked_about(&self, name: &[u8], server: &Server) -> bool {
         let (exchange, statements) = (&server.exchange, &server.statements);
+        let is_asked_about_on_server = |statement: &Arc<Statement>| {
+            let serial = statements.serial(statement);
+            serial.is_some_and(|serial| exchange.is_open_question(serial))
+        };
         if name.is_empty() {
-            return exchange.is_open_question(statements.unnamed_since);
+            let known = self.known(name);
+            return exchange.is_open_question(statements.unnamed_since)
+                || known.is_some_and(|given| is_asked_about_on_server(&given.statement));
         }
         let Some(named) = self.named.get(key(name)) else {
             let is_of = |given: &Given| key(&given.name) == key(name);
@@ -110,9 +137,7 @@ impl Prepared {
             return unanswered.any(|undo| matches!(undo, Undo::Close(given) if is_of(given)));
         };
         (named.server == server.id() && exchange.is_open_question(named.serial))
-            || statements
-                .serial(&named.given.statement)
-                .is_some_and(|serial| exchange.is_open_question(serial))
+            || is_asked_about_on_server(&named.given.statement)
     }
 
     /// True if the client may have a statement of that name whose Parse `server` has not answered yet.
@@ -150,7 +175,7 @@ impl Prepared {
     /// The client parses its unnamed statement.
     pub(super) fn parse_unnamed(&mut self, statement: Arc<Statement>) -> UnnamedParse {
         self.unnamed_parses += 1;
-        UnnamedParse { statement, number: self.unnamed_parses }
+        UnnamedParse { statement, number: self.unnamed_parses, shared: None }
     }
 
     /// Notes a statement that no server has: one of a stand-in's.
@@ -199,6 +224,28 @@ pub(super) fn change_unnamed(
     client_has: Option<UnnamedParse>,
     server_has: Unnamed,
 ) -> Undo {
+    change(prepared, server, client_has, server_has, Change::Unnamed)
+}
+
+/// Notes that the next request makes the client's unnamed statement one that servers have under its own
+/// name. That of the server stays what it is.
+pub(super) fn share_unnamed(
+    prepared: &mut Prepared,
+    server: &mut Server,
+    client_has: UnnamedParse,
+    what: Change,
+) -> Undo {
+    let server_has = server.statements.unnamed.clone();
+    change(prepared, server, Some(client_has), server_has, what)
+}
+
+fn change(
+    prepared: &mut Prepared,
+    server: &mut Server,
+    client_has: Option<UnnamedParse>,
+    server_has: Unnamed,
+    change: Change,
+) -> Undo {
     let serial = server.exchange.next_serial();
     let statements = &mut server.statements;
     let number = |parse: &Option<UnnamedParse>| parse.as_ref().map(|parse| parse.number);
@@ -208,6 +255,7 @@ pub(super) fn change_unnamed(
         server: std::mem::replace(&mut statements.unnamed, server_has),
         since: std::mem::replace(&mut statements.unnamed_since, serial),
         serial,
+        change,
     })
 }
 
@@ -269,10 +317,20 @@ fn take_back_unnamed(
     before: UnnamedBefore,
     failed: bool,
 ) {
-    // A Parse that failed has dropped the old unnamed statement; a skipped one has not. The client
-    // knows nothing of one of ours.
-    let server_had = if failed { Unnamed::None } else { before.server };
+    // A Parse that failed has dropped the old unnamed statement, unless it was of another name there; a
+    // skipped one has not. The client knows nothing of one of ours.
+    let server_had = match &before.change {
+        Change::Unnamed if failed => Unnamed::None,
+        Change::Unnamed | Change::Prepares(_) | Change::Nothing => before.server,
+    };
     let client_had = before.client.filter(|_| !failed || before.is_again);
+    if let Change::Prepares(statement) = &before.change {
+        server.statements.take_back(statement, before.serial);
+    }
+    if let Some(Shared { given, .. }) = client_had.as_ref().and_then(|had| had.shared.as_ref()) {
+        // It may be told of as one that was parsed again since.
+        given.note_tried();
+    }
     if server.statements.unnamed_since == before.serial {
         prepared.unnamed = client_had;
         server.statements.unnamed = server_had;

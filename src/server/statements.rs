@@ -81,6 +81,15 @@ impl Statements {
         }
     }
 
+    /// Whether the server has it for whoever asks. This is no use of it.
+    pub fn presence(&self, statement: &Statement) -> Presence {
+        match self.named.get(&statement.id()).map(|prepared| prepared.serves) {
+            None => Presence::Absent,
+            Some(Serves::Everyone) => Presence::Ready,
+            Some(Serves::OneUse | Serves::Nobody) => Presence::Outdated,
+        }
+    }
+
     /// True if the server has it, and need not prepare it anew.
     pub fn is_ready(&self, statement: &Statement) -> bool {
         let prepared = self.named.get(&statement.id());

@@ -147,6 +147,16 @@ impl<U> Exchange<U> {
     /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
     /// would refuse, and whether an earlier segment fails is not known before it is answered.
     pub fn may_make_up(&self) -> bool {
-        !self.is_in_failed_block() && !self.owed.has_boundary() && self.copy == Copy::None
+        !self.is_in_failed_block() && !self.may_be_in_other_block() && self.copy == Copy::None
+    }
+
+    /// An earlier segment is not answered yet. One of ours outside of a block neither begins nor fails any.
+    fn may_be_in_other_block(&self) -> bool {
+        let may_be = |entry: &Entry| {
+            let is_ours =
+                self.tx == TxStatus::Idle && entry.request == Request::Simple(Verdict::Swallow);
+            entry.request.ends_with_ready() && !is_ours
+        };
+        self.owed.has_boundary() && self.owed.iter().any(may_be)
     }
 }

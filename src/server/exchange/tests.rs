@@ -392,6 +392,20 @@ fn nothing_is_made_up_in_a_failed_block_or_behind_an_open_outcome() {
     assert!(exchange.may_make_up());
 }
 
+/// What we put in front of a client's messages outside of a block leaves it outside.
+#[test]
+fn a_request_of_ours_decides_about_no_block_unless_it_is_in_one() {
+    let ours = Request::Simple(Verdict::Swallow);
+    assert!(sent(&[ours]).may_make_up());
+    assert!(!sent(&[ours, QUERY]).may_make_up());
+    assert!(!sent(&[QUERY, ours]).may_make_up());
+    let mut exchange = sent(&[QUERY]);
+    exchange.on_answer(b'Z', Some(TxStatus::Block)).unwrap();
+    assert!(exchange.may_make_up());
+    exchange.on_request(ours, None);
+    assert!(!exchange.may_make_up());
+}
+
 #[test]
 fn serial_numbers_follow_the_order_of_requests() {
     let mut exchange = sent(&[QUERY]);
