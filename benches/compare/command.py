@@ -18,7 +18,7 @@ from cluster import Cluster
 from measure import WARM_UP_SECONDS, Failure, Run, measure
 from memory import measure_memory
 from process import StartError, ordinary_user, temporary_folder
-from proxies import POOL_SIZE, Direct, Haproxy, Pgbouncer, Pgweir
+from proxies import POOL_SIZE, REUSING, Direct, Haproxy, Pgbouncer, Pgweir
 
 ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("direct", "haproxy", "pgbouncer", "pgweir")
@@ -71,6 +71,8 @@ def _parse_arguments():
                         metavar="PATH")
     parser.add_argument("--before", type=Path, metavar="PATH",
                         help="another build of pgweir, to say what a change costs")
+    parser.add_argument("--reuse", action="store_true",
+                        help="pgweir with reuse_unnamed as well, by each plan_cache_mode")
     parser.add_argument("--pgweir-workers", type=_workers, default=[1], metavar="1,2")
     parser.add_argument("--memory-clients", type=_positive, default=2000, metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -161,8 +163,11 @@ def _targets(options, cluster, folder, user, results):
         targets.append(Pgweir(cluster, folder, options.before, min(options.pgweir_workers),
                               family=report.BEFORE))
     if options.pgweir_bin.exists():
-        return targets + [Pgweir(cluster, folder, options.pgweir_bin, workers)
-                          for workers in sorted(options.pgweir_workers)]
+        targets += [Pgweir(cluster, folder, options.pgweir_bin, workers)
+                    for workers in sorted(options.pgweir_workers)]
+        return targets + [
+            Pgweir(cluster, folder, options.pgweir_bin, min(options.pgweir_workers), name, **settings)
+            for name, settings in REUSING.items() if options.reuse]
     missing = f"pgweir: no binary at {options.pgweir_bin} (cargo build --release)"
     if "pgweir" in options.proxies:
         raise StartError(missing)

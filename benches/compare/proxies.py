@@ -64,12 +64,23 @@ users_file = "{users_file}"
 pool_mode = "transaction"
 size = {pool_size}
 max_overflow = 0
+{pool}
 
 [domains.{database}]
 hosts = ["127.0.0.1:{server_port}"]
 user = "{user}"
 password = "{password}"
+{domain}
 """
+
+#: What pgweir is set to besides, by the name that such a target has: unnamed statements that are not sent
+#: again, planned as the server likes, for the values each time, or once for all values.
+REUSING = {
+    f"pgweir-reuse{name}": {"pool": "reuse_unnamed = true", "domain": domain}
+    for name, domain in (
+        ("", ""),
+        ("-custom", 'server_options = { plan_cache_mode = "force_custom_plan" }'),
+        ("-generic", 'server_options = { plan_cache_mode = "force_generic_plan" }'))}
 
 
 class Direct:
@@ -196,11 +207,13 @@ class Pgweir(Proxy):
 
     family = "pgweir"
 
-    def __init__(self, cluster, folder, binary, workers, family="pgweir"):
+    def __init__(self, cluster, folder, binary, workers, family="pgweir", pool="", domain=""):
         # It runs as whoever started us: the binary may be in a folder closed to others.
         super().__init__(cluster, folder, user=None)
         self.binary = Path(binary).resolve()
         self.workers = workers
+        self.pool = pool
+        self.domain = domain
         self.family = family
         self.name = f"{family}-{workers}"
 
@@ -208,7 +221,8 @@ class Pgweir(Proxy):
         config = self._write(f"{self.name}.toml", PGWEIR_CONFIG.format(
             port=self.port, clients_max=CLIENTS_MAX, http_port=free_port(), workers=self.workers,
             users_file=self._users_file(), pool_size=POOL_SIZE, database=DATABASE,
-            server_port=self.cluster.port, user=USER, password=PASSWORD))
+            server_port=self.cluster.port, user=USER, password=PASSWORD,
+            pool=self.pool, domain=self.domain))
         argv = [self.binary, "serve", "--config", config]
         return Service(self.name, argv, self.port, self.folder)
 
