@@ -61,7 +61,9 @@ impl Prepared {
     /// The unnamed statement goes on by the name that it went by.
     fn replace_unnamed(&mut self, statement: Arc<Statement>, given: Given) {
         let before = self.unnamed.take().and_then(|parse| parse.shared);
-        let shared = before.map(|before| Shared { given: Arc::new(given), ..before });
+        // It was not looked up for a Parse: the next one looks.
+        let (given, alterations) = (Arc::new(given), u64::MAX);
+        let shared = before.map(|before| Shared { given, alterations, ..before });
         self.unnamed = Some(UnnamedParse { shared, ..self.parse_unnamed(statement) });
     }
 
@@ -328,7 +330,7 @@ fn take_back_unnamed(
         server.statements.take_back(statement, before.serial);
     }
     if let Some(Shared { given, .. }) = client_had.as_ref().and_then(|had| had.shared.as_ref()) {
-        // It may be told of as one that was parsed again since.
+        // The Parse that came to nothing may have been of the same, and have made it new.
         given.note_tried();
     }
     if server.statements.unnamed_since == before.serial {
