@@ -10,7 +10,8 @@ use crate::server::exchange::Undone;
 use crate::server::shape::{Describes, Why};
 use crate::server::store::Statement;
 use crate::server::undo::{Given, Undo};
-use crate::server::unnamed::{Change, Shared, Unnamed, UnnamedBefore, UnnamedParse};
+use crate::server::unnamed::{Unnamed, UnnamedBefore, UnnamedParse};
+use crate::state::settings::Settings;
 use crate::wire::sqlstate;
 
 /// The statements of a client.
@@ -19,8 +20,23 @@ pub(super) struct Prepared {
     /// Allocates nothing before the first one is prepared: most clients never do.
     named: Names,
     pub(super) unnamed: Option<UnnamedParse>,
+    /// The last unnamed statement that servers had under its own name.
+    pub(super) shared: Option<Box<Shared>>,
     /// Parses of the unnamed statement so far.
     unnamed_parses: u64,
+}
+
+/// An unnamed statement that servers have as they have those to which clients give names.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// As it is known of one that has a name: this one's is empty.
+    pub(super) given: Arc<Given>,
+    /// Which of the client's unnamed statements it is.
+    pub(super) number: u64,
+    /// The client's settings when its text was looked up, and how often any tables had been altered: as
+    /// long as both are the same, the text means the same statement.
+    pub(super) settings: Arc<Settings>,
+    pub(super) alterations: u64,
 }
 
 type Names = HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>;
@@ -51,20 +67,23 @@ impl Prepared {
     /// told.
     pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
         if name.is_empty() {
-            let given = Given::new(name, Arc::clone(&statement));
-            self.replace_unnamed(statement, given);
+            self.replace_unnamed(Given::new(name, statement));
         } else if let Some(named) = self.named.get_mut(key(name)) {
             named.given = Arc::new(Given::new(&named.given.name, statement));
         }
     }
 
     /// The unnamed statement goes on by the name that it went by.
-    fn replace_unnamed(&mut self, statement: Arc<Statement>, given: Given) {
-        let before = self.unnamed.take().and_then(|parse| parse.shared);
-        // It was not looked up for a Parse: the next one looks.
-        let (given, alterations) = (Arc::new(given), u64::MAX);
-        let shared = before.map(|before| Shared { given, alterations, ..before });
-        self.unnamed = Some(UnnamedParse { shared, ..self.parse_unnamed(statement) });
+    fn replace_unnamed(&mut self, given: Given) {
+        let is_shared = self.known(b"").is_some();
+        let parse = self.parse_unnamed(Arc::clone(&given.statement));
+        if let Some(shared) = self.shared.as_mut().filter(|_| is_shared) {
+            shared.given = Arc::new(given);
+            shared.number = parse.number;
+            // It was not looked up for a Parse: the next one looks.
+            shared.alterations = u64::MAX;
+        }
+        self.unnamed = Some(parse);
     }
 
     /// The same, but what the client had been told of it is all that it has been told.
@@ -74,10 +93,7 @@ impl Prepared {
         }
         match self.named.get_mut(key(name)) {
             Some(named) => named.given = Arc::new(Given::untried(&named.given.name, statement)),
-            None => {
-                let given = Given::untried(name, Arc::clone(&statement));
-                self.replace_unnamed(statement, given);
-            }
+            None => self.replace_unnamed(Given::untried(name, statement)),
         }
     }
 
@@ -97,9 +113,15 @@ impl Prepared {
     /// The statement that the client calls so, if servers have it under a name of ours.
     pub(super) fn known(&self, name: &[u8]) -> Option<&Arc<Given>> {
         if name.is_empty() {
-            return self.unnamed.as_ref()?.shared.as_ref().map(|shared| &shared.given);
+            let shared = self.shared.as_ref()?;
+            return self.is_unnamed(shared.number).then_some(&shared.given);
         }
         self.find(name)
+    }
+
+    /// True if the client's unnamed statement is its `number`th.
+    fn is_unnamed(&self, number: u64) -> bool {
+        self.unnamed.as_ref().is_some_and(|parse| parse.number == number)
     }
 
     /// The statement that a message uses by the name in it, which an error repeats: it may differ from
@@ -177,7 +199,7 @@ impl Prepared {
     /// The client parses its unnamed statement.
     pub(super) fn parse_unnamed(&mut self, statement: Arc<Statement>) -> UnnamedParse {
         self.unnamed_parses += 1;
-        UnnamedParse { statement, number: self.unnamed_parses, shared: None }
+        UnnamedParse { statement, number: self.unnamed_parses }
     }
 
     /// Notes a statement that no server has: one of a stand-in's.
@@ -226,7 +248,7 @@ pub(super) fn change_unnamed(
     client_has: Option<UnnamedParse>,
     server_has: Unnamed,
 ) -> Undo {
-    change(prepared, server, client_has, server_has, Change::Unnamed)
+    Undo::Unnamed(change(prepared, server, client_has, server_has))
 }
 
 /// Notes that the next request makes the client's unnamed statement one that servers have under its own
@@ -235,10 +257,12 @@ pub(super) fn share_unnamed(
     prepared: &mut Prepared,
     server: &mut Server,
     client_has: UnnamedParse,
-    what: Change,
 ) -> Undo {
     let server_has = server.statements.unnamed.clone();
-    change(prepared, server, Some(client_has), server_has, what)
+    Undo::Unnamed(UnnamedBefore {
+        is_apart: true,
+        ..change(prepared, server, Some(client_has), server_has)
+    })
 }
 
 fn change(
@@ -246,19 +270,18 @@ fn change(
     server: &mut Server,
     client_has: Option<UnnamedParse>,
     server_has: Unnamed,
-    change: Change,
-) -> Undo {
+) -> UnnamedBefore {
     let serial = server.exchange.next_serial();
     let statements = &mut server.statements;
     let number = |parse: &Option<UnnamedParse>| parse.as_ref().map(|parse| parse.number);
-    Undo::Unnamed(UnnamedBefore {
+    UnnamedBefore {
         is_again: client_has.is_some() && number(&client_has) == number(&prepared.unnamed),
         client: std::mem::replace(&mut prepared.unnamed, client_has),
         server: std::mem::replace(&mut statements.unnamed, server_has),
         since: std::mem::replace(&mut statements.unnamed_since, serial),
         serial,
-        change,
-    })
+        is_apart: false,
+    }
 }
 
 /// Notes that the client's unnamed statement goes with the next request, and the server's with it.
@@ -321,17 +344,10 @@ fn take_back_unnamed(
 ) {
     // A Parse that failed has dropped the old unnamed statement, unless it was of another name there; a
     // skipped one has not. The client knows nothing of one of ours.
-    let server_had = match &before.change {
-        Change::Unnamed if failed => Unnamed::None,
-        Change::Unnamed | Change::Prepares(_) | Change::Nothing => before.server,
-    };
+    let server_had = if failed && !before.is_apart { Unnamed::None } else { before.server };
     let client_had = before.client.filter(|_| !failed || before.is_again);
-    if let Change::Prepares(statement) = &before.change {
-        server.statements.take_back(statement, before.serial);
-    }
-    if let Some(Shared { given, .. }) = client_had.as_ref().and_then(|had| had.shared.as_ref()) {
-        // The Parse that came to nothing may have been of the same, and have made it new.
-        given.note_tried();
+    if before.is_apart {
+        server.statements.take_back_parse(before.serial);
     }
     if server.statements.unnamed_since == before.serial {
         prepared.unnamed = client_had;

@@ -282,7 +282,7 @@ impl Desk<'_> {
                 (Some(_), None) | (None, Some(_)) => false,
             };
             is_under
-                && old.shared.is_none()
+                && !old.statement.is_shared()
                 && old.statement.rest() == parse.rest
                 && !old.statement.is_outdated()
         };

@@ -9,14 +9,13 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::from_client::Frame;
-use super::names::share_unnamed;
+use super::names::{Shared, share_unnamed};
 use super::prepared::Desk;
 use super::provide::scope_of;
 use crate::server::exchange::{MadeUp, Request, Segment};
 use crate::server::statements::Presence;
 use crate::server::store::Statement;
 use crate::server::undo::Given;
-use crate::server::unnamed::{Change, Shared, UnnamedParse};
 use crate::telemetry::counters::StatementOutcome;
 use crate::wire::backend::TxStatus;
 use crate::wire::frame::HEAD;
@@ -44,21 +43,17 @@ impl Desk<'_> {
         } else {
             Arc::new(Given::new(b"", Arc::clone(&statement)))
         };
-        let settings = Arc::clone(self.settings);
-        let unnamed = UnnamedParse {
-            shared: Some(Shared { given, settings, alterations }),
-            ..self.prepared.parse_unnamed(Arc::clone(&statement))
-        };
+        let parsed = self.prepared.parse_unnamed(Arc::clone(&statement));
+        self.note_shared(given, parsed.number, alterations);
         if is_there {
             self.note_unread(&statement);
             self.stats.statements.increment(StatementOutcome::Reused as usize);
-            let undo = share_unnamed(self.prepared, self.server, unnamed, Change::Nothing);
+            let undo = share_unnamed(self.prepared, self.server, parsed);
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
             return true;
         }
         self.make_room_for(batch, &statement);
-        let what = Change::Prepares(Arc::clone(&statement));
-        let undo = share_unnamed(self.prepared, self.server, unnamed, what);
+        let undo = share_unnamed(self.prepared, self.server, parsed);
         self.put_first_parse(batch, b"", &statement, |_| undo);
         true
     }
@@ -81,21 +76,21 @@ impl Desk<'_> {
     /// The statement that a Parse with this `rest` is of.
     fn find_shared(&self, rest: &[u8], alterations: u64) -> Option<Arc<Statement>> {
         // The same text once more costs no allocation.
-        if let Some(UnnamedParse { statement, shared: Some(shared), .. }) = &self.prepared.unnamed
-            && shared.alterations == alterations
-            && Arc::ptr_eq(&shared.settings, self.settings)
-            && statement.rest() == rest
-            && !statement.is_outdated()
+        if let Some(Shared { given, settings, alterations: then, .. }) =
+            self.prepared.shared.as_deref()
+            && *then == alterations
+            && Arc::ptr_eq(settings, self.settings)
+            && given.statement.rest() == rest
+            && !given.statement.is_outdated()
         {
-            return Some(Arc::clone(statement));
+            return Some(Arc::clone(&given.statement));
         }
         self.store.reusable(scope_of(self.pool), rest, self.settings)
     }
 
     /// The statement as one of which the client has been told nothing yet.
     fn untried(&mut self, statement: &Arc<Statement>) -> Arc<Given> {
-        let before = self.prepared.unnamed.as_mut().and_then(|parse| parse.shared.as_mut());
-        if let Some(Shared { given, .. }) = before
+        if let Some(Shared { given, .. }) = self.prepared.shared.as_deref_mut()
             && Arc::ptr_eq(&given.statement, statement)
             && let Some(alone) = Arc::get_mut(given)
         {
@@ -103,6 +98,17 @@ impl Desk<'_> {
             return Arc::clone(given);
         }
         Arc::new(Given::untried(b"", Arc::clone(statement)))
+    }
+
+    /// The client's `number`th unnamed statement is `given`, and goes by its name. Should its Parse be
+    /// skipped, the one before is prepared as the unnamed one where it is used.
+    fn note_shared(&mut self, given: Arc<Given>, number: u64, alterations: u64) {
+        let settings = Arc::clone(self.settings);
+        let shared = Shared { given, number, settings, alterations };
+        match &mut self.prepared.shared {
+            Some(before) => **before = shared,
+            None => self.prepared.shared = Some(Box::new(shared)),
+        }
     }
 }
 

@@ -139,6 +139,14 @@ impl Statements {
         }
     }
 
+    /// Takes back whatever Parse was sent as the request `serial`.
+    pub fn take_back_parse(&mut self, serial: u64) {
+        let sent = self.named.values().find(|prepared| prepared.serial == serial);
+        if let Some(statement) = sent.map(|prepared| Arc::clone(&prepared.statement)) {
+            self.take_back(&statement, serial);
+        }
+    }
+
     /// Takes one out that the server is told to close.
     pub fn take(&mut self, statement: &Statement) -> Option<Evicted> {
         self.named.remove(&statement.id()).map(Evicted)

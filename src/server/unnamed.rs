@@ -3,8 +3,6 @@
 use std::sync::Arc;
 
 use super::store::Statement;
-use super::undo::Given;
-use crate::state::settings::Settings;
 
 /// The unnamed statement of a client, from one Parse of it to the next.
 #[derive(Debug, Clone)]
@@ -12,20 +10,6 @@ pub struct UnnamedParse {
     pub statement: Arc<Statement>,
     /// Which of the client's it is: what the same text means may have changed from one to the next.
     pub number: u64,
-    /// Servers have it under the statement's own name, as they have those that clients give names to.
-    /// `None`: it is to be their unnamed one.
-    pub shared: Option<Shared>,
-}
-
-/// An unnamed statement that goes by its own name on servers.
-#[derive(Debug, Clone)]
-pub struct Shared {
-    /// As it is known of one that has a name: this one's is empty.
-    pub given: Arc<Given>,
-    /// The client's settings when its text was looked up, and how often any tables had been altered: as
-    /// long as both are the same, the text means the same statement.
-    pub settings: Arc<Settings>,
-    pub alterations: u64,
 }
 
 /// What a server's unnamed statement is.
@@ -59,17 +43,6 @@ impl Unnamed {
     }
 }
 
-/// What a request that changes the client's unnamed statement does on the server.
-#[derive(Debug)]
-pub enum Change {
-    /// It changes the server's unnamed statement.
-    Unnamed,
-    /// It prepares this under its own name.
-    Prepares(Arc<Statement>),
-    /// Nothing: it is never sent.
-    Nothing,
-}
-
 /// What the unnamed statement of the client and that of the server were, and since when.
 #[derive(Debug)]
 pub struct UnnamedBefore {
@@ -78,7 +51,8 @@ pub struct UnnamedBefore {
     pub since: u64,
     /// The client's is the same as before: it is prepared once more, for another server.
     pub is_again: bool,
-    pub change: Change,
+    /// The server's is the same as before: the client's has another name there.
+    pub is_apart: bool,
     /// Serial number of the request that was to change it.
     pub serial: u64,
 }

@@ -10,7 +10,14 @@ impl<U> Exchange<U> {
 
     /// Something was noted of the Describe that is being answered.
     pub fn awaits_description(&self) -> bool {
-        matches!(self.head(), Some(Request::Describe(_))) && self.owed.is_first_noted()
+        let is_the_servers = |entry: &&Entry| !matches!(entry.request, Request::MadeUp(_));
+        let next = match self.owed.first() {
+            Some(Entry { request: Request::MadeUp(_), .. }) => {
+                self.owed.iter().find(is_the_servers)
+            }
+            next => next,
+        };
+        next.is_some_and(|next| matches!(next.request, Request::Describe(_)) && next.is_noted)
     }
 
     /// What was noted of messages that nobody knows yet whether they work, and that do not share the fate
@@ -101,16 +108,23 @@ impl<U> Exchange<U> {
     }
 
     /// The next answers are ours, and none of the server's comes behind them that they could go with.
+    #[inline]
     pub fn owes_made_up_alone(&self) -> bool {
+        self.owes_made_up_first() && self.owes_nothing_of_the_servers()
+    }
+
+    #[cold]
+    fn owes_nothing_of_the_servers(&self) -> bool {
         // The end of a copy that there is none of is answered by nobody.
         let is_silent =
             |entry: &Entry| matches!(entry.request, Request::MadeUp(_) | Request::CopyEnd);
-        self.owes_made_up_first() && self.owed.iter().all(is_silent)
+        self.owed.iter().all(is_silent)
     }
 
     /// The next answer is ours, and comes in front of what the server says now.
+    #[inline]
     pub fn owes_made_up_first(&self) -> bool {
-        matches!(self.head(), Some(Request::MadeUp(_)))
+        self.may_owe_made_up && matches!(self.head(), Some(Request::MadeUp(_)))
     }
 
     /// Requests that are not answered yet.
