@@ -22,7 +22,7 @@ from cluster import POOL_SIZE, Cluster
 from measure import Failure, MeasureError
 from process import StartError, ordinary_user, temporary_folder
 from results import BEFORE, NotApplicable, Results, as_json, from_json
-from targets import Direct, Haproxy, Pgbouncer, Pgweir, Surroundings, open_files
+from targets import REUSING, Direct, Haproxy, Pgbouncer, Pgweir, Surroundings, open_files
 
 PROG = "benches/compare/run"
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,6 +95,8 @@ def _parse_arguments():
                         help="one with psycopg2 and asyncpg, for the applications")
     parser.add_argument("--before", type=Path, metavar="PATH",
                         help="another build of pgweir, to say what a change costs")
+    parser.add_argument("--reuse", action="store_true",
+                        help="pgweir with reuse_unnamed as well, by each plan_cache_mode")
     parser.add_argument("--pgweir-workers", type=_workers, default=[1], metavar="1,2")
     parser.add_argument("--memory-clients", type=tool.positive, default=2000, metavar="N")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -169,8 +171,11 @@ def _targets(options, around, results):
             raise StartError(f"--before: no binary at {options.before}")
         targets.append(Pgweir(around, options.before, min(options.pgweir_workers), family=BEFORE))
     if options.pgweir_bin.exists():
-        return targets + [Pgweir(around, options.pgweir_bin, workers)
-                          for workers in sorted(options.pgweir_workers)]
+        targets += [Pgweir(around, options.pgweir_bin, workers)
+                    for workers in sorted(options.pgweir_workers)]
+        return targets + [
+            Pgweir(around, options.pgweir_bin, min(options.pgweir_workers), name, **settings)
+            for name, settings in REUSING.items() if options.reuse]
     missing = f"pgweir: no binary at {options.pgweir_bin} (make release)"
     if "pgweir" in options.proxies:
         raise StartError(missing)

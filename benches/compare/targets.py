@@ -74,6 +74,7 @@ pool_mode = "transaction"
 size = {pool_size}
 max_overflow = 0
 prepared_statements = {statements}
+{pool}
 
 {domains}
 """
@@ -84,7 +85,17 @@ hosts = ["127.0.0.1:{server_port}"]
 user = "{user}"
 password = "{password}"
 tls = {{ mode = "{server_tls}" }}
+{domain}
 """
+
+#: What pgweir is set to besides, by the name that such a target has: unnamed statements that are not sent
+#: again, planned as the server likes, for the values each time, or once for all values.
+REUSING = {
+    f"pgweir-reuse{name}": {"pool": "reuse_unnamed = true", "domain": domain}
+    for name, domain in (
+        ("", ""),
+        ("-custom", 'server_options = { plan_cache_mode = "force_custom_plan" }'),
+        ("-generic", 'server_options = { plan_cache_mode = "force_generic_plan" }'))}
 
 
 @dataclass(frozen=True)
@@ -284,22 +295,24 @@ class Pgweir(Target):
 
     family = "pgweir"
 
-    def __init__(self, around, binary, workers, family="pgweir"):
+    def __init__(self, around, binary, workers, family="pgweir", pool="", domain=""):
         super().__init__(around)
         self.binary = Path(binary).resolve()
         self.workers = workers
+        self.pool = pool
+        self.domain = domain
         self.family = family
         self.name = f"{family}-{workers}"
 
     def _service(self, setup, server_port):
         words = setup.words()
         domains = "".join(PGWEIR_DOMAIN.format(
-            name=name, server_port=server_port, user=USER, password=PASSWORD, **words)
+            name=name, server_port=server_port, user=USER, password=PASSWORD, domain=self.domain, **words)
             for name in setup.names())
         config = self._write(f"{self.name}.toml", PGWEIR_CONFIG.format(
             port=self.port, clients_max=CLIENTS_MAX, http_port=free_port(),
             workers=setup.workers or self.workers, users_file=self._users_file(),
-            domains=domains, cert=self.around.certificate.cert, key=self.around.certificate.key,
+            domains=domains, pool=self.pool, cert=self.around.certificate.cert, key=self.around.certificate.key,
             **words))
         argv = [self.binary, "serve", "--config", config]
         # As whoever started us: the binary may be in a folder closed to others.

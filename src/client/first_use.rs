@@ -114,8 +114,8 @@ impl Session {
         linked.settle_first_use();
     }
 
-    /// The server did not go on with the statement that the request `serial` uses. True if all that the
-    /// client has sent since is sent once more: the client hears nothing of the failure.
+    /// The server did not go on with the statement that the request `serial` uses, or has lost it. True if
+    /// all that the client has sent since is sent once more: the client hears nothing of the failure.
     pub(super) fn repeat(&mut self, serial: u64) -> bool {
         let is_cut = self.client_rest > 0;
         let Link::Linked(linked) = &mut self.link else { return false };

@@ -388,12 +388,15 @@ impl Session {
         }
     }
 
-    /// Gives the answers of ours that are due, because nothing of the server's is in front of them.
+    /// Gives the answers of ours that are due, because nothing of the server's is in front of them. Where
+    /// it will say something behind them they go with that, in one write.
     pub(super) fn answer_made_up(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         let Link::Linked(linked) = &mut self.link else { return Ok(()) };
         let Some(server) = linked.checkout.server() else { return Ok(()) };
         let mut out = Vec::new();
-        put_made_up(server, &mut out);
+        if server.exchange.owes_made_up_alone() {
+            put_made_up(server, &mut out);
+        }
         if server.exchange.has_undone() {
             self.undo();
         }

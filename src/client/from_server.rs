@@ -196,9 +196,8 @@ impl Session {
         batch.step(available, verdict);
         linked.server_rest = Rest { len: head.len - available, verdict };
         if let Some(server) = linked.checkout.server() {
-            if matches!(server.exchange.head(), Some(Request::MadeUp(_))) {
-                batch.gather();
-                put_made_up(server, batch.out);
+            if server.exchange.owes_made_up_alone() {
+                put_in_front(server, batch);
             }
             if server.exchange.is_held_open() {
                 linked.on_held_open();
@@ -218,6 +217,9 @@ impl Session {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return Ok(None) };
         let Some(server) = linked.checkout.server() else { return Ok(None) };
+        if server.exchange.owes_made_up_first() {
+            put_in_front(server, batch);
+        }
         let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
         let serial = server.exchange.head_serial();
         let mut copy_end = CopyEnd::Failed;
@@ -416,6 +418,13 @@ impl Session {
     }
 }
 
+/// Puts the answers of ours that are due in front of what the server says next.
+#[cold]
+fn put_in_front(server: &mut Server, batch: &mut Batch<'_>) {
+    batch.gather();
+    put_made_up(server, batch.out);
+}
+
 const fn is_row(head: Head) -> bool {
     matches!(head.tag, b'D' | b'd')
 }
@@ -459,7 +468,7 @@ impl Linked {
     /// Steps over the rows that come next, the last of them maybe in part. They end nothing: what becomes
     /// of the first becomes of all.
     fn step_over_rows(&mut self, batch: &mut Batch<'_>, limit: usize) {
-        let verdict = self.row_verdict();
+        let verdict = self.row_verdict(batch);
         let mut rest = batch.data.get(batch.at..).unwrap_or_default();
         let whole = rest.len();
         while let Ok(Some(head)) = frame::head(rest, limit)
@@ -476,9 +485,14 @@ impl Linked {
     }
 
     /// Rows belong to the request that is being answered.
-    fn row_verdict(&self) -> Verdict {
-        match self.checkout.peek().and_then(|server: &Server| server.exchange.head()) {
+    fn row_verdict(&mut self, batch: &mut Batch<'_>) -> Verdict {
+        let Some(server) = self.checkout.server() else { return Verdict::Forward };
+        match server.exchange.head() {
             Some(Request::Simple(verdict)) => verdict,
+            Some(Request::MadeUp(_)) => {
+                put_in_front(server, batch);
+                Verdict::Forward
+            }
             _ => Verdict::Forward,
         }
     }

@@ -30,6 +30,7 @@ pub mod registry;
 pub mod report;
 mod reread;
 mod resets;
+mod reuse;
 mod serve;
 pub mod session;
 mod shapes;

@@ -11,6 +11,7 @@ use crate::server::shape::{Describes, Why};
 use crate::server::store::Statement;
 use crate::server::undo::{Given, Undo};
 use crate::server::unnamed::{Unnamed, UnnamedBefore, UnnamedParse};
+use crate::state::settings::Settings;
 use crate::wire::sqlstate;
 
 /// The statements of a client.
@@ -19,8 +20,23 @@ pub(super) struct Prepared {
     /// Allocates nothing before the first one is prepared: most clients never do.
     named: Names,
     pub(super) unnamed: Option<UnnamedParse>,
+    /// The last unnamed statement that servers had under its own name.
+    pub(super) shared: Option<Box<Shared>>,
     /// Parses of the unnamed statement so far.
     unnamed_parses: u64,
+}
+
+/// An unnamed statement that servers have as they have those to which clients give names.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// As it is known of one that has a name: this one's is empty.
+    pub(super) given: Arc<Given>,
+    /// Which of the client's unnamed statements it is.
+    pub(super) number: u64,
+    /// The client's settings when its text was looked up, and how often any tables had been altered: as
+    /// long as both are the same, the text means the same statement.
+    pub(super) settings: Arc<Settings>,
+    pub(super) alterations: u64,
 }
 
 type Names = HashMap<Box<[u8]>, Named, foldhash::fast::RandomState>;
@@ -51,19 +67,33 @@ impl Prepared {
     /// told.
     pub(super) fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
         if name.is_empty() {
-            self.unnamed = Some(self.parse_unnamed(statement));
+            self.replace_unnamed(Given::new(name, statement));
         } else if let Some(named) = self.named.get_mut(key(name)) {
             named.given = Arc::new(Given::new(&named.given.name, statement));
         }
     }
 
+    /// The unnamed statement goes on by the name that it went by.
+    fn replace_unnamed(&mut self, given: Given) {
+        let is_shared = self.known(b"").is_some();
+        let parse = self.parse_unnamed(Arc::clone(&given.statement));
+        if let Some(shared) = self.shared.as_mut().filter(|_| is_shared) {
+            shared.given = Arc::new(given);
+            shared.number = parse.number;
+            // It was not looked up for a Parse: the next one looks.
+            shared.alterations = u64::MAX;
+        }
+        self.unnamed = Some(parse);
+    }
+
     /// The same, but what the client had been told of it is all that it has been told.
     pub(super) fn replace_unheard(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if !self.known(name).is_some_and(|given| given.is_untried()) {
+            return self.replace(name, statement);
+        }
         match self.named.get_mut(key(name)) {
-            Some(named) if named.given.is_untried() => {
-                named.given = Arc::new(Given::untried(&named.given.name, statement));
-            }
-            Some(_) | None => self.replace(name, statement),
+            Some(named) => named.given = Arc::new(Given::untried(&named.given.name, statement)),
+            None => self.replace_unnamed(Given::untried(name, statement)),
         }
     }
 
@@ -75,14 +105,29 @@ impl Prepared {
         self.find(name).map(|given| &given.statement)
     }
 
+    /// The statement that the client has given this name.
     pub(super) fn find(&self, name: &[u8]) -> Option<&Arc<Given>> {
         self.named.get(key(name)).map(|named| &named.given)
+    }
+
+    /// The statement that the client calls so, if servers have it under a name of ours.
+    pub(super) fn known(&self, name: &[u8]) -> Option<&Arc<Given>> {
+        if name.is_empty() {
+            let shared = self.shared.as_ref()?;
+            return self.is_unnamed(shared.number).then_some(&shared.given);
+        }
+        self.find(name)
+    }
+
+    /// True if the client's unnamed statement is its `number`th.
+    fn is_unnamed(&self, number: u64) -> bool {
+        self.unnamed.as_ref().is_some_and(|parse| parse.number == number)
     }
 
     /// The statement that a message uses by the name in it, which an error repeats: it may differ from
     /// the one that was given where names are not told apart.
     pub(super) fn used(&self, name: &[u8]) -> Option<Arc<Given>> {
-        let given = self.find(name)?;
+        let given = self.known(name)?;
         // A shorter one has nothing behind what is told apart.
         if name.len() < NAME_LEN || *given.name == *name {
             return Some(Arc::clone(given));
@@ -101,8 +146,14 @@ impl Prepared {
 
     fn is_asked_about(&self, name: &[u8], server: &Server) -> bool {
         let (exchange, statements) = (&server.exchange, &server.statements);
+        let is_asked_about_on_server = |statement: &Arc<Statement>| {
+            let serial = statements.serial(statement);
+            serial.is_some_and(|serial| exchange.is_open_question(serial))
+        };
         if name.is_empty() {
-            return exchange.is_open_question(statements.unnamed_since);
+            let known = self.known(name);
+            return exchange.is_open_question(statements.unnamed_since)
+                || known.is_some_and(|given| is_asked_about_on_server(&given.statement));
         }
         let Some(named) = self.named.get(key(name)) else {
             let is_of = |given: &Given| key(&given.name) == key(name);
@@ -110,9 +161,7 @@ impl Prepared {
             return unanswered.any(|undo| matches!(undo, Undo::Close(given) if is_of(given)));
         };
         (named.server == server.id() && exchange.is_open_question(named.serial))
-            || statements
-                .serial(&named.given.statement)
-                .is_some_and(|serial| exchange.is_open_question(serial))
+            || is_asked_about_on_server(&named.given.statement)
     }
 
     /// True if the client may have a statement of that name whose Parse `server` has not answered yet.
@@ -199,16 +248,40 @@ pub(super) fn change_unnamed(
     client_has: Option<UnnamedParse>,
     server_has: Unnamed,
 ) -> Undo {
+    Undo::Unnamed(change(prepared, server, client_has, server_has))
+}
+
+/// Notes that the next request makes the client's unnamed statement one that servers have under its own
+/// name. That of the server stays what it is.
+pub(super) fn share_unnamed(
+    prepared: &mut Prepared,
+    server: &mut Server,
+    client_has: UnnamedParse,
+) -> Undo {
+    let server_has = server.statements.unnamed.clone();
+    Undo::Unnamed(UnnamedBefore {
+        is_apart: true,
+        ..change(prepared, server, Some(client_has), server_has)
+    })
+}
+
+fn change(
+    prepared: &mut Prepared,
+    server: &mut Server,
+    client_has: Option<UnnamedParse>,
+    server_has: Unnamed,
+) -> UnnamedBefore {
     let serial = server.exchange.next_serial();
     let statements = &mut server.statements;
     let number = |parse: &Option<UnnamedParse>| parse.as_ref().map(|parse| parse.number);
-    Undo::Unnamed(UnnamedBefore {
+    UnnamedBefore {
         is_again: client_has.is_some() && number(&client_has) == number(&prepared.unnamed),
         client: std::mem::replace(&mut prepared.unnamed, client_has),
         server: std::mem::replace(&mut statements.unnamed, server_has),
         since: std::mem::replace(&mut statements.unnamed_since, serial),
         serial,
-    })
+        is_apart: false,
+    }
 }
 
 /// Notes that the client's unnamed statement goes with the next request, and the server's with it.
@@ -269,10 +342,13 @@ fn take_back_unnamed(
     before: UnnamedBefore,
     failed: bool,
 ) {
-    // A Parse that failed has dropped the old unnamed statement; a skipped one has not. The client
-    // knows nothing of one of ours.
-    let server_had = if failed { Unnamed::None } else { before.server };
+    // A Parse that failed has dropped the old unnamed statement, unless it was of another name there; a
+    // skipped one has not. The client knows nothing of one of ours.
+    let server_had = if failed && !before.is_apart { Unnamed::None } else { before.server };
     let client_had = before.client.filter(|_| !failed || before.is_again);
+    if before.is_apart {
+        server.statements.take_back_parse(before.serial);
+    }
     if server.statements.unnamed_since == before.serial {
         prepared.unnamed = client_had;
         server.statements.unnamed = server_had;

@@ -48,6 +48,8 @@ pub(super) struct Desk<'a> {
     pub(super) traffic: &'a Traffic,
     /// Statements that a server may have.
     pub(super) most: usize,
+    /// Unnamed statements may have names there.
+    pub(super) reuses: bool,
 }
 
 impl Session {
@@ -102,6 +104,7 @@ impl Session {
             pool: &self.pool,
             traffic: &self.traffic,
             most: self.rules.prepared_statements,
+            reuses: self.rules.reuse_unnamed,
         })
     }
 
@@ -116,6 +119,9 @@ impl Session {
         desk.traffic.client_parses.increment();
         desk.server.note_text(parse.text);
         if parse.name.is_empty() {
+            if desk.parse_shared(batch, frame, parse) {
+                return Next::Go;
+            }
             if desk.parse_unnamed(batch, parse) {
                 batch.pass(frame.available);
             } else {
@@ -276,7 +282,10 @@ impl Desk<'_> {
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            is_under && old.statement.rest() == parse.rest && !old.statement.is_outdated()
+            is_under
+                && !old.statement.is_shared()
+                && old.statement.rest() == parse.rest
+                && !old.statement.is_outdated()
         };
         // The same text once more costs no allocation. What it names may be another by now.
         let same = self.prepared.unnamed.as_ref().filter(is_same);
@@ -318,19 +327,32 @@ impl Desk<'_> {
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
             return;
         }
-        if presence != Presence::Absent {
-            // Only the server knows whether it would take it now (pitfall P54): prepared anew.
-            if let Some(gone) = self.server.statements.take(statement) {
-                self.close_on_server(batch, gone);
-            }
+        self.make_room_for(batch, statement);
+        self.put_first_parse(batch, name, statement, |serial| undo(Some(serial)));
+    }
+
+    /// Sees to it that a statement can be prepared on the server.
+    pub(super) fn make_room_for(&mut self, batch: &mut Batch<'_>, statement: &Statement) {
+        // Only the server knows whether it would take it now (pitfall P54): prepared anew.
+        if let Some(gone) = self.server.statements.take(statement) {
+            self.close_on_server(batch, gone);
         }
         self.make_room(batch);
+    }
+
+    /// Has a statement prepared for the client, which calls it `name` and hears the answer.
+    pub(super) fn put_first_parse(
+        &mut self,
+        batch: &mut Batch<'_>,
+        name: &[u8],
+        statement: &Arc<Statement>,
+        undo: impl FnOnce(u64) -> Undo,
+    ) {
         let epoch = self.epoch();
-        let request = Request::Parse(Verdict::Forward);
-        let serial = self.put_parse(batch, statement, request, |serial| undo(Some(serial)));
-        let statement = Arc::clone(statement);
-        let why = Why::Parsed;
-        self.put_describe(batch, Describes { statement, name: name.into(), why, serial, epoch });
+        let serial = self.put_parse(batch, statement, Request::Parse(Verdict::Forward), undo);
+        let (on_server, statement) = (statement.name(), Arc::clone(statement));
+        let (name, why) = (name.into(), Why::Parsed);
+        self.put_describe(batch, on_server, Describes { statement, name, why, serial, epoch });
     }
 
     /// A Parse under a name that is taken: the server is made to refuse it as it would have.

@@ -25,8 +25,9 @@ use crate::wire::sqlstate;
 
 /// What a Bind or a Describe names.
 pub(super) enum Name {
+    /// The unnamed one, where it is a server's unnamed one too.
     Unnamed,
-    /// One that the client has parsed.
+    /// One that the client has parsed, and that servers have under a name of ours.
     Of(Arc<Given>),
     /// One that SQL's PREPARE has made, or none.
     OfSql,
@@ -37,10 +38,11 @@ pub(super) enum Name {
 impl Name {
     /// What a client means by `name`.
     pub(super) fn of(prepared: &Prepared, name: &[u8]) -> Self {
-        if name.is_empty() {
-            return Self::Unnamed;
+        match prepared.used(name) {
+            Some(given) => Self::Of(given),
+            None if name.is_empty() => Self::Unnamed,
+            None => Self::OfSql,
         }
-        prepared.used(name).map_or(Self::OfSql, Self::Of)
     }
 
     /// The name to put in the place of the client's; `None` if that stands.
@@ -215,7 +217,7 @@ impl Desk<'_> {
         }
         if statement.shape().is_some() {
             let name = Box::default();
-            self.put_describe(batch, Describes { statement, name, why, serial, epoch });
+            self.put_describe(batch, "", Describes { statement, name, why, serial, epoch });
         }
         self.wait_if(batch, waits)
     }
@@ -261,8 +263,9 @@ impl Desk<'_> {
             self.leave_context(batch);
         }
         if why != Why::ProvidedAside || statement.shape().is_some() {
-            let (name, statement) = (given.name.clone(), Arc::clone(statement));
-            self.put_describe(batch, Describes { statement, name, why, serial, epoch });
+            let (name, on_server) = (given.name.clone(), statement.name());
+            let statement = Arc::clone(statement);
+            self.put_describe(batch, on_server, Describes { statement, name, why, serial, epoch });
         }
         self.wait_if(batch, waits)
     }
@@ -347,9 +350,8 @@ impl Desk<'_> {
     }
 
     /// Asks behind a Parse what the server has made of it, as the last of what is put in front of the
-    /// client's message: whoever waits for it waits for nothing more.
-    pub(super) fn put_describe(&mut self, batch: &mut Batch<'_>, describes: Describes) {
-        let name = if describes.name.is_empty() { "" } else { describes.statement.name() };
+    /// client's message: whoever waits for it waits for nothing more. `name`: what it is called there.
+    pub(super) fn put_describe(&mut self, batch: &mut Batch<'_>, name: &str, describes: Describes) {
         frontend::put_describe_statement(batch.out, name.as_bytes());
         let undo = Undo::Describes(Box::new(describes));
         self.server.exchange.on_request(Request::Describe(Verdict::Swallow), Some(undo));

@@ -96,13 +96,12 @@ impl Session {
         {
             self.undo();
         }
+        let is_lost = used.is_some() && fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME);
         // Behind that: a Close of the statement may have been skipped as well.
-        if let Some(given) = &used {
-            if is_outdated {
-                self.on_outdated(given);
-            } else if fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME) {
-                self.lost_statement(given);
-            }
+        match &used {
+            Some(given) if is_outdated => self.on_outdated(given),
+            Some(given) if is_lost => self.lost_statement(given),
+            Some(_) | None => {}
         }
         let Link::Linked(linked) = &mut self.link else { return verdict };
         linked.restores.failed(serial);
@@ -111,7 +110,7 @@ impl Session {
         {
             affecting.answered();
         }
-        if is_outdated && self.repeat(serial) {
+        if (is_outdated || is_lost) && self.repeat(serial) {
             return Verdict::Swallow;
         }
         self.first_use_fails(batch, serial);

@@ -376,7 +376,13 @@ pub(super) const POOL: &[Key] = &[
         "Prepared statements kept per server; the least recently used is closed. 0: clients' \
          prepared statements are not shared.",
     ),
-    later("reuse_unnamed", "the reuse of unnamed statements (reuse_unnamed)"),
+    value(
+        "reuse_unnamed",
+        Type::Flag,
+        "false",
+        "A query that clients parse again as their unnamed statement is prepared on servers and not sent \
+         again. Plans are then as `plan_cache_mode` says. No effect in session mode.",
+    ),
     later("defer_begin", "the deferred BEGIN (defer_begin)"),
     value(
         "wait_notice",

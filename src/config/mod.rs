@@ -289,6 +289,8 @@ pub struct PoolSettings {
     pub idle_in_transaction_timeout: Option<Duration>,
     /// Per server; 0: prepared statements are not shared.
     pub prepared_statements: usize,
+    /// Unnamed statements are prepared under names, and not parsed again.
+    pub reuse_unnamed: bool,
     /// `None`: no NOTICE.
     pub wait_notice: Option<Duration>,
     /// `None`: the server's own applies. `Some(ZERO)`: none.

@@ -70,6 +70,8 @@ pub struct Exchange<U> {
     course: Course,
     /// A copy failed, and nobody knows whether a Sync that was sent into it will be answered.
     doubtful: bool,
+    /// An answer of ours may be among those owed. (As a rule none is, and nobody need look.)
+    may_owe_made_up: bool,
     undone: Vec<Undone<U>>,
     /// What was noted of the Describe that was answered last, until it is taken.
     described: Option<U>,
@@ -89,6 +91,7 @@ impl<U> Default for Exchange<U> {
             has_executed: false,
             course: Course::from(TxStatus::Idle),
             doubtful: false,
+            may_owe_made_up: false,
             undone: Vec::new(),
             described: None,
         }
@@ -134,6 +137,8 @@ impl<U> Exchange<U> {
                 self.segment_open = true;
             }
         }
+        self.may_owe_made_up = matches!(request, Request::MadeUp(_))
+            || (self.may_owe_made_up && !self.owed.is_empty());
         self.owed.push(self.next, request, effect, undo);
         self.next += 1;
     }
@@ -329,7 +334,7 @@ impl<U> Exchange<U> {
         undo
     }
 
-    /// Takes the next answer of ours, if it is due.
+    /// Takes the next answer of ours, if nothing of the server's is in front of it.
     pub fn next_made_up(&mut self) -> Option<MadeUp> {
         let Request::MadeUp(made_up) = self.head()? else { return None };
         self.pop();

@@ -12,6 +12,7 @@ pub mod parameters;
 pub mod record;
 mod request;
 pub mod reset;
+mod seen;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod server;
 pub mod shape;

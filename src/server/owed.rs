@@ -12,7 +12,7 @@ pub(super) struct Entry {
     pub(super) request: Request,
     pub(super) effect: Effect,
     /// Something of it stands in `undos`.
-    is_noted: bool,
+    pub(super) is_noted: bool,
 }
 
 /// Messages that there is room for while nothing is owed.
@@ -126,11 +126,6 @@ impl<U> Owed<U> {
     /// What was noted, of the oldest message first, with the message's serial number.
     pub(super) fn undos(&self) -> impl Iterator<Item = (u64, &U)> {
         self.undos.iter().map(|(serial, undo)| (*serial, undo))
-    }
-
-    /// True if something was noted of the first.
-    pub(super) const fn is_first_noted(&self) -> bool {
-        matches!(self.first, Some(Entry { is_noted: true, .. }))
     }
 
     /// True if one ends with a `ReadyForQuery`.

@@ -81,6 +81,15 @@ impl Statements {
         }
     }
 
+    /// Whether the server has it for whoever asks. This is no use of it.
+    pub fn presence(&self, statement: &Statement) -> Presence {
+        match self.named.get(&statement.id()).map(|prepared| prepared.serves) {
+            None => Presence::Absent,
+            Some(Serves::Everyone) => Presence::Ready,
+            Some(Serves::OneUse | Serves::Nobody) => Presence::Outdated,
+        }
+    }
+
     /// True if the server has it, and need not prepare it anew.
     pub fn is_ready(&self, statement: &Statement) -> bool {
         let prepared = self.named.get(&statement.id());
@@ -127,6 +136,14 @@ impl Statements {
             Some(prepared) if prepared.serial != serial => {}
             Some(prepared) if prepared.has_older => prepared.serves = Serves::Nobody,
             _ => self.remove(statement),
+        }
+    }
+
+    /// Takes back whatever Parse was sent as the request `serial`.
+    pub fn take_back_parse(&mut self, serial: u64) {
+        let sent = self.named.values().find(|prepared| prepared.serial == serial);
+        if let Some(statement) = sent.map(|prepared| Arc::clone(&prepared.statement)) {
+            self.take_back(&statement, serial);
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use foldhash::fast::RandomState;
 
+use super::seen::Seen;
 use super::shape::{self, Shape};
-use crate::sql::{Traits, classify, draws_notice, literal_clock};
+use crate::sql::{Traits, classify, draws_notice, is_query, literal_clock};
 use crate::state::settings::Settings;
 
 /// A statement as a client prepared it. It takes and gives the same for as long as it lives: where a
@@ -83,6 +85,14 @@ impl Statement {
         self.is_shared
     }
 
+    /// True if a Parse of it says and does nothing but that it is prepared, and whoever executes it changes
+    /// nothing that a later Parse depends on.
+    fn may_be_reused(&self) -> bool {
+        let Self { traits, is_shared, .. } = self;
+        let changes = traits.changes_meaning() || traits.alters_results() || traits.leaves_state();
+        *is_shared && !traits.several_statements() && !changes && !self.draws_notice()
+    }
+
     /// True if its client's settings are still those that it was parsed under.
     pub fn is_of(&self, settings: &Arc<Settings>) -> bool {
         self.under.as_ref().is_some_and(|under| {
@@ -149,6 +159,8 @@ pub struct Store {
     statements: Mutex<Known>,
     hasher: RandomState,
     next: AtomicU64,
+    /// How often tables of any database were altered.
+    alterations: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -158,6 +170,8 @@ struct Known {
     /// How often tables were altered, by database: what was parsed before is not what a client gets that
     /// parses the same text now.
     epochs: HashMap<Box<str>, u64>,
+    /// What was parsed as unnamed statements.
+    seen: Seen,
 }
 
 impl Known {
@@ -176,6 +190,9 @@ impl Known {
 /// Texts that can be recognised at once. One that is pushed out is only prepared once more.
 const MOST_KNOWN: usize = 20_000;
 
+/// The longest Parse that is worth the memory which each server would keep for it.
+const REUSED_LEN_MOST: usize = 16 * 1024;
+
 impl Default for Store {
     fn default() -> Self {
         Self::new()
@@ -185,11 +202,12 @@ impl Default for Store {
 impl Store {
     pub fn new() -> Self {
         let by_hash = hashlink::LruCache::new(MOST_KNOWN);
-        let known = Known { by_hash, epochs: HashMap::new() };
+        let known = Known { by_hash, epochs: HashMap::new(), seen: Seen::default() };
         Self {
             statements: Mutex::new(known),
             hasher: RandomState::default(),
             next: AtomicU64::new(1),
+            alterations: AtomicU64::new(0),
         }
     }
 
@@ -202,17 +220,9 @@ impl Store {
         rest: &[u8],
         settings: &Arc<Settings>,
     ) -> Arc<Statement> {
-        let mut identity = Vec::with_capacity(rest.len() + 128);
-        for part in [scope.database, scope.domain, scope.user] {
-            identity.extend_from_slice(part.as_bytes());
-            identity.push(0);
-        }
-        settings.put_parse_context(&mut identity);
-        let rest_at = identity.len();
-        identity.extend_from_slice(rest);
-        let under = Some(Arc::clone(settings));
+        let (identity, rest_at) = identity_of(scope, rest, settings);
         if literal_clock(text_of(rest)) {
-            return Arc::new(self.new_statement(identity, rest_at, under));
+            return Arc::new(self.new_statement(identity, rest_at, Some(Arc::clone(settings))));
         }
         let hash = self.hasher.hash_one(&identity);
         let mut known = self.known();
@@ -222,16 +232,57 @@ impl Store {
         }
         // A long text takes long to read, and others want to go on.
         drop(known);
-        let mut statement = self.new_statement(identity, rest_at, under);
+        let made = self.shared_statement(identity, rest_at, settings, epoch);
+        if made.is_shared { self.insert(hash, made) } else { made }
+    }
+
+    /// The same of an unnamed statement that servers are to have under its own name. `None`: they are not.
+    /// It is not a query, or a long one, it is parsed for the first time, or a Parse of it says more than that
+    /// it is done.
+    pub fn reusable(
+        &self,
+        scope: Scope<'_>,
+        rest: &[u8],
+        settings: &Arc<Settings>,
+    ) -> Option<Arc<Statement>> {
+        if rest.len() > REUSED_LEN_MOST || !is_query(text_of(rest)) {
+            return None;
+        }
+        let (identity, rest_at) = identity_of(scope, rest, settings);
+        let hash = self.hasher.hash_one(&identity);
+        let mut known = self.known();
+        let epoch = known.epoch(scope.database);
+        if let Some(statement) = known.find(hash, &identity, epoch) {
+            return statement.may_be_reused().then_some(statement);
+        }
+        // Most texts of a client that writes its values into them never come again.
+        let is_seen = known.seen.insert(hash);
+        drop(known);
+        if !is_seen || literal_clock(text_of(rest)) {
+            return None;
+        }
+        let made = self.shared_statement(identity, rest_at, settings, epoch);
+        made.may_be_reused().then(|| self.insert(hash, made))
+    }
+
+    fn shared_statement(
+        &self,
+        identity: Vec<u8>,
+        rest_at: usize,
+        settings: &Arc<Settings>,
+        epoch: u64,
+    ) -> Arc<Statement> {
+        let mut statement = self.new_statement(identity, rest_at, Some(Arc::clone(settings)));
         statement.epoch = AtomicU64::new(epoch);
         // What it names is its client's.
         statement.is_shared = !statement.traits.names_statements();
-        let statement = Arc::new(statement);
-        if !statement.is_shared {
-            return statement;
-        }
+        Arc::new(statement)
+    }
+
+    /// Makes a statement known, unless the same is by now: that one, then.
+    fn insert(&self, hash: u64, statement: Arc<Statement>) -> Arc<Statement> {
         let mut known = self.known();
-        if let Some(first) = known.find(hash, &statement.identity, epoch) {
+        if let Some(first) = known.find(hash, &statement.identity, statement.epoch()) {
             return first;
         }
         known.by_hash.insert(hash, Arc::downgrade(&statement));
@@ -278,6 +329,14 @@ impl Store {
                 known.epochs.insert(database.into(), 1);
             }
         }
+        // Who sees this sees the other as well.
+        self.alterations.fetch_add(1, Release);
+    }
+
+    /// How often tables of any database were altered: what was looked up when it was less may be another
+    /// statement by now.
+    pub fn alterations(&self) -> u64 {
+        self.alterations.load(Acquire)
     }
 
     fn new_statement(
@@ -315,6 +374,19 @@ impl Store {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Everything that makes a statement this one and no other, and where `rest` begins in it.
+fn identity_of(scope: Scope<'_>, rest: &[u8], settings: &Settings) -> (Vec<u8>, usize) {
+    let mut identity = Vec::with_capacity(rest.len() + 128);
+    for part in [scope.database, scope.domain, scope.user] {
+        identity.extend_from_slice(part.as_bytes());
+        identity.push(0);
+    }
+    settings.put_parse_context(&mut identity);
+    let rest_at = identity.len();
+    identity.extend_from_slice(rest);
+    (identity, rest_at)
 }
 
 /// The text in front of its terminator.
@@ -424,5 +496,64 @@ mod tests {
         assert!(Arc::ptr_eq(&one, &statement(&store, "select 1")));
         store.alter("db");
         assert!(!Arc::ptr_eq(&one, &statement(&store, "select 1")));
+    }
+
+    fn reusable(store: &Store, rest: &[u8]) -> Option<Arc<Statement>> {
+        store.reusable(SCOPE, rest, &Arc::default())
+    }
+
+    #[test]
+    fn a_query_is_reusable_when_it_comes_a_second_time() {
+        let store = Store::new();
+        assert!(reusable(&store, b"select 1\0\0\0").is_none());
+        // With other types, or elsewhere, it is another.
+        assert!(reusable(&store, b"select 1\0\0\x01\0\0\0\x17").is_none());
+        assert!(store.reusable(ELSEWHERE, b"select 1\0\0\0", &Arc::default()).is_none());
+        let found = reusable(&store, b"select 1\0\0\0").unwrap();
+        assert!(Arc::ptr_eq(&found, &statement(&store, "select 1")));
+        // One that somebody has given a name is known at once.
+        let named = statement(&store, "select 2");
+        assert!(
+            reusable(&store, b"select 2\0\0\0").is_some_and(|found| Arc::ptr_eq(&found, &named))
+        );
+    }
+
+    #[test]
+    fn what_is_no_query_or_means_more_is_never_reusable() {
+        let store = Store::new();
+        let (long, cut) = ("x".repeat(REUSED_LEN_MOST), "x".repeat(64));
+        for text in [
+            "begin",
+            "select 1; select 2",
+            "select 'now'::timestamptz",
+            "select set_config('search_path', 'a', true)",
+            "select 1 into t",
+            "select pg_advisory_lock(1)",
+            "with a as (select 1) execute a",
+            &format!("select 1 as {cut}"),
+            &format!("select '{long}'"),
+        ] {
+            let rest = format!("{text}\0\0\0");
+            let held = statement(&store, text);
+            for _ in 0..3 {
+                assert!(reusable(&store, rest.as_bytes()).is_none(), "{text}");
+            }
+            drop(held);
+            for _ in 0..3 {
+                assert!(reusable(&store, rest.as_bytes()).is_none(), "{text}");
+            }
+        }
+    }
+
+    /// P55
+    #[test]
+    fn a_query_is_another_behind_an_alter_of_which_those_who_hold_it_know() {
+        let store = Store::new();
+        let rest = b"select 1\0\0\0";
+        assert!(reusable(&store, rest).is_none());
+        let (before, old) = (store.alterations(), reusable(&store, rest).unwrap());
+        store.alter("db");
+        assert_ne!(store.alterations(), before);
+        assert!(!Arc::ptr_eq(&old, &reusable(&store, rest).unwrap()));
     }
 }

@@ -39,6 +39,14 @@ impl Given {
         self.untried.as_ref().is_some_and(|untried| untried.load(Relaxed))
     }
 
+    /// Its client has parsed it again.
+    pub fn forget_tries(&mut self) {
+        match self.untried.as_mut().and_then(Arc::get_mut) {
+            Some(untried) => *untried.get_mut() = true,
+            None => self.untried = Some(Arc::new(AtomicBool::new(true))),
+        }
+    }
+
     pub fn note_tried(&self) {
         if let Some(untried) = &self.untried {
             untried.store(false, Relaxed);

@@ -51,6 +51,8 @@ pub struct UnnamedBefore {
     pub since: u64,
     /// The client's is the same as before: it is prepared once more, for another server.
     pub is_again: bool,
+    /// The server's is the same as before: the client's has another name there.
+    pub is_apart: bool,
     /// Serial number of the request that was to change it.
     pub serial: u64,
 }

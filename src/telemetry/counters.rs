@@ -179,10 +179,12 @@ pub enum StatementOutcome {
     Miss,
     /// Closed to make room.
     Evicted,
+    /// Already there when a client parsed it as its unnamed statement.
+    Reused,
 }
 
 impl StatementOutcome {
-    pub const ALL: [Self; 3] = [Self::Hit, Self::Miss, Self::Evicted];
+    pub const ALL: [Self; 4] = [Self::Hit, Self::Miss, Self::Evicted, Self::Reused];
     pub const COUNT: usize = Self::ALL.len();
 
     /// The value of the metric label `outcome`.
@@ -191,6 +193,7 @@ impl StatementOutcome {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::Evicted => "evicted",
+            Self::Reused => "reused",
         }
     }
 }

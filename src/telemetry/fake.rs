@@ -194,6 +194,7 @@ fn pool_settings() -> PoolSettings {
         transaction_timeout: None,
         idle_in_transaction_timeout: None,
         prepared_statements: 200,
+        reuse_unnamed: false,
         wait_notice: None,
         statement_timeout: None,
     }

@@ -140,7 +140,8 @@ pub const METRICS: &[Metric] = &[
         name: "pgweir_prepared_statements_total",
         kind: Counter,
         help: "Prepared statements wanted on a server: already there (hit), prepared for it \
-               (miss); and those closed to make room (evicted).",
+               (miss); those closed to make room (evicted); and a Parse of an unnamed statement that was not \
+               sent, for it was there (reused).",
         labels: &["domain", "mode", "user", "outcome"],
         read: Pools(prepared_statements),
     },

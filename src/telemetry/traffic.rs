@@ -164,7 +164,7 @@ mod tests {
             &sum.binds,
         ];
         assert_eq!(numbers.map(LocalCounter::value), [11; 8]);
-        assert_eq!(sum.statements.values().collect::<Vec<_>>(), [0, 2, 0]);
+        assert_eq!(sum.statements.values().collect::<Vec<_>>(), [0, 2, 0, 0]);
         for duration in [sum.query_duration, sum.transaction_duration, sum.checkout_wait] {
             let (buckets, micros) = duration.values();
             assert_eq!((buckets[0], micros), (2, 11));

@@ -35,6 +35,7 @@ mod prepared;
 mod replication;
 mod reread;
 mod resets;
+mod reuse;
 mod settings;
 mod startup;
 mod state;

@@ -128,10 +128,17 @@ impl Check<'_> {
 
     /// What a pool's settings say against each other.
     fn pool_problems(&mut self, view: View<'_>) {
-        let PoolSettings { min, size, statement_timeout, .. } = pool(view);
+        let PoolSettings { min, size, statement_timeout, prepared_statements, .. } = pool(view);
         if min > size && !view.is_broken("min") && !view.is_broken("size") {
             let problem = format!("min, {min}, is more than size, {size}");
             self.problems.add(view.at(&["min", "size"]), Flaw::new(problem));
+        }
+        let keys = ["reuse_unnamed", "prepared_statements"];
+        let is_sound = !keys.iter().any(|key| view.is_broken(key));
+        if pool(view).reuse_unnamed && prepared_statements == 0 && is_sound {
+            let problem =
+                "reuse_unnamed with prepared_statements = 0: servers keep none to be reused";
+            self.problems.add(view.at(&keys), Flaw::new(problem));
         }
         let too_long = Duration::from_millis(STATEMENT_TIMEOUT_MILLIS_MAX);
         if statement_timeout.is_some_and(|timeout| timeout > too_long) {
@@ -192,6 +199,7 @@ fn pool(view: View<'_>) -> PoolSettings {
         transaction_timeout: unless_zero(view.duration("transaction_timeout")),
         idle_in_transaction_timeout: unless_zero(view.duration("idle_in_transaction_timeout")),
         prepared_statements: view.count("prepared_statements"),
+        reuse_unnamed: view.flag("reuse_unnamed"),
         wait_notice: unless_zero(view.duration("wait_notice")),
         statement_timeout: view.duration_if_set("statement_timeout"),
     }

@@ -173,10 +173,6 @@ fn what_is_not_built_is_refused_by_name() {
         ("[pool]\npool_mode = \"auto\"", mode),
         ("[pool]\nadaptive = false", "f:2: pool.adaptive: not built yet: adaptive pool sizes"),
         (
-            "[pool]\nreuse_unnamed = true",
-            "f:2: pool.reuse_unnamed: not built yet: the reuse of unnamed statements (reuse_unnamed)",
-        ),
-        (
             "[pool]\ndefer_begin = true",
             "f:2: pool.defer_begin: not built yet: the deferred BEGIN (defer_begin)",
         ),
@@ -245,6 +241,15 @@ fn impossible_combinations_are_named() {
         (
             "[users.u]\nmax_connections = 1\npool = { min = 2 }",
             "f:3: users.u.pool.min: 2 is more than max_connections, 1",
+        ),
+        (
+            "[pool]\nreuse_unnamed = true\nprepared_statements = 0",
+            "f:2: pool.reuse_unnamed: reuse_unnamed with prepared_statements = 0: servers keep none to be reused",
+        ),
+        (
+            "[pool]\nreuse_unnamed = true\n[domains.a]\nhosts = [\"db\"]\npool = { prepared_statements = 0 }",
+            "f:5: domains.a.pool.prepared_statements: reuse_unnamed with prepared_statements = 0: \
+             servers keep none to be reused",
         ),
         ("[domains.a]\nhosts = []", "f:2: domains.a.hosts: at least one host is needed"),
         ("[domains.a]\nuser = \"u\"", "f:1: domains.a.hosts: at least one host is needed"),
@@ -530,6 +535,7 @@ fn defaults_are_those_of_the_contract() {
          idle_timeout: Some(600s), pre_ping: true, pre_ping_idle: 5s, connect_timeout: 10s, \
          connect_attempts: None, connects_per_host: 4, query_timeout: None, \
          transaction_timeout: None, idle_in_transaction_timeout: None, prepared_statements: 200, \
+         reuse_unnamed: false, \
          wait_notice: Some(5s), statement_timeout: None }"
     );
 }

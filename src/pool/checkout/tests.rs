@@ -39,6 +39,7 @@ const SETTINGS: PoolSettings = PoolSettings {
     transaction_timeout: None,
     idle_in_transaction_timeout: None,
     prepared_statements: 0,
+    reuse_unnamed: false,
     wait_notice: None,
     statement_timeout: None,
 };

@@ -10,7 +10,14 @@ impl<U> Exchange<U> {
 
     /// Something was noted of the Describe that is being answered.
     pub fn awaits_description(&self) -> bool {
-        matches!(self.head(), Some(Request::Describe(_))) && self.owed.is_first_noted()
+        let is_the_servers = |entry: &&Entry| !matches!(entry.request, Request::MadeUp(_));
+        let next = match self.owed.first() {
+            Some(Entry { request: Request::MadeUp(_), .. }) => {
+                self.owed.iter().find(is_the_servers)
+            }
+            next => next,
+        };
+        next.is_some_and(|next| matches!(next.request, Request::Describe(_)) && next.is_noted)
     }
 
     /// What was noted of messages that nobody knows yet whether they work, and that do not share the fate
@@ -100,6 +107,26 @@ impl<U> Exchange<U> {
         }
     }
 
+    /// The next answers are ours, and none of the server's comes behind them that they could go with.
+    #[inline]
+    pub fn owes_made_up_alone(&self) -> bool {
+        self.owes_made_up_first() && self.owes_nothing_of_the_servers()
+    }
+
+    #[cold]
+    fn owes_nothing_of_the_servers(&self) -> bool {
+        // The end of a copy that there is none of is answered by nobody.
+        let is_silent =
+            |entry: &Entry| matches!(entry.request, Request::MadeUp(_) | Request::CopyEnd);
+        self.owed.iter().all(is_silent)
+    }
+
+    /// The next answer is ours, and comes in front of what the server says now.
+    #[inline]
+    pub fn owes_made_up_first(&self) -> bool {
+        self.may_owe_made_up && matches!(self.head(), Some(Request::MadeUp(_)))
+    }
+
     /// Requests that are not answered yet.
     pub fn depth(&self) -> usize {
         self.owed.len()
@@ -134,6 +161,16 @@ impl<U> Exchange<U> {
     /// True if a `ParseComplete` of ours cannot turn out to be a lie: a server in a failed block
     /// would refuse, and whether an earlier segment fails is not known before it is answered.
     pub fn may_make_up(&self) -> bool {
-        !self.is_in_failed_block() && !self.owed.has_boundary() && self.copy == Copy::None
+        !self.is_in_failed_block() && !self.may_be_in_other_block() && self.copy == Copy::None
+    }
+
+    /// An earlier segment is not answered yet. One of ours outside of a block neither begins nor fails any.
+    fn may_be_in_other_block(&self) -> bool {
+        let may_be = |entry: &Entry| {
+            let is_ours =
+                self.tx == TxStatus::Idle && entry.request == Request::Simple(Verdict::Swallow);
+            entry.request.ends_with_ready() && !is_ours
+        };
+        self.owed.has_boundary() && self.owed.iter().any(may_be)
     }
 }

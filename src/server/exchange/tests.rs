@@ -142,6 +142,23 @@ fn a_made_up_answer_waits_for_those_in_front() {
     assert_eq!(exchange.next_made_up(), None);
 }
 
+/// It goes with what the server says behind it, unless that says nothing.
+#[test]
+fn a_made_up_answer_goes_alone_only_where_no_other_comes_behind_it() {
+    let made_up = Request::MadeUp(MadeUp::ParseComplete);
+    for (requests, is_alone) in [
+        (&[made_up][..], true),
+        (&[made_up, made_up], true),
+        (&[made_up, Request::CopyEnd], true),
+        (&[made_up, Request::Sync], false),
+        (&[made_up, Request::Bind], false),
+        (&[PARSE, made_up], false),
+        (&[], false),
+    ] {
+        assert_eq!(sent(requests).owes_made_up_alone(), is_alone, "{requests:?}");
+    }
+}
+
 #[test]
 fn a_made_up_answer_behind_an_error_is_never_given() {
     let mut exchange =
@@ -373,6 +390,20 @@ fn nothing_is_made_up_in_a_failed_block_or_behind_an_open_outcome() {
     exchange.on_request(QUERY, None);
     exchange.on_answer(b'Z', Some(TxStatus::Idle)).unwrap();
     assert!(exchange.may_make_up());
+}
+
+/// What we put in front of a client's messages outside of a block leaves it outside.
+#[test]
+fn a_request_of_ours_decides_about_no_block_unless_it_is_in_one() {
+    let ours = Request::Simple(Verdict::Swallow);
+    assert!(sent(&[ours]).may_make_up());
+    assert!(!sent(&[ours, QUERY]).may_make_up());
+    assert!(!sent(&[QUERY, ours]).may_make_up());
+    let mut exchange = sent(&[QUERY]);
+    exchange.on_answer(b'Z', Some(TxStatus::Block)).unwrap();
+    assert!(exchange.may_make_up());
+    exchange.on_request(ours, None);
+    assert!(!exchange.may_make_up());
 }
 
 #[test]

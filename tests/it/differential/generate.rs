@@ -18,7 +18,19 @@ pub struct Shape {
     pub servers: usize,
     /// `prepared_statements`.
     pub statements: usize,
+    /// `reuse_unnamed`.
+    pub reuses: bool,
 }
+
+impl Shape {
+    /// One that no other shape has.
+    fn number(&self) -> u64 {
+        (self.servers * 1000 + self.statements + usize::from(self.reuses) * 500) as u64
+    }
+}
+
+/// So few that they come again and again in the few steps of a sequence.
+const FAVOURITES: usize = 2;
 
 const INT4: u32 = 23;
 const TEXT: u32 = 25;
@@ -29,13 +41,17 @@ const NAMING: [&str; 2] = ["naming", "naming too"];
 /// The sequence of `seed`.
 pub fn generate(shape: &Shape, seed: u64) -> Sequence {
     let mut generator = Generator {
-        random: Random::new(seed + ((shape.servers * 1000 + shape.statements) as u64 * 1_000_000)),
+        random: Random::new(seed + shape.number() * 1_000_000),
         shape: shape.clone(),
         changes_encoding: seed.is_multiple_of(2),
         changes_tables: false,
         clients: vec![Known::default(); shape.clients],
         client: 0,
+        favourites: Vec::new(),
     };
+    if shape.reuses {
+        generator.choose_favourites();
+    }
     generator.sequence()
 }
 
@@ -52,13 +68,40 @@ pub(super) struct Generator {
     changes_tables: bool,
     clients: Vec<Known>,
     pub(super) client: usize,
+    /// What most statements are of, where one that comes again is treated otherwise.
+    favourites: Vec<Text>,
 }
 
 impl Generator {
     fn sequence(&mut self) -> Sequence {
         let count = 3 + self.random.below(10);
-        let steps = (0..count).map(|_| self.step()).collect();
+        let mut steps = self.warm_up();
+        steps.extend((0..count).map(|_| self.step()));
         Sequence { steps, changes_tables: self.changes_tables }
+    }
+
+    /// Queries, as a rule.
+    fn choose_favourites(&mut self) {
+        while self.favourites.len() < FAVOURITES {
+            let text = *self.random.one(PREPARED);
+            let begins = ["select", "values", "insert", "update", "delete"];
+            if begins.iter().any(|word| text.0.starts_with(word)) || self.random.chance(10) {
+                self.favourites.push(Text { text: text.0, parameters: text.1 });
+            }
+        }
+    }
+
+    /// Has some of the favourites parsed twice, which makes them known.
+    fn warm_up(&mut self) -> Vec<Step> {
+        let count = if self.favourites.is_empty() { 0 } else { self.random.below(2 * FAVOURITES) };
+        let mut steps = Vec::new();
+        for _ in 0..count {
+            let frames = vec![self.parse(""), Frame(sync())];
+            let step = Step { client: self.client, frames, cuts: Vec::new() };
+            // What else is in flight keeps a Parse from being looked at.
+            steps.extend([step.clone(), step]);
+        }
+        steps
     }
 
     fn step(&mut self) -> Step {
@@ -183,6 +226,9 @@ impl Generator {
     }
 
     pub(super) fn statement_name(&mut self) -> String {
+        if self.shape.reuses && self.random.chance(60) {
+            return String::new();
+        }
         match self.random.below(100) {
             0..2 => return LONG.to_owned(),
             2..5 => return (*self.random.one(ODD)).to_owned(),
@@ -198,6 +244,9 @@ impl Generator {
     }
 
     fn text(&mut self) -> Text {
+        if !self.favourites.is_empty() && self.random.chance(80) {
+            return *self.random.one(&self.favourites);
+        }
         let (text, parameters) = *self.random.one(PREPARED);
         Text { text, parameters }
     }

@@ -50,23 +50,45 @@ fn run(shape: &Shape, percent: u64) {
         }
     }
     assert!(reports.is_empty(), "{}", reports.join("\n\n"));
-    eprintln!("{count} sequences in {:?}", begun.elapsed());
+    assert_eq!(bench.reused() > 0, shape.reuses, "{}", bench.reused());
+    let reused = bench.reused();
+    eprintln!("{count} sequences in {:?}, {reused} Parses not sent", begun.elapsed());
 }
+
+const ONE: Shape = Shape { clients: 3, servers: 1, statements: 100, reuses: false };
+const TWO_STATEMENTS: Shape = Shape { statements: 2, ..ONE };
+const SEVERAL: Shape = Shape { clients: 4, servers: 2, ..ONE };
 
 /// P27, P28, P45 to P52, P54, P56, P64 to P67, P77, P88: clients that take turns at one server.
 #[test]
 fn clients_of_one_server_see_what_postgresql_says() {
-    run(&Shape { clients: 3, servers: 1, statements: 100 }, 60);
+    run(&ONE, 60);
 }
 
 /// P50: a server that may hold two statements at a time.
 #[test]
 fn clients_of_a_server_with_room_for_two_statements_see_what_postgresql_says() {
-    run(&Shape { clients: 3, servers: 1, statements: 2 }, 20);
+    run(&TWO_STATEMENTS, 20);
 }
 
 /// Statements follow their clients from server to server.
 #[test]
 fn clients_of_several_servers_see_what_postgresql_says() {
-    run(&Shape { clients: 4, servers: 2, statements: 100 }, 20);
+    run(&SEVERAL, 20);
+}
+
+/// The same where unnamed statements are reused.
+#[test]
+fn clients_of_one_server_that_reuses_see_what_postgresql_says() {
+    run(&Shape { reuses: true, ..ONE }, 60);
+}
+
+#[test]
+fn clients_of_a_server_that_reuses_with_room_for_two_statements_see_what_postgresql_says() {
+    run(&Shape { reuses: true, ..TWO_STATEMENTS }, 20);
+}
+
+#[test]
+fn clients_of_several_servers_that_reuse_see_what_postgresql_says() {
+    run(&Shape { reuses: true, ..SEVERAL }, 20);
 }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+use pgweir::telemetry::counters::StatementOutcome;
+
 use super::direct::Direct;
 use super::generate::{Shape, gid};
 use super::link::{Answer, Connection};
@@ -102,6 +104,14 @@ impl Bench {
         }
         let version = major_version(&expected);
         Ok(Pair { direct: Direct::new(direct, version), through, waiting: None })
+    }
+
+    /// How often a Parse of an unnamed statement was not sent.
+    pub fn reused(&self) -> u64 {
+        let outcomes = StatementOutcome::ALL.into_iter();
+        let pool = self.proxy.pool();
+        let mut counts = outcomes.zip(pool.traffic.statements.values());
+        counts.find(|(one, _)| *one == StatementOutcome::Reused).map_or(0, |(_, count)| count)
     }
 
     /// Plays a sequence, and brings both sides back to where they were.
@@ -343,8 +353,10 @@ impl Bench {
 }
 
 fn configuration(shape: &Shape) -> String {
-    let Shape { servers, statements, .. } = shape;
-    format!("pool.size = {servers}\npool.prepared_statements = {statements}")
+    let Shape { servers, statements, reuses, .. } = shape;
+    format!(
+        "pool.size = {servers}\npool.prepared_statements = {statements}\npool.reuse_unnamed = {reuses}"
+    )
 }
 
 fn body_of(answer: &Answer) -> &[u8] {
