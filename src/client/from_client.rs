@@ -18,7 +18,7 @@ use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
 use crate::net::stream::send;
 use crate::server::Server;
-use crate::server::exchange::{MadeUp, Request, Verdict};
+use crate::server::exchange::{Request, Verdict};
 use crate::server::fate::Effect;
 use crate::server::undo::Undo;
 use crate::sql::Traits;
@@ -387,44 +387,11 @@ impl Session {
             server.outbox = Vec::new();
         }
     }
-
-    /// Gives the answers of ours that are due, because nothing of the server's is in front of them. Where
-    /// it will say something behind them they go with that, in one write.
-    pub(super) fn answer_made_up(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
-        let Link::Linked(linked) = &mut self.link else { return Ok(()) };
-        let Some(server) = linked.checkout.server() else { return Ok(()) };
-        let mut out = Vec::new();
-        if server.exchange.owes_made_up_alone() {
-            put_made_up(server, &mut out);
-        }
-        if server.exchange.has_undone() {
-            self.undo();
-        }
-        if out.is_empty() {
-            return Ok(());
-        }
-        if let Link::Linked(linked) = &mut self.link
-            && linked.checkout.peek().is_some_and(|server| server.exchange.is_held_open())
-        {
-            linked.on_held_open();
-        }
-        self.send_to_client(&out, cx)
-    }
 }
 
 /// False for what the protocol does not have.
 const fn is_known(tag: u8) -> bool {
     matches!(tag, b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' | b'H' | b'S' | b'd' | b'c' | b'f')
-}
-
-/// Appends the answers of ours that are due.
-pub(super) fn put_made_up(server: &mut Server, out: &mut Vec<u8>) {
-    while let Some(made_up) = server.exchange.next_made_up() {
-        out.extend_from_slice(match made_up {
-            MadeUp::ParseComplete => backend::PARSE_COMPLETE,
-            MadeUp::CloseComplete => backend::CLOSE_COMPLETE,
-        });
-    }
 }
 
 /// True if enough of the frame is there to begin with it. Short ones are waited for; of long ones

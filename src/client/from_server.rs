@@ -8,15 +8,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::batch::Batch;
-use super::from_client::put_made_up;
 use super::inbox::DEPTH_MAX;
 use super::link::{LAST_WORDS, Link, Linked, Rest};
+use super::made_up::put_made_up;
 use super::refusal::Weighed;
 use super::serve::{End, Session};
 use crate::config::PoolMode;
 use crate::net::buffer::{DESCRIPTION_LEN, HOLD_LEN, with_scratch};
 use crate::net::stream::flush;
-use crate::server::Server;
 use crate::server::exchange::{CopyEnd, Request, Verdict};
 use crate::sql::{TagState, state_of_tag};
 use crate::telemetry::counters::Observed;
@@ -170,6 +169,7 @@ impl Session {
             let n = linked.server_rest.len.min(batch.data.len() - batch.at);
             linked.server_rest.len -= n;
             batch.step(n, linked.server_rest.verdict);
+            linked.on_frame_over(batch);
             return Ok(linked.server_rest.len == 0);
         }
         let rest = batch.data.get(batch.at..).unwrap_or_default();
@@ -195,14 +195,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
         batch.step(available, verdict);
         linked.server_rest = Rest { len: head.len - available, verdict };
-        if let Some(server) = linked.checkout.server() {
-            if server.exchange.owes_made_up_alone() {
-                put_in_front(server, batch);
-            }
-            if server.exchange.is_held_open() {
-                linked.on_held_open();
-            }
-        }
+        linked.on_frame_over(batch);
         Ok(true)
     }
 
@@ -218,7 +211,7 @@ impl Session {
         let Link::Linked(linked) = &mut self.link else { return Ok(None) };
         let Some(server) = linked.checkout.server() else { return Ok(None) };
         if server.exchange.owes_made_up_first() {
-            put_in_front(server, batch);
+            put_made_up(server, batch);
         }
         let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
         let serial = server.exchange.head_serial();
@@ -418,13 +411,6 @@ impl Session {
     }
 }
 
-/// Puts the answers of ours that are due in front of what the server says next.
-#[cold]
-fn put_in_front(server: &mut Server, batch: &mut Batch<'_>) {
-    batch.gather();
-    put_made_up(server, batch.out);
-}
-
 const fn is_row(head: Head) -> bool {
     matches!(head.tag, b'D' | b'd')
 }
@@ -490,7 +476,7 @@ impl Linked {
         match server.exchange.head() {
             Some(Request::Simple(verdict)) => verdict,
             Some(Request::MadeUp(_)) => {
-                put_in_front(server, batch);
+                put_made_up(server, batch);
                 Verdict::Forward
             }
             _ => Verdict::Forward,

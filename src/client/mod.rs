@@ -16,6 +16,7 @@ mod inbox;
 mod link;
 mod login;
 mod loss;
+mod made_up;
 mod memo;
 mod names;
 mod naming;

@@ -204,8 +204,11 @@ impl Session {
             self.on_bell()?;
         }
         let mut moved = self.flush_client(cx)?;
-        // A server that was lent is looked at next. Else there may be another wait to begin.
-        moved |= self.poll_link(cx)? && !matches!(self.link, Link::Linked(_));
+        // A server that was lent is looked at next, if the client need not be told something first. Else
+        // there may be another wait to begin.
+        let is_looked_at =
+            |session: &Self| matches!(session.link, Link::Linked(_)) && session.outbox.is_empty();
+        moved |= self.poll_link(cx)? && !is_looked_at(self);
         let server_moved = self.poll_server(cx)?;
         moved |= self.poll_cancels(cx)?;
         moved |= self.answer_inbox(cx)?;

@@ -21,6 +21,10 @@ use super::tls::{Hello, Tls};
 use crate::config::{HostAddr, Listen};
 use crate::telemetry::snapshot::Peer;
 
+/// Linux takes no longer ones.
+const KEEPALIVE_IDLE_MOST: Duration = Duration::from_secs(32_767);
+const USER_TIMEOUT_MOST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// How often the end of a connection is looked for behind what was not read.
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
@@ -276,9 +280,9 @@ fn set_keepalive(
     idle: Duration,
     user_timeout: Option<Duration>,
 ) -> io::Result<()> {
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle))?;
-    if user_timeout.is_some() {
-        socket.set_tcp_user_timeout(user_timeout)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(idle.min(KEEPALIVE_IDLE_MOST)))?;
+    if let Some(timeout) = user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout.min(USER_TIMEOUT_MOST)))?;
     }
     socket.set_tcp_nodelay(true)
 }

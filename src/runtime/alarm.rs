@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Wakes its task at a deadline, or somewhat before: the caller looks at the clock itself.
@@ -53,7 +54,7 @@ impl Alarm {
         }
     }
 
-    /// Sets the timer, and leaves the task's waker with it.
+    /// Sets the timer, and leaves the task's waker with it: nobody need poll it again until it goes off.
     fn start(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let sleep = match &mut self.sleep {
             Some(sleep) => {
@@ -62,7 +63,12 @@ impl Alarm {
             }
             none @ None => none.insert(Box::pin(sleep_until(deadline))),
         };
-        sleep.as_mut().poll(cx)
+        let set = sleep.as_mut().poll(cx);
+        if set.is_pending() && !has_budget_remaining() {
+            // Nothing was left with it: the task is called again at once, and sets another.
+            self.sleep = None;
+        }
+        set
     }
 }
 
@@ -70,6 +76,9 @@ impl Alarm {
 mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
+
+    use tokio::task::coop::poll_proceed;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -104,6 +113,28 @@ mod tests {
         alarm.set(Some(start + Duration::from_secs(3)));
         poll_fn(|cx| alarm.poll(cx)).await;
         assert_eq!(start.elapsed().as_secs(), 3);
+    }
+
+    /// Whose turn is over sets no timer, and must not be taken to have.
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_was_set_behind_a_long_turn_goes_off() {
+        let start = Instant::now();
+        let mut alarm = Alarm::default();
+        alarm.set(Some(start + Duration::from_secs(1)));
+        let first = poll_fn(|cx| {
+            while has_budget_remaining() {
+                let Poll::Ready(turn) = poll_proceed(cx) else { break };
+                turn.made_progress();
+            }
+            Poll::Ready(alarm.poll(cx).is_pending())
+        })
+        .await;
+        assert!(first);
+
+        let over = poll_fn(|cx| alarm.poll(cx));
+
+        timeout(Duration::from_secs(5), over).await.expect("it goes off");
+        assert_eq!(start.elapsed().as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]

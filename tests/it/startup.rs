@@ -326,4 +326,7 @@ fn a_clients_socket_is_probed_as_the_configuration_says() {
 
     assert_eq!(timer_of("").as_deref(), Some("02"));
     assert_eq!(timer_of("listen.tcp.keepalive = false").as_deref(), Some("00"));
+    // As long as Linux takes: no reason not to start.
+    let long = "listen.tcp = { keepalive_idle = \"30d\", user_timeout = \"60d\" }";
+    assert_eq!(timer_of(long).as_deref(), Some("02"));
 }

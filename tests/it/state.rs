@@ -582,7 +582,11 @@ fn what_changes_in_the_midst_of_a_clients_statement_is_found_out_by_the_next() {
 #[test]
 fn what_a_new_server_reports_otherwise_is_told() {
     let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
+    // Nothing else calls the session that waits.
+    let proxy = Proxy::start(
+        &postgres,
+        &format!("{ONE}\npool.wait_notice = \"0s\"\npool.timeout = \"60s\""),
+    );
     let (mut keeps, mut hears) = (proxy.client_with(&[("TimeZone", "Asia/Tokyo")]), proxy.client());
     hears.value("select 1");
     let mut direct = postgres.client();
