@@ -6,6 +6,7 @@ use crate::connection::Connection;
 use crate::{Target, messages};
 
 const TEXT: &str = "select abalance from pgbench_accounts where aid = 4711";
+const LONG: &str = "select * from pgbench_accounts limit 100000";
 
 /// What is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -20,6 +21,8 @@ pub(crate) enum Topic {
     Transaction,
     /// Ten prepared statements in one packet
     Pipeline,
+    /// A query with 100,000 rows of 12 bytes
+    Rows,
     /// A connection for each query
     Connect,
 }
@@ -71,6 +74,7 @@ fn said(topic: Topic) -> Vec<(Vec<u8>, u32)> {
         Topic::Transaction => {
             ["begin", TEXT, TEXT, "commit"].map(|text| (messages::query(text), 1)).to_vec()
         }
+        Topic::Rows => vec![(messages::query(LONG), 1)],
         Topic::Pipeline => vec![(messages::run_prepared("s").repeat(10), 10)],
     }
 }

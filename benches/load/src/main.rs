@@ -40,7 +40,7 @@ enum Command {
     Conversation {
         #[command(flatten)]
         target: Target,
-        /// What is said: simple, extended, prepared, transaction, pipeline or connect
+        /// What is said: simple, extended, prepared, transaction, pipeline, rows or connect
         #[arg(long)]
         topic: conversation::Topic,
         /// How often each client says it

@@ -15,11 +15,14 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 /// One column of type int4, and the value 1 in it.
 const COLUMNS: &[u8] = b"\0\x01?column?\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0";
 const ROW: &[u8] = b"\0\x01\0\0\0\x011";
+/// What is written in one go at most, as by PostgreSQL (its `PQ_SEND_BUFFER_SIZE`).
+const PIECE: usize = 8 * 1024;
 
 /// What is answered, made once.
 struct Canned {
     columns: Vec<u8>,
     row: Vec<u8>,
+    /// The end of one row.
     selected: Vec<u8>,
     parsed: Vec<u8>,
     bound: Vec<u8>,
@@ -93,7 +96,9 @@ impl Peer {
                 at += len;
             }
             self.inbox.drain(..at);
-            self.stream.write_all(&self.outbox).await?;
+            for piece in self.outbox.chunks(PIECE) {
+                self.stream.write_all(piece).await?;
+            }
             self.outbox.clear();
         }
     }
@@ -157,17 +162,19 @@ impl Peer {
         }
     }
 
-    /// Runs a text as far as its first word goes.
+    /// Runs a text as far as its first word goes, and a `limit` at its end: so many rows, or one.
     fn run_text(&mut self, body: std::ops::Range<usize>) {
         let text = &self.inbox[body];
         let end = text.iter().position(|c| !c.is_ascii_alphabetic()).unwrap_or(text.len());
         let word = text[..end].to_ascii_uppercase();
         match &*word {
             b"SELECT" | b"SHOW" => {
-                let canned = self.canned;
-                self.outbox.extend_from_slice(&canned.columns);
-                self.outbox.extend_from_slice(&canned.row);
-                self.outbox.extend_from_slice(&canned.selected);
+                let rows = limit(text).unwrap_or(1);
+                self.outbox.extend_from_slice(&self.canned.columns);
+                for _ in 0..rows {
+                    self.outbox.extend_from_slice(&self.canned.row);
+                }
+                self.outbox.extend(message(b'C', format!("SELECT {rows}\0").as_bytes()));
                 return;
             }
             b"BEGIN" => self.status = b'T',
@@ -179,5 +186,31 @@ impl Peer {
 
     fn ready(&mut self) {
         self.outbox.extend_from_slice(&[b'Z', 0, 0, 0, 5, self.status]);
+    }
+}
+
+/// What stands behind the word `limit` at the end of a text, which a zero byte ends.
+fn limit(text: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(text.strip_suffix(b"\0")?).ok()?;
+    let (_, number) = text.rsplit_once(" limit ")?;
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_a_number_at_the_end() {
+        assert_eq!(limit(b"select * from t limit 100\0"), Some(100));
+        for without in [
+            &b"select 1\0"[..],
+            b"select 1 limit all\0",
+            b"select 1 limit 1 offset 2\0",
+            b"\0",
+            b"",
+        ] {
+            assert_eq!(limit(without), None);
+        }
     }
 }
