@@ -119,7 +119,7 @@ impl Session {
                 return false;
             }
             is_read_otherwise()
-                || (in_flight.deallocates && self.prepared.known(name).is_some())
+                || (in_flight.deallocates && self.prepared.ours(name).is_some())
                 || self.prepared.is_open_question(name, server)
         };
         // What it names, and whether the block is good, is known then.

@@ -75,7 +75,7 @@ impl Prepared {
 
     /// The unnamed statement goes on by the name that it went by.
     fn replace_unnamed(&mut self, given: Given) {
-        let is_shared = self.known(b"").is_some();
+        let is_shared = self.ours(b"").is_some();
         let parse = self.parse_unnamed(Arc::clone(&given.statement));
         if let Some(shared) = self.shared.as_mut().filter(|_| is_shared) {
             shared.given = Arc::new(given);
@@ -88,7 +88,7 @@ impl Prepared {
 
     /// The same, but what the client had been told of it is all that it has been told.
     pub(super) fn replace_unheard(&mut self, name: &[u8], statement: Arc<Statement>) {
-        if !self.known(name).is_some_and(|given| given.is_untried()) {
+        if !self.ours(name).is_some_and(|given| given.is_untried()) {
             return self.replace(name, statement);
         }
         match self.named.get_mut(key(name)) {
@@ -111,7 +111,7 @@ impl Prepared {
     }
 
     /// The statement that the client calls so, if servers have it under a name of ours.
-    pub(super) fn known(&self, name: &[u8]) -> Option<&Arc<Given>> {
+    pub(super) fn ours(&self, name: &[u8]) -> Option<&Arc<Given>> {
         if name.is_empty() {
             let shared = self.shared.as_ref()?;
             return self.is_unnamed(shared.number).then_some(&shared.given);
@@ -127,7 +127,7 @@ impl Prepared {
     /// The statement that a message uses by the name in it, which an error repeats: it may differ from
     /// the one that was given where names are not told apart.
     pub(super) fn used(&self, name: &[u8]) -> Option<Arc<Given>> {
-        let given = self.known(name)?;
+        let given = self.ours(name)?;
         // A shorter one has nothing behind what is told apart.
         if name.len() < NAME_LEN || *given.name == *name {
             return Some(Arc::clone(given));
@@ -151,7 +151,7 @@ impl Prepared {
             serial.is_some_and(|serial| exchange.is_open_question(serial))
         };
         if name.is_empty() {
-            let known = self.known(name);
+            let known = self.ours(name);
             return exchange.is_open_question(statements.unnamed_since)
                 || known.is_some_and(|given| is_asked_about_on_server(&given.statement));
         }
@@ -257,12 +257,9 @@ pub(super) fn share_unnamed(
     prepared: &mut Prepared,
     server: &mut Server,
     client_has: UnnamedParse,
-) -> Undo {
+) -> UnnamedBefore {
     let server_has = server.statements.unnamed.clone();
-    Undo::Unnamed(UnnamedBefore {
-        is_apart: true,
-        ..change(prepared, server, Some(client_has), server_has)
-    })
+    UnnamedBefore { is_apart: true, ..change(prepared, server, Some(client_has), server_has) }
 }
 
 fn change(
@@ -281,6 +278,7 @@ fn change(
         since: std::mem::replace(&mut statements.unnamed_since, serial),
         serial,
         is_apart: false,
+        parse: None,
     }
 }
 
@@ -346,8 +344,8 @@ fn take_back_unnamed(
     // skipped one has not. The client knows nothing of one of ours.
     let server_had = if failed && !before.is_apart { Unnamed::None } else { before.server };
     let client_had = before.client.filter(|_| !failed || before.is_again);
-    if before.is_apart {
-        server.statements.take_back_parse(before.serial);
+    if let Some(serial) = before.parse {
+        server.statements.take_back_parse(serial);
     }
     if server.statements.unnamed_since == before.serial {
         prepared.unnamed = client_had;

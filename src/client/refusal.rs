@@ -9,7 +9,7 @@ use super::deadlines::query_took_too_long;
 use super::link::{Link, Words};
 use super::serve::{End, Session};
 use super::shapes::{OUTDATED_ROUTINE, outdated};
-use crate::error::Fault;
+use crate::error::{ClientMessage, Fault};
 use crate::server::exchange::{CopyEnd, Verdict};
 use crate::server::undo::{Given, Undo};
 use crate::telemetry::counters::CloseReason;
@@ -120,7 +120,10 @@ impl Session {
         // it answers is not known.
         let is_overdue = linked.cancel_sent.is_some() && is_cancel(&fields);
         let overdue = self.rules.query_timeout.filter(|_| is_overdue).map(query_took_too_long);
-        let words = words.or_else(|| overdue.map(Words::Ours));
+        let words = words.or_else(|| overdue.map(Words::Ours)).or_else(|| {
+            let is_unnamed = used.as_ref().is_some_and(|given| given.name.is_empty());
+            (is_lost && is_unnamed).then(|| Words::Ours(no_unnamed()))
+        });
         if verdict == Verdict::Forward {
             let heard = match &words {
                 Some(Words::Ours(message)) => Some(message.sqlstate),
@@ -130,32 +133,32 @@ impl Session {
             let class = heard.unwrap_or(sqlstate::INTERNAL_ERROR);
             self.context.process.errors.increment(class.class(), Fault::Client);
         }
+        // The server knows the statement by our name, and the client by its own. An error is long for what
+        // it quotes, and names no statement then.
+        let renamed = |given: Arc<Given>| Words::Renamed {
+            from: given.statement.name().as_bytes().into(),
+            to: given.name.clone(),
+        };
+        let Some(words) = words.or_else(|| used.filter(|_| is_whole).map(renamed)) else {
+            return verdict;
+        };
+        self.reword(batch, body, words);
+        Verdict::Swallow
+    }
+
+    /// Tells the client of an error, whose body is `body`, in other words.
+    fn reword(&mut self, batch: &mut Batch<'_>, body: &[u8], words: Words) {
+        batch.gather();
         match words {
-            Some(Words::Ours(message)) => {
-                batch.gather();
-                error_response::put(batch.out, Severity::Error, &message);
-            }
-            Some(Words::Outdated { name, statement }) => {
-                batch.gather();
+            Words::Ours(message) => error_response::put(batch.out, Severity::Error, &message),
+            Words::Outdated { name, statement } => {
                 error_response::put(batch.out, Severity::Error, &outdated());
                 self.renew(&name, &statement);
             }
-            Some(Words::Renamed { from, to }) => {
-                batch.gather();
+            Words::Renamed { from, to } => {
                 error_response::put_renamed(batch.out, body, &from, &to);
             }
-            // The server knows the statement by our name, and the client by its own. An error is long
-            // for what it quotes, and names no statement then.
-            None => match used.filter(|_| is_whole) {
-                Some(given) => {
-                    let name = given.statement.name().as_bytes();
-                    batch.gather();
-                    error_response::put_renamed(batch.out, body, name, &given.name);
-                }
-                None => return verdict,
-            },
         }
-        Verdict::Swallow
     }
 
     /// The statement of the Bind or Describe that just failed, if it was one.
@@ -173,6 +176,12 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return };
         server.statements.remove(&given.statement);
     }
+}
+
+/// PostgreSQL's words for a Bind without a Parse. What stands for the client's has a name on the server.
+fn no_unnamed() -> ClientMessage {
+    let text = "unnamed prepared statement does not exist";
+    ClientMessage::new(sqlstate::INVALID_STATEMENT_NAME, text).routine("exec_bind_message")
 }
 
 /// Something was sent into a copy that has no place there: the server ends the connection for it.

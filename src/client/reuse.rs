@@ -15,7 +15,8 @@ use super::provide::scope_of;
 use crate::server::exchange::{MadeUp, Request, Segment};
 use crate::server::statements::Presence;
 use crate::server::store::Statement;
-use crate::server::undo::Given;
+use crate::server::undo::{Given, Undo};
+use crate::server::unnamed::UnnamedBefore;
 use crate::telemetry::counters::StatementOutcome;
 use crate::wire::backend::TxStatus;
 use crate::wire::frame::HEAD;
@@ -48,13 +49,15 @@ impl Desk<'_> {
         if is_there {
             self.note_unread(&statement);
             self.traffic.statements.increment(StatementOutcome::Reused as usize);
-            let undo = share_unnamed(self.prepared, self.server, parsed);
+            let undo = Undo::Unnamed(share_unnamed(self.prepared, self.server, parsed));
             self.server.exchange.on_request(Request::MadeUp(MadeUp::ParseComplete), Some(undo));
             return true;
         }
         self.make_room_for(batch, &statement);
-        let undo = share_unnamed(self.prepared, self.server, parsed);
-        self.put_first_parse(batch, b"", &statement, |_| undo);
+        let before = share_unnamed(self.prepared, self.server, parsed);
+        // A Close may come in front of it.
+        let undo = |serial| Undo::Unnamed(UnnamedBefore { parse: Some(serial), ..before });
+        self.put_first_parse(batch, b"", &statement, undo);
         true
     }
 

@@ -38,7 +38,7 @@ use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
-use crate::telemetry::snapshot::ClientState;
+use crate::telemetry::snapshot::{ClientState, ServerState};
 use crate::telemetry::traffic::Traffic;
 use crate::wire::backend::{self, TxStatus};
 use crate::wire::error_response::{self, Severity};
@@ -309,7 +309,7 @@ impl Session {
         self.traffic.checkouts.increment();
         if let Some(server) = checkout.server() {
             let record = &server.record;
-            record.set_state(crate::telemetry::snapshot::ServerState::Active);
+            record.set_state(ServerState::Active);
             record.set_link(self.registered.record.id, now);
             self.registered.record.set_link(server.id());
             self.last = Some(server.id());

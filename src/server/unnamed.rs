@@ -53,6 +53,8 @@ pub struct UnnamedBefore {
     pub is_again: bool,
     /// The server's is the same as before: the client's has another name there.
     pub is_apart: bool,
+    /// Serial number of the Parse under that name, if one was sent.
+    pub parse: Option<u64>,
     /// Serial number of the request that was to change it.
     pub serial: u64,
 }

@@ -100,7 +100,8 @@ impl Shares {
         Self((0..homes.max(1)).map(|_| Arc::default()).collect())
     }
 
-    /// The numbers of the worker `home`, which alone may add to them.
+    /// The numbers of the worker `home`, which alone may add to them. There is one for each: the rest of it
+    /// is for no panic.
     pub fn of(&self, home: usize) -> Arc<Traffic> {
         self.0.get(home).or_else(|| self.0.first()).map_or_else(Arc::default, Arc::clone)
     }

@@ -60,6 +60,13 @@ fn create(postgres: &Postgres, table: &str, query: &str) {
     assert_eq!(postgres.client().ask(&made).errors(), []);
 }
 
+/// Makes a function that takes all statements from its server, which its call does not show.
+fn make_forget(postgres: &Postgres) {
+    let forget = "create function forget() returns int language plpgsql \
+                  as $$ begin execute 'deallocate all'; return 1; end $$";
+    assert_eq!(postgres.client().ask(forget).errors(), []);
+}
+
 /// The messages that a server gets, each as its tag and what it names.
 fn recorded(settings: &str) -> (Proxy, Arc<Mutex<Vec<String>>>) {
     let record = Arc::new(Mutex::new(Vec::new()));
@@ -591,9 +598,7 @@ fn a_statement_that_was_pushed_out_comes_back() {
 fn a_statement_that_a_server_has_lost_is_prepared_there_anew() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, REUSING);
-    let forget = "create function forget() returns int language plpgsql \
-                  as $$ begin execute 'deallocate all'; return 1; end $$";
-    assert_eq!(postgres.client().ask(forget).errors(), []);
+    make_forget(&postgres);
     let mut client = proxy.client();
     for _ in 0..3 {
         assert_eq!(fields(&mut client, "select 'a'"), "a");
@@ -601,6 +606,26 @@ fn a_statement_that_a_server_has_lost_is_prepared_there_anew() {
     }
     assert_eq!(fields(&mut client, "select 'a'"), "a");
     assert_eq!((reused(&proxy), proxy.pool().stats.repeats.value()), (2, 2));
+}
+
+/// In a block nothing is tried again: the client hears what it would of a server of its own, but for the
+/// Parse that had prepared it there.
+#[test]
+fn a_statement_that_is_lost_in_a_block_is_unnamed_to_its_client() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, REUSING);
+    make_forget(&postgres);
+    let mut client = proxy.client();
+    for _ in 0..3 {
+        assert_eq!(fields(&mut client, "select 'a'"), "a");
+    }
+    client.ask("begin");
+    client.ask("select forget()");
+
+    let reply = client.exchange(&extended("select 'a'", &[]));
+
+    let expected = "unnamed prepared statement does not exist";
+    assert_eq!((reply.error().code(), reply.error().message()), ("26000", expected));
 }
 
 /// Each server keeps the text, and more that is made of it.
