@@ -3,7 +3,8 @@
 #
 # The base images are made here: debootstrap gives Debian's, and this machine's Rust toolchain on
 # top of it stands in for the build image. Crates are vendored first, so nothing of this machine's
-# cargo configuration reaches the build. Needs root, Debian's packages and PostgreSQL's server.
+# cargo configuration reaches the build. Needs root, Debian's packages, among them an llvm-profdata
+# (`tests/setup.sh --profile`), and PostgreSQL's server.
 # What it starts it ends; base images and vendored crates stay in target/image-test for next time.
 set -euo pipefail
 
@@ -17,6 +18,7 @@ readonly UID_EXPECTED=10001
 readonly IMAGE_BYTES_MAX=$((400 * 1024 * 1024))
 
 WORK=
+PROFDATA=
 ROOTFS=
 POSTGRES_PID=
 PGWEIR_PID=
@@ -103,6 +105,8 @@ install_programs() {
     PYTHON=/usr/bin/python3
     PG_BIN=$(postgresql_bin)
     command -v cargo > /dev/null || fail "cargo is not on the PATH"
+    "$ROOT/tests/setup.sh" --profile
+    PROFDATA=$("$ROOT/benches/profile/run" --which)
 }
 
 # Debian starts a daemon as it installs it, unless policy-rc.d says no.
@@ -136,11 +140,14 @@ box() {
 
 # Fetches crates with this machine's cargo, so that the build inside needs no network at all.
 vendor_crates() {
+    local lock="$CACHE/vendored.lock"
     mkdir -p "$CACHE"
-    cmp -s "$ROOT/Cargo.lock" "$CACHE/vendored.lock" && return
+    cat "$ROOT/Cargo.lock" "$ROOT/benches/load/Cargo.lock" > "$lock.now"
+    cmp -s "$lock.now" "$lock" && return
     rm -rf "$CACHE/vendor"
-    cargo vendor --locked --quiet --manifest-path "$ROOT/Cargo.toml" "$CACHE/vendor" > /dev/null
-    cp "$ROOT/Cargo.lock" "$CACHE/vendored.lock"
+    cargo vendor --locked --quiet --manifest-path "$ROOT/Cargo.toml" \
+        --sync "$ROOT/benches/load/Cargo.toml" "$CACHE/vendor" > /dev/null
+    mv "$lock.now" "$lock"
 }
 
 # --- base images -------------------------------------------------------------------------------
@@ -202,6 +209,7 @@ with_rust() {
     mkdir -p "$folder/bin" "$folder/lib"
     cp -a "$sysroot"/bin/{cargo,rustc} "$folder/bin/"
     cp -a "$sysroot"/lib/. "$folder/lib/"
+    with_llvm_tools "$folder"
     cp -a "$CACHE/vendor" "$folder/"
     cat > "$folder/config.toml" << 'CONFIG'
 [source.crates-io]
@@ -213,6 +221,27 @@ offline = true
 CONFIG
     box config --env CARGO_HOME=/usr/local/cargo "$1"
     box umount "$1" > /dev/null
+}
+
+# What `rustup component add llvm-tools` installs, of which llvm-profdata is needed. This machine's may be
+# Debian's, whose libraries come along.
+with_llvm_tools() {
+    local tools host
+    host=$(rustc -vV | sed -n 's/^host: //p')
+    tools="$1/lib/rustlib/$host/bin"
+    mkdir -p "$tools/lib"
+    cp -L "$PROFDATA" "$tools/lib/"
+    ldd "$PROFDATA" | awk '$2 == "=>" {print $3}' | xargs cp -L -t "$tools/lib"
+    cat > "$tools/llvm-profdata" << 'PROFDATA'
+#!/bin/sh
+lib="${0%/*}/lib"
+LD_LIBRARY_PATH="$lib" exec "$lib/llvm-profdata" "$@"
+PROFDATA
+    cat > "$1/bin/rustup" << 'RUSTUP'
+#!/bin/sh
+[ "$*" = "component add llvm-tools" ] || { echo "rustup: not in this image: $*" >&2; exit 1; }
+RUSTUP
+    chmod 755 "$tools/llvm-profdata" "$1/bin/rustup"
 }
 
 # --- the image ---------------------------------------------------------------------------------
