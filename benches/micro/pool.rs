@@ -1,6 +1,9 @@
-//! Lending a server and taking it back, as far as that is decided: no lock, no socket.
+//! Lending a server and taking it back, as far as that is decided: no socket; and several who do it at once.
 
 use std::hint::black_box;
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
 use pgweir::pool::core::{Core, Decision, Given, Home, Kind, Label, Limits, Place, ServerId};
@@ -50,6 +53,39 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         });
     }
     group.finish();
+
+    let mut group = criterion.benchmark_group("checkout and checkin under the pool's lock");
+    for workers in [1, 2] {
+        group.bench_function(BenchmarkId::new("workers at once", workers), |bencher| {
+            bencher.iter_custom(|times| all_at_once(workers, times, now));
+        });
+    }
+    group.finish();
+}
+
+/// Has each of several workers lend a server and return it `times` times, as fast as they can, and by one lock:
+/// how long that takes for `times` by any of them. What they do beside it is left out, so that the lock is all
+/// that they wait for.
+fn all_at_once(workers: usize, times: u64, now: Instant) -> Duration {
+    let pool = Mutex::new(full(20, now));
+    let ready = Barrier::new(workers + 1);
+    let began = thread::scope(|scope| {
+        for worker in 0..workers {
+            let (pool, ready) = (&pool, &ready);
+            scope.spawn(move || {
+                ready.wait();
+                let mut last = None;
+                for _ in 0..times {
+                    let server = lend_at(&mut pool.lock().unwrap(), Home(worker), last, now);
+                    give_back(&mut pool.lock().unwrap(), server, now);
+                    last = Some(server);
+                }
+            });
+        }
+        ready.wait();
+        Instant::now()
+    });
+    began.elapsed() / u32::try_from(workers).unwrap_or(u32::MAX)
 }
 
 /// A pool of `size` servers, all idle.
@@ -72,7 +108,11 @@ const fn label(server: ServerId) -> Label<NoKind> {
 }
 
 fn lend(pool: &mut Pool, last: Option<ServerId>, now: Instant) -> ServerId {
-    match pool.checkout(Home(0), black_box(last), None, now, || 0) {
+    lend_at(pool, Home(0), last, now)
+}
+
+fn lend_at(pool: &mut Pool, home: Home, last: Option<ServerId>, now: Instant) -> ServerId {
+    match pool.checkout(home, black_box(last), None, now, || 0) {
         Decision::Lend(server) => server,
         Decision::Wait { .. } | Decision::QueueFull => panic!("no server was idle"),
     }
@@ -80,6 +120,10 @@ fn lend(pool: &mut Pool, last: Option<ServerId>, now: Instant) -> ServerId {
 
 fn lend_and_return(pool: &mut Pool, last: Option<ServerId>, now: Instant) {
     let server = lend(pool, last, now);
+    give_back(pool, server, now);
+}
+
+fn give_back(pool: &mut Pool, server: ServerId, now: Instant) {
     let Given::Idle = pool.checkin(Place::Lent, label(server), server, now) else {
         panic!("somebody waited")
     };

@@ -317,6 +317,7 @@ impl Session {
             if self.rules.pool_mode == PoolMode::Session {
                 // Whatever a session leaves behind that has a server to itself, seen or not.
                 server.is_dirty = true;
+                server.come_to(self.home);
             } else {
                 server.is_shared = true;
                 carry_over(server, &self.settings);
@@ -331,7 +332,11 @@ impl Session {
     pub(super) fn ask_for_server(&mut self, since: Instant) -> bool {
         let waiter = self.waiter.get_or_insert_default();
         match self.pool.ask(self.home, self.last, self.wish.as_ref(), waiter, since) {
-            Ok(Asked::Lent(checkout)) => {
+            Ok(Asked::Lent(mut checkout)) => {
+                // Not where it goes from hand to hand: to move costs what is saved by it in one exchange.
+                if let Some(server) = checkout.server() {
+                    server.come_to(self.home);
+                }
                 self.traffic.checkout_wait.observe(Duration::ZERO);
                 self.record().set_requested(since);
                 self.become_linked(checkout, since);

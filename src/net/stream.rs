@@ -74,6 +74,21 @@ impl Stream {
         Ok(Self::from(socket))
     }
 
+    /// Has the runtime that calls hear of the socket, instead of the one that did so far. Nobody may wait on
+    /// it. An error is the end of the connection.
+    pub fn come_here(&mut self) -> io::Result<()> {
+        *self = match std::mem::replace(self, Self::Gone) {
+            Self::Tcp(stream) => TcpStream::from_std(stream.socket.into_std()?)?.into(),
+            Self::Unix(stream) => UnixStream::from_std(stream.socket.into_std()?)?.into(),
+            Self::Tls(mut tls) => {
+                tls.come_here()?;
+                Self::Tls(tls)
+            }
+            Self::Gone => Self::Gone,
+        };
+        Ok(())
+    }
+
     /// The TCP socket, if it is one.
     fn tcp(&self) -> Option<&TcpStream> {
         match self {

@@ -31,10 +31,10 @@ impl Drop for WorkerShare {
 }
 
 thread_local! {
-    static HOME: Cell<Home> = const { Cell::new(Home(0)) };
+    static HOME: Cell<Home> = const { Cell::new(Home::NONE) };
 }
 
-/// The worker whose thread this is; the first one on any other thread.
+/// The worker whose thread this is.
 pub fn current_home() -> Home {
     HOME.get()
 }

@@ -95,6 +95,23 @@ impl Server {
         self.record.id
     }
 
+    /// Has the worker that calls, `home`, poll its socket: what one hears for another is a system call and
+    /// a wake-up more for each answer. Where that fails the connection is over, as who uses it next sees.
+    #[inline]
+    pub fn come_to(&mut self, home: Home) {
+        if self.home != home {
+            self.move_to(home);
+        }
+    }
+
+    #[cold]
+    fn move_to(&mut self, home: Home) {
+        self.home = home;
+        if let Err(error) = self.stream.come_here() {
+            tracing::error!(server = %self.record.host, %error, "a server's socket cannot be waited for");
+        }
+    }
+
     /// True if it has to be discarded before another session gets it.
     pub fn must_discard(&self) -> bool {
         self.is_dirty || self.statements.has_own_names()

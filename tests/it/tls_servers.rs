@@ -59,6 +59,32 @@ fn assert_refused(proxy: &Proxy, detail: &str) {
     assert!(error.detail().contains(detail), "{error:?} says nothing of {detail:?}");
 }
 
+/// Its socket is polled by whichever worker uses it: each has half of the clients.
+#[test]
+fn one_server_is_used_by_several_workers_in_turn() {
+    let authority = Authority::new();
+    let postgres = postgres(&authority, ANY);
+    for (host, mode) in [
+        (postgres.tcp_host(), "require"),
+        (postgres.tcp_host(), "disable"),
+        (postgres.host(), "disable"),
+    ] {
+        let settings = format!("pool.size = 1\ndomains.main.tls = {{ mode = '{mode}' }}");
+        // Nobody waits for it: it moves each time.
+        let proxy = Proxy::before(&host, &settings);
+        let mut clients = [(); 4].map(|()| proxy.client());
+        let server = clients[0].pid();
+        for round in 0..5 {
+            for client in &mut clients {
+                let long = client.value("select repeat('x', 300000)");
+                assert_eq!(long.len(), 300_000, "{mode}");
+                assert_eq!(client.value(&format!("select {round}")), round.to_string());
+            }
+        }
+        assert!(clients.iter_mut().all(|client| client.pid() == server), "{mode}");
+    }
+}
+
 #[test]
 fn each_mode_gets_what_a_server_gives_it() {
     let authority = Authority::new();
