@@ -3,13 +3,13 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group, test_kill_process_group};
 use thiserror::Error;
-use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ use super::account::Account;
 /// children in their order.
 #[derive(Debug)]
 pub(super) struct Child {
-    process: tokio::process::Child,
+    process: std::process::Child,
     name: &'static str,
     group: Pid,
     /// What ends it.
@@ -101,8 +101,7 @@ impl Surroundings {
             .stderr(file)
             .spawn()
             .map_err(|source| self.refusal(name, source))?;
-        let group = process.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
-        let group = group.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
+        let group = Pid::from_child(&process);
         Ok(Child { process, name, group, farewell, log, is_over: false })
     }
 
@@ -128,10 +127,19 @@ impl Surroundings {
 
 impl Child {
     /// Waits for it to end by itself. Cancel-safe.
+    ///
+    /// By looking every now and then: were tokio to watch children, each worker would ask about them, under
+    /// a lock that all share, whenever it waits for events.
     pub(super) async fn wait(&mut self) -> Result<ExitStatus, ChildError> {
-        let status = self.process.wait().await;
-        self.is_over = true;
-        status.map_err(|source| ChildError::Start { name: self.name, source })
+        loop {
+            let ended = self.process.try_wait();
+            self.is_over |= !matches!(ended, Ok(None));
+            match ended {
+                Ok(Some(status)) => return Ok(status),
+                Ok(None) => sleep(POLL).await,
+                Err(source) => return Err(ChildError::Start { name: self.name, source }),
+            }
+        }
     }
 
     /// How it ended, if it has.
@@ -157,9 +165,9 @@ impl Child {
             return;
         }
         self.say_farewell();
-        if timeout(GRACE, self.process.wait()).await.is_err() {
+        if timeout(GRACE, self.wait()).await.is_err() {
             self.kill();
-            drop(timeout(GRACE, self.process.wait()).await);
+            drop(timeout(GRACE, self.wait()).await);
         }
         if !self.group_ends().await {
             self.kill();
