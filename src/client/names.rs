@@ -151,9 +151,9 @@ impl Prepared {
             serial.is_some_and(|serial| exchange.is_open_question(serial))
         };
         if name.is_empty() {
-            let known = self.ours(name);
+            let ours = self.ours(name);
             return exchange.is_open_question(statements.unnamed_since)
-                || known.is_some_and(|given| is_asked_about_on_server(&given.statement));
+                || ours.is_some_and(|given| is_asked_about_on_server(&given.statement));
         }
         let Some(named) = self.named.get(key(name)) else {
             let is_of = |given: &Given| key(&given.name) == key(name);

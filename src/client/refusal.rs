@@ -96,7 +96,9 @@ impl Session {
         {
             self.undo();
         }
-        let is_lost = used.is_some() && fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME);
+        let is_lost = used.is_some()
+            && fields.sqlstate == Some(sqlstate::INVALID_STATEMENT_NAME)
+            && fields.routine == Some(b"FetchPreparedStatement");
         // Behind that: a Close of the statement may have been skipped as well.
         match &used {
             Some(given) if is_outdated => self.on_outdated(given),
@@ -178,7 +180,7 @@ impl Session {
     }
 }
 
-/// PostgreSQL's words for a Bind without a Parse. What stands for the client's has a name on the server.
+/// PostgreSQL's words where there is no unnamed statement. What stands for the client's has a name on the server.
 fn no_unnamed() -> ClientMessage {
     let text = "unnamed prepared statement does not exist";
     ClientMessage::new(sqlstate::INVALID_STATEMENT_NAME, text).routine("exec_bind_message")

@@ -328,21 +328,27 @@ impl Session {
         self.link = Link::Linked(spare::link(checkout, now));
     }
 
+    /// Has a server that was idle polled here. Not one that goes from hand to hand: to move costs what is
+    /// saved by it in one exchange.
+    fn have_come(&self, checkout: &mut Checkout) {
+        if let Some(server) = checkout.server() {
+            server.come_to(self.home);
+        }
+    }
+
     /// Asks the pool for a server; true if the session is linked at once.
     pub(super) fn ask_for_server(&mut self, since: Instant) -> bool {
         let waiter = self.waiter.get_or_insert_default();
         match self.pool.ask(self.home, self.last, self.wish.as_ref(), waiter, since) {
             Ok(Asked::Lent(mut checkout)) => {
-                // Not where it goes from hand to hand: to move costs what is saved by it in one exchange.
-                if let Some(server) = checkout.server() {
-                    server.come_to(self.home);
-                }
+                self.have_come(&mut checkout);
                 self.traffic.checkout_wait.observe(Duration::ZERO);
                 self.record().set_requested(since);
                 self.become_linked(checkout, since);
                 return true;
             }
-            Ok(Asked::Stale(checkout)) => {
+            Ok(Asked::Stale(mut checkout)) => {
+                self.have_come(&mut checkout);
                 let pool = Arc::clone(&self.pool);
                 let proof = Box::pin(async move { pool.prove(checkout).await });
                 self.link = Link::Proving { proof, since };

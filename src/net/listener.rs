@@ -103,7 +103,7 @@ fn bind_unix(path: &Path) -> io::Result<Bound> {
 #[derive(Debug)]
 pub struct Listener {
     socket: Accepting,
-    /// The last look found a client.
+    /// The last look at the queue found a client.
     is_behind_one: bool,
     /// Removed when it is over.
     _file: Option<SocketFile>,
@@ -119,7 +119,7 @@ enum Accepting {
 }
 
 impl Accepting {
-    /// Cancel-safe. `is_behind_one`: the last look found a client.
+    /// Cancel-safe. `is_behind_one`: see `Listener`.
     async fn accept(&self, is_behind_one: &mut bool) -> io::Result<Raw> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         match self {
@@ -256,23 +256,32 @@ mod tests {
     use super::*;
 
     /// However the kernel tells of them: those that wait already, and those that come when nobody is left.
+    async fn accept_all<C>(bound: Bound, connect: impl Fn() -> C) {
+        let mut listener = Listener::new(bound).unwrap();
+        for together in [1, 3, 1, 20, 2] {
+            let _clients: Vec<_> = (0..together).map(|_| connect()).collect();
+            for _ in 0..together {
+                let accepted = tokio::time::timeout(Duration::from_secs(5), listener.accept());
+                accepted.await.unwrap();
+            }
+            let nobody = tokio::time::timeout(Duration::from_millis(20), listener.accept());
+            assert!(nobody.await.is_err());
+        }
+    }
+
     #[tokio::test]
     async fn all_who_come_are_accepted() {
         let at = ListenAddr::Tcp { host: "127.0.0.1".into(), port: 0 };
         let bound = bind(&at, None).unwrap().remove(0);
         let Bound::Tcp(_, address) = &bound else { panic!("{bound:?}") };
-        let (address, mut listener) = (*address, Listener::new(bound).unwrap());
-        for together in [1, 3, 1, 20, 2] {
-            let clients: Vec<_> =
-                (0..together).map(|_| TcpStream::connect(address).unwrap()).collect();
-            for client in clients {
-                let accepted = tokio::time::timeout(Duration::from_secs(5), listener.accept());
-                let Raw::Tcp(_, from) = accepted.await.unwrap() else { panic!() };
-                assert_eq!(from, client.local_addr().unwrap());
-            }
-            let nobody = tokio::time::timeout(Duration::from_millis(20), listener.accept());
-            assert!(nobody.await.is_err());
-        }
+        let address = *address;
+        accept_all(bound, || TcpStream::connect(address).unwrap()).await;
+
+        let directory = tempfile::tempdir().unwrap();
+        let at = ListenAddr::Unix { directory: directory.path().to_owned(), port: 5432 };
+        let bound = bind(&at, None).unwrap().remove(0);
+        let path = directory.path().join(".s.PGSQL.5432");
+        accept_all(bound, || UnixStream::connect(&path).unwrap()).await;
     }
 
     /// P76: each client that is accepted in between is no reason to say it again.

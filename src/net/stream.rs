@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -75,17 +76,18 @@ impl Stream {
     }
 
     /// Has the runtime that calls hear of the socket, instead of the one that did so far. Nobody may wait on
-    /// it. An error is the end of the connection.
+    /// it. Where that fails it stays as it was.
     pub fn come_here(&mut self) -> io::Result<()> {
-        *self = match std::mem::replace(self, Self::Gone) {
-            Self::Tcp(stream) => TcpStream::from_std(stream.socket.into_std()?)?.into(),
-            Self::Unix(stream) => UnixStream::from_std(stream.socket.into_std()?)?.into(),
-            Self::Tls(mut tls) => {
-                tls.come_here()?;
-                Self::Tls(tls)
+        match self {
+            Self::Tcp(stream) => {
+                *stream = TcpStream::from_std(same(&stream.socket)?.into())?.into();
             }
-            Self::Gone => Self::Gone,
-        };
+            Self::Unix(stream) => {
+                *stream = UnixStream::from_std(same(&stream.socket)?.into())?.into();
+            }
+            Self::Tls(tls) => tls.socket = TcpStream::from_std(same(&tls.socket)?.into())?,
+            Self::Gone => {}
+        }
         Ok(())
     }
 
@@ -281,6 +283,11 @@ impl Stream {
     }
 }
 
+/// One more descriptor of a socket: what cannot be registered with it is lost with it alone.
+fn same(socket: &impl AsFd) -> io::Result<OwnedFd> {
+    socket.as_fd().try_clone_to_owned()
+}
+
 /// Sets what `[listen]` says about the sockets of clients.
 pub(super) fn set_client_options(socket: &Socket, listen: &Listen) -> io::Result<()> {
     if listen.keepalive {
@@ -353,7 +360,62 @@ fn gone() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream as Other;
+
+    use tokio::runtime::{Builder, Runtime};
+
     use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// Reads what comes within a time that is long enough.
+    async fn read(stream: &mut Stream) -> Vec<u8> {
+        let mut buf = [0; 16];
+        let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buf));
+        let n = read.await.unwrap().unwrap();
+        buf[..n].to_vec()
+    }
+
+    /// With what has come before, what comes after, and the end; and nobody drives the runtime that it left.
+    fn assert_moves(make: impl Fn(Other) -> io::Result<Stream>) {
+        let (left, entered) = (runtime(), runtime());
+        let (mut there, here) = Other::pair().unwrap();
+        here.set_nonblocking(true).unwrap();
+        let mut stream = left.block_on(async {
+            let mut stream = make(here).unwrap();
+            let waits = poll_fn(|cx| Poll::Ready(stream.poll_read(cx, &mut [0; 16]).is_pending()));
+            assert!(waits.await);
+            stream
+        });
+        there.write_all(b"before").unwrap();
+        entered.block_on(async {
+            stream.come_here().unwrap();
+            assert_eq!(read(&mut stream).await, b"before");
+            stream.write_all(b"answer").await.unwrap();
+            there.read_exact(&mut [0; 6]).unwrap();
+            let later = std::thread::spawn(move || {
+                std::thread::park_timeout(Duration::from_millis(50));
+                there.write_all(b"after").unwrap();
+                there
+            });
+            assert_eq!(read(&mut stream).await, b"after");
+            drop(later.join().unwrap());
+            assert_eq!(read(&mut stream).await, b"");
+        });
+    }
+
+    #[test]
+    fn a_socket_is_heard_of_where_it_has_come_to() {
+        assert_moves(|socket| Ok(UnixStream::from_std(socket)?.into()));
+        // To the kernel's stream sockets it makes no difference which of both they are called.
+        assert_moves(|socket| {
+            let socket = std::net::TcpStream::from(OwnedFd::from(socket));
+            Ok(TcpStream::from_std(socket)?.into())
+        });
+    }
 
     /// Each plain client pays for its stream.
     #[test]

@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -55,13 +54,6 @@ impl Hello {
 const READ_MIN: usize = 4096;
 
 impl Tls {
-    /// See `Stream::come_here`.
-    pub(super) fn come_here(&mut self) -> io::Result<()> {
-        let same = self.socket.as_fd().try_clone_to_owned()?;
-        self.socket = TcpStream::from_std(same.into())?;
-        Ok(())
-    }
-
     /// Takes what the other side has sent of its handshake already.
     pub(super) fn begin_with(&mut self, begun: &[u8]) -> io::Result<()> {
         self.take_in(begun, &mut []).map(drop)

@@ -31,11 +31,6 @@ pub struct ServerId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Home(pub usize);
 
-impl Home {
-    /// A thread that is no worker.
-    pub const NONE: Self = Self(usize::MAX);
-}
-
 /// What sets servers apart that are not plain.
 pub trait Kind: Eq + Clone {
     /// True if one that its client has done with is kept for the next who wishes for the same.

@@ -40,7 +40,6 @@ impl<S, K: Kind> IdleServers<S, K> {
 
     pub(super) fn insert(&mut self, label: Label<K>, server: S, now: Instant) {
         let Label { id, home, kind } = label;
-        // What no worker polls is with the last one's.
         let index = home.0.min(self.plain.len() - 1);
         let list = match &kind {
             None => self.plain.get_mut(index),

@@ -31,10 +31,10 @@ impl Drop for WorkerShare {
 }
 
 thread_local! {
-    static HOME: Cell<Home> = const { Cell::new(Home::NONE) };
+    static HOME: Cell<Home> = const { Cell::new(Home(0)) };
 }
 
-/// The worker whose thread this is.
+/// The worker whose thread this is; the first one on any other thread.
 pub fn current_home() -> Home {
     HOME.get()
 }

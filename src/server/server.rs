@@ -96,7 +96,7 @@ impl Server {
     }
 
     /// Has the worker that calls, `home`, poll its socket: what one hears for another is a system call and
-    /// a wake-up more for each answer. Where that fails the connection is over, as who uses it next sees.
+    /// a wake-up more for each answer.
     #[inline]
     pub fn come_to(&mut self, home: Home) {
         if self.home != home {
@@ -106,9 +106,10 @@ impl Server {
 
     #[cold]
     fn move_to(&mut self, home: Home) {
-        self.home = home;
-        if let Err(error) = self.stream.come_here() {
-            tracing::error!(server = %self.record.host, %error, "a server's socket cannot be waited for");
+        match self.stream.come_here() {
+            Ok(()) => self.home = home,
+            // No descriptor is free, or no memory: it works from where it is.
+            Err(error) => tracing::debug!(server = %self.record.host, %error, "not moved"),
         }
     }
 

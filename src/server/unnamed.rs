@@ -55,6 +55,6 @@ pub struct UnnamedBefore {
     pub is_apart: bool,
     /// Serial number of the Parse under that name, if one was sent.
     pub parse: Option<u64>,
-    /// Serial number of the request that was to change it.
+    /// Serial number that the next request had when this was noted: tells one change from another.
     pub serial: u64,
 }

@@ -358,6 +358,26 @@ fn a_pipeline_of_several_requests_gets_what_each_has_parsed() {
     assert!(reused(&proxy) > 0);
 }
 
+/// The same where something is put in front of its Parse, so that it is not the next request: settings of
+/// two clients, and a Close in case one that was sent before is skipped.
+#[test]
+fn a_query_that_cannot_be_parsed_behind_settings_leaves_nothing_behind() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, REUSING);
+    let mut clients = ["iso", "german"].map(|style| {
+        let mut client = proxy.client();
+        client.ask(&format!("set datestyle = {style}"));
+        client
+    });
+    for _ in 0..3 {
+        for client in &mut clients {
+            let reply = client.exchange(&extended("select * from later", &[]));
+            assert_eq!((&*reply.tags(), &*reply.code()), ("EZI", "42P01"));
+        }
+    }
+    assert_eq!((named(&mut clients[0]), reused(&proxy)), (String::new(), 0));
+}
+
 /// A server that has been given a statement is known to have it only when it has.
 #[test]
 fn a_query_that_cannot_be_parsed_leaves_nothing_behind() {

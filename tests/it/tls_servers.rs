@@ -70,7 +70,7 @@ fn one_server_is_used_by_several_workers_in_turn() {
         (postgres.host(), "disable"),
     ] {
         let settings = format!("pool.size = 1\ndomains.main.tls = {{ mode = '{mode}' }}");
-        // Nobody waits for it: it moves each time.
+        // Nobody waits for it, so it moves each time.
         let proxy = Proxy::before(&host, &settings);
         let mut clients = [(); 4].map(|()| proxy.client());
         let server = clients[0].pid();
