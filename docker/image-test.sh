@@ -231,17 +231,13 @@ with_llvm_tools() {
     tools="$1/lib/rustlib/$host/bin"
     mkdir -p "$tools/lib"
     cp -L "$PROFDATA" "$tools/lib/"
-    ldd "$PROFDATA" | awk '$2 == "=>" {print $3}' | xargs cp -L -t "$tools/lib"
+    ldd "$PROFDATA" | awk '$2 == "=>" {print $3} $1 ~ "/ld-" {print $1}' | xargs cp -L -t "$tools/lib"
     cat > "$tools/llvm-profdata" << 'PROFDATA'
 #!/bin/sh
 lib="${0%/*}/lib"
-LD_LIBRARY_PATH="$lib" exec "$lib/llvm-profdata" "$@"
+exec "$lib"/ld-* --library-path "$lib" "$lib/llvm-profdata" "$@"
 PROFDATA
-    cat > "$1/bin/rustup" << 'RUSTUP'
-#!/bin/sh
-[ "$*" = "component add llvm-tools" ] || { echo "rustup: not in this image: $*" >&2; exit 1; }
-RUSTUP
-    chmod 755 "$tools/llvm-profdata" "$1/bin/rustup"
+    chmod 755 "$tools/llvm-profdata"
 }
 
 # --- the image ---------------------------------------------------------------------------------

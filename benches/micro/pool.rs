@@ -1,6 +1,8 @@
 //! Lending a server and taking it back, as far as that is decided: no socket; and several who do it at once.
 
-use std::hint::black_box;
+use std::hint::{black_box, spin_loop};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -60,32 +62,71 @@ pub(crate) fn bench(criterion: &mut Criterion) {
             bencher.iter_custom(|times| all_at_once(workers, times, now));
         });
     }
+    group.bench_function("two workers in turn", |bencher| {
+        bencher.iter_custom(|times| in_turn(times, now));
+    });
     group.finish();
 }
 
-/// Has each of several workers lend a server and return it `times` times, as fast as they can, and by one lock:
-/// how long that takes for `times` by any of them. What they do beside it is left out, so that the lock is all
-/// that they wait for.
+/// Has each of several workers lend a server and return it `times` times, as fast as they can: how long the lock
+/// takes for `times` of all of theirs. They do nothing beside it.
 fn all_at_once(workers: usize, times: u64, now: Instant) -> Duration {
     let pool = Mutex::new(full(20, now));
-    let ready = Barrier::new(workers + 1);
+    let lent = by_workers(workers, |worker| {
+        let mut last = None;
+        for _ in 0..times {
+            last = Some(lend_locked(&pool, worker, last, now));
+        }
+    });
+    lent / u32::try_from(workers).unwrap_or(u32::MAX)
+}
+
+/// The same by two of whom each waits for the other, so that the pool is always in the other core's cache: what
+/// each of very many workers would find. Waiting for one's turn is a part of it.
+fn in_turn(times: u64, now: Instant) -> Duration {
+    let pool = Mutex::new(full(20, now));
+    let turn = AtomicU64::new(0);
+    by_workers(2, |worker| {
+        let mut last = None;
+        for number in (0..times).filter(|number| number % 2 == worker as u64) {
+            while turn.load(Acquire) < number {
+                spin_loop();
+            }
+            last = Some(lend_locked(&pool, worker, last, now));
+            turn.store(number + 1, Release);
+        }
+    })
+}
+
+/// How long so many workers take, each on a thread of its own, who begin together.
+fn by_workers(workers: usize, work: impl Fn(usize) + Sync) -> Duration {
+    let ready = Barrier::new(workers);
     let began = thread::scope(|scope| {
-        for worker in 0..workers {
-            let (pool, ready) = (&pool, &ready);
+        let begin = |worker| {
+            let (work, ready) = (&work, &ready);
             scope.spawn(move || {
                 ready.wait();
-                let mut last = None;
-                for _ in 0..times {
-                    let server = lend_at(&mut pool.lock().unwrap(), Home(worker), last, now);
-                    give_back(&mut pool.lock().unwrap(), server, now);
-                    last = Some(server);
-                }
-            });
-        }
-        ready.wait();
-        Instant::now()
+                let began = Instant::now();
+                work(worker);
+                began
+            })
+        };
+        let threads: Vec<_> = (0..workers).map(begin).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).min()
     });
-    began.elapsed() / u32::try_from(workers).unwrap_or(u32::MAX)
+    began.unwrap().elapsed()
+}
+
+/// As a session does: the lock is taken twice.
+fn lend_locked(
+    pool: &Mutex<Pool>,
+    worker: usize,
+    last: Option<ServerId>,
+    now: Instant,
+) -> ServerId {
+    let server = lend_at(&mut pool.lock().unwrap(), Home(worker), last, now);
+    give_back(&mut pool.lock().unwrap(), server, now);
+    server
 }
 
 /// A pool of `size` servers, all idle.

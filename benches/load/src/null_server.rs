@@ -169,12 +169,15 @@ impl Peer {
         let word = text[..end].to_ascii_uppercase();
         match &*word {
             b"SELECT" | b"SHOW" => {
-                let rows = limit(text).unwrap_or(1);
-                self.outbox.extend_from_slice(&self.canned.columns);
+                let (canned, rows) = (self.canned, limit(text).unwrap_or(1));
+                self.outbox.extend_from_slice(&canned.columns);
                 for _ in 0..rows {
-                    self.outbox.extend_from_slice(&self.canned.row);
+                    self.outbox.extend_from_slice(&canned.row);
                 }
-                self.outbox.extend(message(b'C', format!("SELECT {rows}\0").as_bytes()));
+                match rows {
+                    1 => self.outbox.extend_from_slice(&canned.selected),
+                    _ => self.outbox.extend(message(b'C', format!("SELECT {rows}\0").as_bytes())),
+                }
                 return;
             }
             b"BEGIN" => self.status = b'T',
