@@ -21,7 +21,7 @@ import tool
 from cluster import POOL_SIZE, Cluster
 from measure import Failure, MeasureError
 from process import StartError, ordinary_user, temporary_folder
-from results import BEFORE, NotApplicable, Results, as_json, from_json
+from results import BEFORE, NotApplicable, Results, as_json, from_json, joined
 from targets import REUSING, Direct, Haproxy, Pgbouncer, Pgweir, Surroundings, open_files
 
 PROG = "benches/compare/run"
@@ -64,7 +64,8 @@ def _run(options):
         install.install(install.missing_packages())
     drawing = install.python_that_draws() if options.plots else None
     if options.source:
-        results = from_json(options.source.read_text(), options.families)
+        results = joined([from_json(source.read_text(), options.families)
+                          for source in options.source])
     else:
         results = _compare(options)
     _publish(results, options, drawing)
@@ -104,8 +105,8 @@ def _parse_arguments():
                         help=f"put the report into a page, between {report.BEGIN} and {report.END}")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--plots", type=Path, metavar="FOLDER", help="draw, as SVG")
-    parser.add_argument("--from", type=Path, dest="source", metavar="FILE",
-                        help="run nothing: tell of an earlier run, from its --json")
+    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", nargs="+",
+                        help="run nothing: tell of earlier runs, each of a part, from their --json")
     options = parser.parse_args()
     _raise_open_files()
     known = families.families(options.memory_clients, families.idle_clients(open_files()))

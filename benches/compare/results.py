@@ -95,6 +95,24 @@ def from_json(text, families):
     return Results(read["settings"], read["versions"], families, outcomes, read["notes"])
 
 
+def joined(parts):
+    """One Results of several, each of a part of the scenarios; where two have the same, the later one's."""
+    names = dict.fromkeys(name for part in parts for name in part.settings)
+    return Results(
+        {name: _together(part.settings[name] for part in parts if name in part.settings)
+         for name in names},
+        {name: version for part in parts for name, version in part.versions.items()},
+        parts[0].families,
+        {key: outcome for part in parts for key, outcome in part.outcomes.items()},
+        list(dict.fromkeys(note for part in parts for note in part.notes)))
+
+
+def _together(values):
+    """What all of them are, or each of them once."""
+    alike = list(dict.fromkeys(values))
+    return alike[0] if len(alike) == 1 else " and ".join(map(str, alike))
+
+
 def _outcome(plain):
     if "failed" in plain:
         return Failure(plain["failed"])

@@ -9,7 +9,7 @@ from families import CORE, families
 from measure import Cost, Failure, MeasureError, Run, Window, cost_of, medians
 from process import StartError
 from report import BEGIN, END, markdown, plain, put_into
-from results import NotApplicable, Results, as_json, from_json
+from results import NotApplicable, Results, as_json, from_json, joined
 from scenarios import FIRST, Family, Figure, Scenario, chosen
 
 FAMILIES = families(memory_clients=2000, idle_clients=9000)
@@ -189,6 +189,18 @@ class ReportTest(unittest.TestCase):
         read = from_json(as_json(written), written.families)
 
         self.assertEqual(read, written)
+
+    def test_parts_are_joined_and_say_what_they_differ_in(self):
+        one = results_of({("a", "haproxy"): runs(10.0), ("b", "haproxy"): runs(1.0)})
+        two = results_of({("b", "haproxy"): runs(2.0)})
+        two.settings = {**one.settings, "rounds": 3}
+        one.settings = {**one.settings, "rounds": 5}
+
+        whole = joined([one, two])
+
+        self.assertEqual(joined([one]), one)
+        self.assertEqual(whole.outcomes, {("a", "haproxy"): runs(10.0), ("b", "haproxy"): runs(2.0)})
+        self.assertEqual(whole.settings, {**one.settings, "rounds": "5 and 3"})
 
 
 class PublishedTest(unittest.TestCase):
