@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::core::Place;
 use super::pool::Pool;
 use crate::server::Server;
-use crate::server::reset::{discard_all, renew};
+use crate::server::reset::{discard_all, renew, roll_back};
 use crate::server::server::CommandError;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ServerState;
@@ -17,7 +17,7 @@ use crate::telemetry::snapshot::ServerState;
 const RESET_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Pool {
-    /// Waits for cancels that may still hit it, discards state, and takes it back.
+    /// Waits for cancels that may still hit it, rolls back what is open, discards state, and takes it back.
     pub(super) async fn clean(self: Arc<Self>, mut server: Box<Server>) {
         server.record.set_state(ServerState::BeingCanceled);
         server.record.cancels().wait().await;
@@ -25,7 +25,7 @@ impl Pool {
             // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
             return self.close(server, Place::Aside, CloseReason::ResetFailed);
         }
-        if server.must_discard() {
+        if server.exchange.may_roll_back() || server.must_discard() {
             server.record.set_state(ServerState::Used);
             match discard(&mut server).await {
                 Ok(true) => {}
@@ -46,8 +46,11 @@ impl Pool {
     }
 }
 
-/// Discards a session's state; false if a session that has a server to itself would still find some.
+/// Discards a session's state, and its block; false if a session that has a server to itself would still find some.
 async fn discard(server: &mut Server) -> Result<bool, CommandError> {
+    if server.exchange.may_roll_back() {
+        roll_back(server, RESET_TIMEOUT).await?;
+    }
     if server.is_shared {
         return discard_all(server, RESET_TIMEOUT).await.map(|()| true);
     }

@@ -212,7 +212,9 @@ impl Pool {
     /// cleaned or closed first.
     pub fn checkin(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
         server.record.clear_link();
-        if !server.exchange.may_checkin() || !server.inbox.is_empty() || !server.outbox.is_empty() {
+        let is_in_block = server.exchange.may_roll_back();
+        let is_over = is_in_block || server.exchange.may_checkin();
+        if !is_over || !server.inbox.is_empty() || !server.outbox.is_empty() {
             return self.close(server, Place::Lent, CloseReason::ClientLeft);
         }
         if server.opening.as_ref().is_some_and(|opening| !opening.may_idle()) {
@@ -230,7 +232,8 @@ impl Pool {
             return self.close(server, Place::Lent, CloseReason::ResetFailed);
         }
         let cancels = server.record.cancels();
-        if server.must_discard() || cancels.are_under_way() || cancels.is_doubtful() {
+        if is_in_block || server.must_discard() || cancels.are_under_way() || cancels.is_doubtful()
+        {
             server.record.set_state(ServerState::Used);
             self.core().put_aside();
             let pool = Arc::clone(self);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::support::fake_server::FakeServer;
 use crate::support::messages::{extended, query, startup};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -445,6 +446,72 @@ fn a_client_that_vanishes_in_a_block_leaves_nothing_behind() {
     let mut next = proxy.client();
     assert_eq!(next.value("select to_regclass('left_behind') is null"), "t");
     wait_until("one connection is left", || postgres.connections() == 1);
+}
+
+/// psycopg2 begins a block with the first statement: who closes its connection without a commit would have a server
+/// opened for each.
+#[test]
+fn a_block_that_is_left_open_is_rolled_back_and_its_server_kept() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let server = proxy.client().pid();
+    let left = [
+        "create table left_behind ()",
+        "set work_mem = '1MB'",
+        "listen something",
+        "prepare s as select 1",
+        "select pg_advisory_lock(1)",
+        "declare c cursor with hold for select 1",
+        "create temporary table t ()",
+    ];
+    for end in ["savepoint a", "no statement at all"] {
+        let mut gone = proxy.client();
+        gone.ask("begin");
+        for text in left {
+            assert_eq!(gone.ask(text).errors(), [], "{text}");
+        }
+        gone.prepare("mine", "select 'mine'");
+        gone.ask(end);
+
+        gone.vanish();
+
+        let mut next = proxy.client();
+        assert_eq!(next.pid(), server, "{end}");
+        let is_left = "select to_regclass('left_behind') is null and to_regclass('t') is null \
+                       and current_setting('work_mem') = '4MB' \
+                       and not exists (select from pg_listening_channels()) \
+                       and not exists (select from pg_prepared_statements) \
+                       and not exists (select from pg_cursors) \
+                       and not exists (select from pg_locks where locktype = 'advisory')";
+        assert_eq!(next.value(is_left), "t", "{end}");
+        assert_eq!(next.ask("select 1").status(), Some('I'), "{end}");
+    }
+}
+
+/// One that says of its block what it said before, or that it did not roll back, is no server for anybody.
+#[test]
+fn a_server_that_does_not_roll_back_is_closed() {
+    for refuses in [true, false] {
+        let server = FakeServer::start(move |peer| {
+            peer.welcome();
+            while let Some(message) = peer.read_to(b'Q') {
+                if message.texts()[0] != "ROLLBACK" {
+                    peer.complete("BEGIN");
+                } else if refuses {
+                    peer.error("ERROR", "XX000", "it will not");
+                } else {
+                    peer.complete("ROLLBACK");
+                }
+                peer.ready(b'T');
+            }
+        });
+        let proxy = Proxy::before(&server.host(), ONE);
+
+        proxy.client().ask("begin");
+
+        assert_eq!(proxy.client().ask("begin").status(), Some('T'), "refuses: {refuses}");
+        assert_eq!(server.connections(), 2, "refuses: {refuses}");
+    }
 }
 
 #[test]

@@ -46,6 +46,11 @@ impl<U> Exchange<U> {
         self.is_at_rest() && !self.doubtful
     }
 
+    /// True when it may once its block is rolled back.
+    pub fn may_roll_back(&self) -> bool {
+        self.is_settled() && self.tx != TxStatus::Idle && !self.doubtful
+    }
+
     /// The transaction status of the last `ReadyForQuery`.
     pub const fn tx(&self) -> TxStatus {
         self.tx
