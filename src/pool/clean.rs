@@ -13,6 +13,9 @@ use crate::server::server::CommandError;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ServerState;
 
+/// How long a server may take to roll back. One that takes longer does so by itself when it is closed.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a server may take to discard a session's state.
 const RESET_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -25,7 +28,12 @@ impl Pool {
             // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
             return self.close(server, Place::Aside, CloseReason::ResetFailed);
         }
-        if server.exchange.may_roll_back() || server.must_discard() {
+        let is_in_block = server.exchange.may_roll_back();
+        if is_in_block || server.must_discard() {
+            if is_in_block {
+                tracing::debug!(domain = %self.domain, server = server.id().0,
+                    "a client has left a block open, which is rolled back");
+            }
             server.record.set_state(ServerState::Used);
             match discard(&mut server).await {
                 Ok(true) => {}
@@ -36,6 +44,9 @@ impl Pool {
                     return self.close(server, Place::Aside, CloseReason::ResetFailed);
                 }
             }
+        }
+        if !server.inbox.is_empty() {
+            return self.close(server, Place::Aside, CloseReason::ResetFailed);
         }
         if self.is_outdated(&server) {
             return self.close(server, Place::Aside, CloseReason::Altered);
@@ -49,7 +60,7 @@ impl Pool {
 /// Discards a session's state, and its block; false if a session that has a server to itself would still find some.
 async fn discard(server: &mut Server) -> Result<bool, CommandError> {
     if server.exchange.may_roll_back() {
-        roll_back(server, RESET_TIMEOUT).await?;
+        roll_back(server, ROLLBACK_TIMEOUT).await?;
     }
     if server.is_shared {
         return discard_all(server, RESET_TIMEOUT).await.map(|()| true);

@@ -212,9 +212,9 @@ impl Pool {
     /// cleaned or closed first.
     pub fn checkin(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
         server.record.clear_link();
-        let is_in_block = server.exchange.may_roll_back();
-        let is_over = is_in_block || server.exchange.may_checkin();
-        if !is_over || !server.inbox.is_empty() || !server.outbox.is_empty() {
+        let is_in_block = self.may_roll_back(&server);
+        let is_fit = is_in_block || server.exchange.may_checkin();
+        if !is_fit || !server.inbox.is_empty() || !server.outbox.is_empty() {
             return self.close(server, Place::Lent, CloseReason::ClientLeft);
         }
         if server.opening.as_ref().is_some_and(|opening| !opening.may_idle()) {
@@ -241,6 +241,16 @@ impl Pool {
         }
         server.last_used = now;
         self.give(server, Place::Lent, now);
+    }
+
+    /// The server is at rest in a block, which can be rolled back at once: not behind a cancel, whose end its
+    /// locks would wait for, and not where pools are being closed.
+    fn may_roll_back(&self, server: &Server) -> bool {
+        let cancels = server.record.cancels();
+        server.exchange.may_roll_back()
+            && !cancels.are_under_way()
+            && !cancels.is_doubtful()
+            && !self.commons.drain.soft().is_cancelled()
     }
 
     pub(super) fn give(self: &Arc<Self>, server: Box<Server>, place: Place, now: Instant) {

@@ -152,7 +152,9 @@ impl Server {
                 self.on_command_answer(head.tag, body, &mut refused)?;
             }
             if self.exchange.is_settled() {
-                self.inbox = Vec::new();
+                if self.inbox.is_empty() {
+                    self.inbox = Vec::new();
+                }
                 return match (refused, self.exchange.tx()) {
                     (Some(message), _) => Err(CommandError::Refused { message }),
                     (None, TxStatus::Idle) => Ok(rows),

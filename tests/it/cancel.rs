@@ -334,6 +334,28 @@ fn a_statement_waits_while_a_cancel_of_the_one_before_is_under_way() {
     }
 }
 
+/// A block that is left open behind a cancel that is not over is not kept open for it: its locks are free at
+/// once.
+#[test]
+fn a_block_that_is_left_behind_a_cancel_under_way_ends_with_its_server() {
+    let postgres = Postgres::start();
+    let relay = Relay::before(&postgres);
+    let proxy = Proxy::before(&relay.host(), ONE);
+    let mut client = proxy.client();
+    client.ask("begin");
+    client.ask("create table locked ()");
+    let pid = client.pid();
+    let _cancel = with_cancel_held(&relay, &postgres, &mut client);
+
+    client.vanish();
+
+    let mut free = postgres.client();
+    free.ask("set lock_timeout = '3s'");
+    assert_eq!(free.ask("create table locked ()").errors(), []);
+    assert_ne!(proxy.client().pid(), pid);
+    relay.release_cancels();
+}
+
 /// P69: nor the cancel of a `query_timeout`.
 #[test]
 fn what_query_timeout_stops_too_late_takes_no_later_statement_with_it() {

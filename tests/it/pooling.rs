@@ -453,7 +453,13 @@ fn a_client_that_vanishes_in_a_block_leaves_nothing_behind() {
 #[test]
 fn a_block_that_is_left_open_is_rolled_back_and_its_server_kept() {
     let postgres = Postgres::start();
-    let proxy = Proxy::start(&postgres, ONE);
+    for mode in ["transaction", "session"] {
+        let proxy = Proxy::start(&postgres, &format!("{ONE}pool.pool_mode = '{mode}'"));
+        assert_rolled_back(&proxy, mode);
+    }
+}
+
+fn assert_rolled_back(proxy: &Proxy, mode: &str) {
     let server = proxy.client().pid();
     let left = [
         "create table left_behind ()",
@@ -465,6 +471,7 @@ fn a_block_that_is_left_open_is_rolled_back_and_its_server_kept() {
         "create temporary table t ()",
     ];
     for end in ["savepoint a", "no statement at all"] {
+        let said = format!("{mode}, {end}");
         let mut gone = proxy.client();
         gone.ask("begin");
         for text in left {
@@ -476,15 +483,15 @@ fn a_block_that_is_left_open_is_rolled_back_and_its_server_kept() {
         gone.vanish();
 
         let mut next = proxy.client();
-        assert_eq!(next.pid(), server, "{end}");
+        assert_eq!(next.pid(), server, "{said}");
         let is_left = "select to_regclass('left_behind') is null and to_regclass('t') is null \
                        and current_setting('work_mem') = '4MB' \
                        and not exists (select from pg_listening_channels()) \
                        and not exists (select from pg_prepared_statements) \
                        and not exists (select from pg_cursors) \
                        and not exists (select from pg_locks where locktype = 'advisory')";
-        assert_eq!(next.value(is_left), "t", "{end}");
-        assert_eq!(next.ask("select 1").status(), Some('I'), "{end}");
+        assert_eq!(next.value(is_left), "t", "{said}");
+        assert_eq!(next.ask("select 1").status(), Some('I'), "{said}");
     }
 }
 
