@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::core::Place;
 use super::pool::Pool;
 use crate::server::Server;
-use crate::server::reset::{discard_all, renew, roll_back};
+use crate::server::reset::{discard_all, renew};
 use crate::server::server::CommandError;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ServerState;
@@ -46,6 +46,7 @@ impl Pool {
             }
         }
         if !server.inbox.is_empty() {
+            // The front of a message that nobody will read on.
             return self.close(server, Place::Aside, CloseReason::ResetFailed);
         }
         if self.is_outdated(&server) {
@@ -60,7 +61,7 @@ impl Pool {
 /// Discards a session's state, and its block; false if a session that has a server to itself would still find some.
 async fn discard(server: &mut Server) -> Result<bool, CommandError> {
     if server.exchange.may_roll_back() {
-        roll_back(server, ROLLBACK_TIMEOUT).await?;
+        server.command("ROLLBACK", ROLLBACK_TIMEOUT).await?;
     }
     if server.is_shared {
         return discard_all(server, RESET_TIMEOUT).await.map(|()| true);

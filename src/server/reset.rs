@@ -7,14 +7,6 @@ use super::Server;
 use super::server::CommandError;
 use crate::state::settings::Settings;
 
-/// Ends the block that a session has left open, within `after`. What it was to leave behind nobody knows: it is
-/// discarded with all the rest. A server that fails must be closed.
-pub async fn roll_back(server: &mut Server, after: Duration) -> Result<(), CommandError> {
-    server.command("ROLLBACK", after).await?;
-    server.is_dirty = true;
-    Ok(())
-}
-
 /// Everything that a session can leave behind, in one statement.
 const DISCARD: &str = "DISCARD ALL";
 

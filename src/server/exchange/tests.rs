@@ -35,6 +35,21 @@ fn a_query_is_settled_by_its_ready() {
     assert!(exchange.may_checkin());
 }
 
+#[test]
+fn a_block_may_be_rolled_back_when_nothing_is_owed() {
+    let mut exchange = sent(&[QUERY]);
+    exchange.on_answer(b'C', None).unwrap();
+    assert!(!exchange.may_roll_back());
+    exchange.on_answer(b'Z', Some(TxStatus::Block)).unwrap();
+    assert!(exchange.may_roll_back() && !exchange.may_checkin());
+
+    exchange.on_request(QUERY, None);
+    assert!(!exchange.may_roll_back());
+    exchange.on_answer(b'C', None).unwrap();
+    exchange.on_answer(b'Z', Some(TxStatus::Idle)).unwrap();
+    assert!(!exchange.may_roll_back() && exchange.may_checkin());
+}
+
 /// P27: a second request in flight keeps the server.
 #[test]
 fn every_ready_of_a_pipeline_is_waited_for() {
