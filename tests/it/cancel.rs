@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::support::fake_server::FakeServer;
+use crate::support::fake_server::{FakeServer, Peer};
 use crate::support::messages::{bind, copy_data, copy_done, execute, extended, parse, query, sync};
 use crate::support::postgres::{Postgres, USER};
 use crate::support::proxy::Proxy;
@@ -438,27 +438,35 @@ fn a_statement_that_was_left_behind_keeps_its_place_until_it_is_over() {
     assert_eq!(next.read_ready(1).values(), "1");
 }
 
+/// A server that does `serve` for each session, and the cancels that have come to it.
+fn counting_cancels(
+    serve: impl Fn(&mut Peer, &AtomicUsize) + Send + Sync + 'static,
+) -> (FakeServer, Arc<AtomicUsize>) {
+    let cancels = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&cancels);
+    let server = FakeServer::start(move |peer| {
+        if peer.minor().is_none() {
+            counted.fetch_add(1, Relaxed);
+            return;
+        }
+        peer.welcome();
+        serve(peer, &counted);
+    });
+    (server, cancels)
+}
+
 /// P22: a session that has both before it takes the query first.
 #[test]
 fn a_cancel_right_behind_a_query_is_passed_on() {
-    let cancels = Arc::new(AtomicUsize::new(0));
-    let server = {
-        let cancels = Arc::clone(&cancels);
-        FakeServer::start(move |peer| {
-            if peer.minor().is_none() {
-                cancels.fetch_add(1, Relaxed);
-                return;
-            }
-            peer.welcome();
-            let mut asked = 0;
-            while peer.read_to(b'Q').is_some() {
-                asked += 1;
-                wait_until("it is passed on", || cancels.load(Relaxed) == asked);
-                peer.error("ERROR", "57014", "canceling statement due to user request");
-                peer.ready(b'I');
-            }
-        })
-    };
+    let (server, _cancels) = counting_cancels(|peer, cancels| {
+        let mut asked = 0;
+        while peer.read_to(b'Q').is_some() {
+            asked += 1;
+            wait_until("it is passed on", || cancels.load(Relaxed) == asked);
+            peer.error("ERROR", "57014", "canceling statement due to user request");
+            peer.ready(b'I');
+        }
+    });
     let proxy = Proxy::before(&server.host(), ONE);
     let mut client = proxy.client();
     for round in 0..60 {
@@ -658,27 +666,18 @@ fn a_cancel_does_not_hit_a_command_of_ours() {
 /// What a server is closed under has not begun when the cancel comes: PostgreSQL would run it to its end.
 #[test]
 fn a_server_that_is_closed_is_cancelled_until_it_heeds_it() {
-    let cancels = Arc::new(AtomicUsize::new(0));
-    let server = {
-        let cancels = Arc::clone(&cancels);
-        FakeServer::start(move |peer| {
-            if peer.minor().is_none() {
-                cancels.fetch_add(1, Relaxed);
-                return;
-            }
-            peer.welcome();
-            let Some(first) = peer.read_to(b'Q') else { return };
-            if first.texts()[0] == "long" {
-                // As one that had not begun when the first two came.
-                wait_until("a third cancel has come", || cancels.load(Relaxed) == 3);
-                return;
-            }
-            peer.row("next");
-            peer.complete("SELECT 1");
-            peer.ready(b'I');
-            peer.read_to(b'X');
-        })
-    };
+    let (server, cancels) = counting_cancels(|peer, cancels| {
+        let Some(first) = peer.read_to(b'Q') else { return };
+        if first.texts()[0] == "long" {
+            // As one that had not begun when the first two came.
+            wait_until("a third cancel has come", || cancels.load(Relaxed) == 3);
+            return;
+        }
+        peer.row("next");
+        peer.complete("SELECT 1");
+        peer.ready(b'I');
+        peer.read_to(b'X');
+    });
     let proxy = Proxy::before(&server.host(), ONE);
     let (mut client, mut other) = (proxy.client(), proxy.client());
     client.send(&query("long"));
