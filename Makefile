@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 # `PG_BIN=… make test` runs everything against the PostgreSQL of that folder.
 PG_NEWEST := $(CURDIR)/.postgresql/18/bin
-.PHONY: help setup demo release test test-all drivers matrix regress lint bench guard micro image-test
+.PHONY: help setup demo release test test-all drivers chaos matrix regress lint bench guard micro image-test
 
 # Most of these tests wait for something; each process has a PostgreSQL of its own.
 PYTEST := .venv/bin/pytest --quiet --numprocesses 3
@@ -13,6 +13,7 @@ help:
 	@echo "make test        unit, integration and driver tests"
 	@echo "make test-all    test, and what takes too long for every run"
 	@echo "make drivers     the driver tests alone; ARGS='-k asyncpg' picks some"
+	@echo "make chaos       failover: a primary, two streaming replicas, faults; ARGS='-k promoted' picks some"
 	@echo "make matrix      the drivers of other languages: Node, Java, Go, Rust"
 	@echo "make regress     PostgreSQL's own regression suite, directly and in session mode"
 	@echo "make lint        formatting and clippy"
@@ -35,10 +36,15 @@ test: setup
 	cargo nextest run
 	PG_BIN=$(PG_NEWEST) cargo nextest run --test it
 	@$(MAKE) --no-print-directory drivers
+	@$(MAKE) --no-print-directory chaos
 
 drivers: setup
 	cargo build
 	$(PYTEST) tests/drivers $(ARGS)
+
+chaos: setup
+	cargo build
+	$(PYTEST) tests/chaos $(ARGS)
 
 matrix:
 	@tests/setup.sh --matrix

@@ -18,7 +18,8 @@ use crate::client::record::Ring;
 use crate::client::registry::Registry;
 use crate::client::session::{self, Accepted};
 use crate::config::{Config, ListenAddr};
-use crate::domain::Router;
+use crate::domain::watch::Watch;
+use crate::domain::{Domain, Router};
 use crate::net::listener::{BindError, Bound, Listener, bind};
 use crate::pool::janitor;
 use crate::pool::pool::Commons;
@@ -114,12 +115,34 @@ impl Running {
             open_ahead(&context);
             janitor::run(Arc::clone(&context.commons), pools).await;
         });
+        self.start_watches();
         let observe = Arc::clone(&self.context) as Arc<dyn Observe>;
         let averages = Arc::clone(&self.context.averages);
         let stop = self.drain.soft().clone();
         self.spawn(crate::telemetry::averages::run(averages, observe, stop));
         if let Some(listener) = http {
             self.start_http(listener);
+        }
+    }
+
+    /// A task for each host, that has all domains with it look at what it finds.
+    fn start_watches(&self) {
+        for watch in &self.context.router.watches {
+            let (context, host) = (Arc::clone(&self.context), Arc::clone(&watch.host));
+            let heard = move || {
+                let pools = context.router.pools();
+                let there = pools.iter().flat_map(|pool| pool.records());
+                let there = there.filter(|record| record.host == host.addr);
+                there.map(|record| (record.id, record.reads())).collect()
+            };
+            let context = Arc::clone(&self.context);
+            let told = move |watch: &Watch, now| {
+                let has_it = |domain: &&Arc<Domain>| domain.config.hosts.contains(&watch.host.addr);
+                let domains = context.router.domains().iter().filter(has_it);
+                domains.for_each(|domain| domain.reconsider(now));
+            };
+            let stop = self.drain.soft().clone();
+            self.spawn(Arc::clone(watch).run(stop, heard, told));
         }
     }
 

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion};
-use pgweir::pool::core::{Core, Decision, Given, Home, Kind, Label, Limits, Place, ServerId};
+use pgweir::pool::core::{
+    Balance, Core, Decision, Given, Home, Kind, Label, Limits, Place, ServerId, Site,
+};
 use tokio::time::Instant;
 
 /// Pools of servers that are all plain.
@@ -49,7 +51,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
                 wait(&mut pool, now);
                 match pool.checkin(Place::Lent, label(server), black_box(server), now) {
                     Given::HandTo(waiter, _) => waiter,
-                    Given::Idle | Given::Close(_) => panic!("nobody waited"),
+                    Given::Idle | Given::Close(..) => panic!("nobody waited"),
                 }
             });
         });
@@ -132,7 +134,7 @@ fn lend_locked(
 /// A pool of `size` servers, all idle.
 fn full(size: usize, now: Instant) -> Pool {
     let limits = Limits { size, min: size, max_overflow: 0, max_waiting: None };
-    let mut pool = Pool::new(limits, 2);
+    let mut pool = Pool::new(limits, 2, 1, Balance::LeastBusy);
     let mut next = 0;
     while let Some(right) = pool.right_if_wanted() {
         let server = ServerId(next);
@@ -145,7 +147,7 @@ fn full(size: usize, now: Instant) -> Pool {
 }
 
 const fn label(server: ServerId) -> Label<NoKind> {
-    Label { id: server, home: Home(0), kind: None }
+    Label { id: server, home: Home(0), site: Site(0), kind: None }
 }
 
 fn lend(pool: &mut Pool, last: Option<ServerId>, now: Instant) -> ServerId {

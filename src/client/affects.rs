@@ -162,9 +162,7 @@ impl Session {
     pub(super) fn on_database_in_use(&self, message: &[u8]) {
         let message = String::from_utf8_lossy(message);
         let mut pools = self.context.router.pools();
-        pools.retain(|pool| {
-            Arc::ptr_eq(&pool.host, &self.pool.host) && names(&message, &pool.target.database)
-        });
+        pools.retain(|pool| pool.shares_host(&self.pool) && names(&message, &pool.database));
         vacate(&pools);
     }
 
@@ -203,13 +201,11 @@ impl Session {
         let is_it = |known: &str, name: &Option<String>| name.as_deref().is_none_or(|n| n == known);
         let mut pools = self.context.router.pools();
         pools.retain(|pool| {
-            Arc::ptr_eq(&pool.host, &self.pool.host)
+            pool.shares_host(&self.pool)
                 && match affected {
-                    Affected::Role(name) => is_it(&pool.target.user, name),
-                    Affected::OwnRole => pool.target.user == self.pool.target.user,
-                    Affected::Database(name) | Affected::Alone(name) => {
-                        is_it(&pool.target.database, name)
-                    }
+                    Affected::Role(name) => is_it(&pool.user, name),
+                    Affected::OwnRole => pool.user == self.pool.user,
+                    Affected::Database(name) | Affected::Alone(name) => is_it(&pool.database, name),
                     Affected::Server => true,
                 }
         });

@@ -309,7 +309,7 @@ impl Session {
     /// before it begins, and once more when it is done.
     pub(super) fn alter(&self) {
         if matches!(&self.link, Link::Linked(linked) if linked.in_flight.alters_results) {
-            self.context.store.alter(&self.pool.target.database);
+            self.context.store.alter(&self.pool.database);
         }
     }
 

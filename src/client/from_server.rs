@@ -117,6 +117,7 @@ impl Session {
                 Poll::Ready(Ok(0) | Err(_)) => return Ok(Read::Lost),
                 Poll::Ready(Ok(n)) => n,
             };
+            server.record.note_read();
             let read = scratch.input.get(..n).unwrap_or_default();
             if server.inbox.is_empty() {
                 let taken = self.take_from_server(read, &mut scratch.output, cx)?;
@@ -335,7 +336,7 @@ impl Session {
         let Some(server) = linked.checkout.server() else { return verdict };
         let tx = server.exchange.tx();
         if linked.in_flight.alters_results {
-            self.context.store.alter(&self.pool.target.database);
+            self.context.store.alter(&self.pool.database);
         }
         if server.exchange.depth() == 0 {
             linked.in_flight.answered(tx);

@@ -61,7 +61,7 @@ impl Session {
         let under_way = UnderWay::of(server);
         self.prepared.abandon(server);
         tracing::warn!(client = self.record().id, domain = %self.record().domain,
-            host = %self.pool.host.addr, pid = server.record.key.process_id,
+            host = %server.record.host, pid = server.record.key.process_id,
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
         checkout.close(CloseReason::Lost);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::context::Context;
 use super::login::LoginError;
@@ -95,7 +95,7 @@ pub(super) async fn place(
     id: u64,
 ) -> Result<Placement, LoginError> {
     let (pool, rules) = (Arc::clone(&to.pool), Arc::clone(&to.rules));
-    let patience = Patience { after: rules.timeout, until: Instant::now() + rules.timeout };
+    let patience = Patience { after: rules.timeout, since: Instant::now() };
     if rules.pool_mode == PoolMode::Session {
         let checkout = own_server(&pool, request, id, patience).await?;
         let reported = checkout.peek().map(|server| Arc::new(server.parameters.clone()));
@@ -116,11 +116,11 @@ pub(super) async fn place(
     Ok(Placement { pool, rules, settings, reported, wish, checkout: None })
 }
 
-/// How long a login waits for a server, and until when that is.
+/// How long a login waits for a server, and since when.
 #[derive(Debug, Clone, Copy)]
 struct Patience {
     after: Duration,
-    until: Instant,
+    since: Instant,
 }
 
 /// A server for the session alone, opened with what its client asks for.
@@ -155,6 +155,7 @@ fn refusal(source: CheckoutError, opening: Option<&Opening>) -> LoginError {
         CheckoutError::Connect { source, .. } => Some(&**source),
         CheckoutError::Timeout { .. }
         | CheckoutError::QueueFull { .. }
+        | CheckoutError::NoHost { .. }
         | CheckoutError::ShuttingDown => None,
     };
     match (error, opening) {
@@ -215,9 +216,11 @@ async fn check_out(
     wish: Option<&Arc<Opening>>,
     patience: Patience,
 ) -> Result<Checkout, CheckoutError> {
-    match timeout_at(patience.until, lend(pool, wish)).await {
-        Ok(result) => result,
-        Err(_elapsed) => Err(pool.login_timeout_error(patience.after)),
+    tokio::select! {
+        lent = lend(pool, wish) => lent,
+        () = pool.out_of_patience(patience.since, patience.after) => {
+            Err(pool.login_timeout_error(patience.after))
+        }
     }
 }
 

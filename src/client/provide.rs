@@ -77,7 +77,7 @@ pub(super) const UNKNOWN: &str = "pgweir_unknown";
 
 /// Where the clients of a pool parse.
 pub(super) fn scope_of(pool: &Pool) -> Scope<'_> {
-    Scope { database: &pool.target.database, domain: &pool.domain, user: &pool.target.user }
+    Scope { database: &pool.database, domain: &pool.domain, user: &pool.user }
 }
 
 impl Desk<'_> {
@@ -293,7 +293,7 @@ impl Desk<'_> {
 
     /// How often tables were altered before what is sent now.
     pub(super) fn epoch(&self) -> u64 {
-        self.store.epoch(&self.pool.target.database)
+        self.store.epoch(&self.pool.database)
     }
 
     /// True if a statement must not be run before it is seen to be what its client was told: tables

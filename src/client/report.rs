@@ -8,8 +8,12 @@ use super::context::Context;
 use super::record::ClientRecord;
 use crate::config::Config;
 use crate::domain::Domain;
+use crate::domain::lookout::HostView;
+use crate::domain::topology::Role;
+use crate::domain::watch::Watch;
 use crate::pool::Pool;
 use crate::pool::core::ServerId;
+use crate::telemetry::snapshot::HostSnapshot;
 use crate::telemetry::snapshot::{
     ClientSnapshot, ClientState, DomainSnapshot, Observe, PoolSnapshot, ProcessSnapshot,
     ServerSnapshot,
@@ -35,6 +39,10 @@ impl Observe for Context {
         self.router.domains().iter().map(|domain| domain_snapshot(domain)).collect()
     }
 
+    fn hosts(&self) -> Vec<HostSnapshot> {
+        self.router.domains().iter().flat_map(|domain| host_snapshots(domain)).collect()
+    }
+
     fn pools(&self) -> Vec<PoolSnapshot> {
         self.router.pools().iter().map(|pool| pool_snapshot(pool)).collect()
     }
@@ -57,7 +65,26 @@ fn domain_snapshot(domain: &Domain) -> DomainSnapshot {
         clients: pools.iter().map(|pool| pool.clients.load(Relaxed)).sum(),
         servers: pools.iter().map(|pool| pool.counts().0.total()).sum(),
         usable: domain.trouble().map_or(Ok(()), Err),
+        failovers: domain.failovers.value(),
     }
+}
+
+fn host_snapshots(domain: &Domain) -> Vec<HostSnapshot> {
+    let pools = domain.list();
+    let snapshot = |(view, watch): (HostView, &Arc<Watch>)| HostSnapshot {
+        domain: Arc::clone(&domain.config.name),
+        host: watch.host.addr.to_string().into(),
+        condition: view.condition.as_str(),
+        role: view.role.as_str(),
+        since: view.since,
+        lag: view.lag.map(|lag| (lag.bytes, lag.time)),
+        lags: matches!(view.role, Role::Replica { lags: true }),
+        timeline: view.timeline,
+        system: view.system,
+        servers: pools.iter().map(|pool| pool.servers_at(view.site)).sum(),
+        trouble: view.trouble,
+    };
+    domain.lookout.hosts().into_iter().zip(domain.lookout.watches.iter()).map(snapshot).collect()
 }
 
 fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
@@ -65,11 +92,11 @@ fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
     let clients = pool.clients.load(Relaxed);
     PoolSnapshot {
         domain: Arc::clone(&pool.domain),
-        database: Arc::clone(&pool.target.database),
-        user: Arc::clone(&pool.target.user),
+        database: Arc::clone(&pool.database),
+        user: Arc::clone(&pool.user),
         mode: "read_write",
         pool_mode: pool.settings.pool_mode,
-        host: pool.host.addr.to_string().into(),
+        host: pool.hosts().into(),
         clients_active: servers.active.min(clients),
         clients_idle: clients.saturating_sub(servers.active + waiting),
         clients_waiting: waiting,
@@ -117,8 +144,8 @@ fn server_snapshots(pool: &Pool) -> Vec<ServerSnapshot> {
     let snapshot = |record: Arc<crate::server::record::ServerRecord>| ServerSnapshot {
         id: record.id.0,
         domain: Arc::clone(&pool.domain),
-        database: Arc::clone(&pool.target.database),
-        user: Arc::clone(&pool.target.user),
+        database: Arc::clone(&pool.database),
+        user: Arc::clone(&pool.user),
         state: record.state(),
         peer: record.peer.clone(),
         local: record.local.clone(),

@@ -100,7 +100,7 @@ impl Session {
     fn outdate(&self, statement: &Statement, epoch: u64) {
         if statement.is_shared() && statement.epoch() == epoch {
             // It was not seen: other statements may have changed likewise.
-            self.context.store.alter(&self.pool.target.database);
+            self.context.store.alter(&self.pool.database);
         }
         statement.outdate();
     }
@@ -143,7 +143,7 @@ impl Session {
         }
         let statement = &given.statement;
         if statement.is_of(&self.settings) {
-            let epoch = self.context.store.epoch(&self.pool.target.database);
+            let epoch = self.context.store.epoch(&self.pool.database);
             self.outdate(statement, epoch);
         }
         self.renew(&given.name, statement);

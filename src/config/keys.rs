@@ -2,11 +2,14 @@
 //!
 //! Reading, did-you-mean, `SHOW CONFIG`, `docs/CONFIG.md` and `config/pgweir.toml` all follow it.
 
+mod domain;
 mod tls;
 
 use std::time::Duration;
 
-use tls::{DOMAIN_TLS, HOST_TLS, LISTEN_TLS};
+use domain::DOMAIN;
+pub(super) use domain::DOMAIN_POOL_DOC;
+use tls::{HOST_TLS, LISTEN_TLS};
 
 /// One key of a table.
 #[derive(Debug, Clone, Copy)]
@@ -405,60 +408,6 @@ const POOL_MODE: Type = Type::Choice(&[
     built("session"),
     built("statement"),
 ]);
-
-const DOMAIN: &[Key] = &[
-    unset(
-        "database",
-        Type::Text,
-        r#""markets_technicals""#,
-        "The name on the server; clients may use it as well as the domain's. Unset: the domain's \
-         name; for `\"*\"` what the client asked for.",
-    ),
-    required(
-        "hosts",
-        Type::List,
-        r#"["127.0.0.1:5432"]"#,
-        "`host:port` (5432 without a port), `[::1]:port`, or the directory of a Unix socket, e.g. \
-         `\"/run/postgresql:5432\"`. Exactly one until failover is built.",
-    ),
-    unset(
-        "user",
-        Type::Text,
-        r#""postgres""#,
-        "The one user of all its servers. Unset: each client's own, one pool per user.",
-    ),
-    unset(
-        "password",
-        Type::Secret,
-        r#""${DB_PASSWORD}""#,
-        "The secret of `user`. Unset or `\"\"`: none is sent.",
-    ),
-    table("pool", POOL, DOMAIN_POOL_DOC),
-    value("max_connections", COUNT, "0", "Cap over all pools of the domain. 0: none."),
-    value("server_options", Type::Map, "{}", "Startup options of its servers."),
-    value(
-        "connect_query",
-        Type::Text,
-        r#""""#,
-        "Run on each new server before it is lent. `\"\"`: nothing.",
-    ),
-    later("health", "health checks (health)"),
-    later("failover", "failover"),
-    later("route_read_only", "read-only routing (route_read_only)"),
-    later("causal_reads", "causal reads (causal_reads)"),
-    later("read_only", "the mode read_only"),
-    later("batch", "the mode batch"),
-    later("transactional", "the mode transactional"),
-    table(
-        "tls",
-        DOMAIN_TLS,
-        "TLS towards the servers; see `docs/TLS.md`. Unix sockets do without.",
-    ),
-    later("strict", "strict mode (strict)"),
-];
-
-/// Also tells a domain's `pool` from a user's where the keys are listed.
-pub(super) const DOMAIN_POOL_DOC: &str = "Laid over `[pool]`, key by key.";
 
 const HOST: &[Key] = &[
     value(

@@ -168,8 +168,10 @@ pub struct Domain {
     pub name: Arc<str>,
     /// The name on the server. `None` only for the catch-all, which takes the client's.
     pub database: Option<Arc<str>>,
-    /// Exactly one until failover is built.
+    /// At least one, none twice.
     pub hosts: Vec<HostAddr>,
+    pub health: HealthRules,
+    pub failover: Failover,
     /// The one user of all its servers; without it each client's own.
     pub user: Option<Arc<str>>,
     pub password: Option<Secret>,
@@ -183,6 +185,35 @@ pub struct Domain {
     pub connect_query: Option<String>,
     /// TLS towards each of `hosts`: the domain's with the host's own laid over it.
     pub tls: BTreeMap<HostAddr, Ladder>,
+}
+
+/// `health`: how a domain's hosts are watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthRules {
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// At least 1.
+    pub down_after: u32,
+    pub max_lag: Duration,
+}
+
+/// `failover`: what happens when the primary of several hosts is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failover {
+    /// Longest wait for a new one, from a client's request on.
+    pub timeout: Duration,
+    pub on_primary_loss: OnPrimaryLoss,
+}
+
+/// What clients get that would write, while there is no primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPrimaryLoss {
+    /// They wait.
+    Wait,
+    /// A replica.
+    ReadOnly,
+    /// An error at once.
+    Error,
 }
 
 /// Where a server lives.

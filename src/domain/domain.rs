@@ -4,23 +4,35 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::time::Instant;
+
+use super::lookout::{Change, Lookout};
+use super::topology::Role;
+use super::watch::Watch;
 use crate::auth::ServerSecret;
 use crate::config::{self, PoolSettings};
 use crate::pool::Pool;
+use crate::pool::core::{PerSite, Site};
 use crate::pool::host::Host;
 use crate::pool::ledger::CapId;
 use crate::pool::pool::Commons;
+use crate::pool::pool_site::{Outlook as _, PoolSite};
 use crate::server::connect::Target;
+use crate::telemetry::counters::Counter;
 use crate::tls::Ladder;
 
 /// A named logical database at work.
 #[derive(Debug)]
 pub struct Domain {
     pub config: Arc<config::Domain>,
-    pub host: Arc<Host>,
+    /// In the order of the configuration, each with the cap over all servers there.
+    hosts: PerSite<(Arc<Host>, Option<CapId>)>,
+    pub lookout: Arc<Lookout>,
+    /// How often another host has become the primary.
+    pub failovers: Counter,
     commons: Arc<Commons>,
-    /// Caps of the domain and of its host.
-    caps: Vec<CapId>,
+    /// Over all of its pools.
+    cap: Option<CapId>,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
 }
 
@@ -44,11 +56,64 @@ pub struct PoolWanted {
 impl Domain {
     pub fn new(
         config: Arc<config::Domain>,
-        host: Arc<Host>,
+        hosts: &PerSite<(Arc<Watch>, Option<CapId>)>,
         commons: Arc<Commons>,
-        caps: Vec<CapId>,
+        cap: Option<CapId>,
     ) -> Self {
-        Self { config, host, commons, caps, pools: Mutex::default() }
+        let watches = hosts.map(|_, (watch, _)| Arc::clone(watch));
+        Self {
+            lookout: Arc::new(Lookout::new(watches, config.health, config.failover)),
+            hosts: hosts.map(|_, (watch, cap)| (Arc::clone(&watch.host), *cap)),
+            failovers: Counter::default(),
+            config,
+            commons,
+            cap,
+            pools: Mutex::default(),
+        }
+    }
+
+    /// Decides anew what its hosts are, at `now`, and has its pools follow.
+    pub fn reconsider(&self, now: Instant) {
+        // A pool that is made meanwhile follows one decision or the other.
+        let pools = self.pools();
+        let Some(change) = self.lookout.reconsider(now) else { return };
+        let standings = self.lookout.standings();
+        let pools: Vec<_> = pools.values().map(Arc::clone).collect();
+        self.tell_of(&change);
+        for pool in pools {
+            pool.set_sites(&standings);
+        }
+    }
+
+    fn tell_of(&self, change: &Change) {
+        let domain = &self.config.name;
+        if change.is_failover {
+            self.failovers.increment();
+        }
+        let host = |site: Option<Site>| site.map(|site| self.hosts.get(site).0.addr.to_string());
+        if change.before.primary != change.after.primary {
+            let (was, is) = (host(change.before.primary), host(change.after.primary));
+            match is {
+                Some(is) => tracing::info!(%domain, was, %is, "a primary was found"),
+                None if self.hosts.count() > 1 => tracing::warn!(%domain, was, "no primary"),
+                None => {}
+            }
+        }
+        let roles = change.before.roles.iter().zip(&change.after.roles).zip(self.hosts.iter());
+        for ((before, after), (host, _)) in roles.filter(|((before, after), _)| before != after) {
+            let (host, was) = (&host.addr, before.as_str());
+            match after {
+                Role::Fenced { timeline } => tracing::warn!(%domain, %host, timeline,
+                    "a host takes writes that is not the primary: it serves nobody"),
+                Role::Stranger { system } => tracing::error!(%domain, %host, system,
+                    "a host is of another cluster: it serves nobody"),
+                Role::Replica { lags: true } => tracing::warn!(%domain, %host,
+                    "a replica is too far behind to serve"),
+                Role::Unknown | Role::Primary | Role::Replica { lags: false } => {
+                    tracing::debug!(%domain, %host, was, is = after.as_str(), "a host's role");
+                }
+            }
+        }
     }
 
     /// The pool of a server user, which is made if there is none yet.
@@ -58,26 +123,28 @@ impl Domain {
         if let Some(pool) = pools.get(&key) {
             return Arc::clone(pool);
         }
-        let target = Target {
-            host: self.host.addr.clone(),
-            dialect: Arc::clone(&self.host.dialect),
-            tls: self.config.tls.get(&self.host.addr).cloned().unwrap_or_else(Ladder::disabled),
-            database: Arc::clone(&key.database),
-            user: Arc::clone(&key.user),
-            secret: wanted.secret,
-            options: self.server_options(&wanted.settings),
-            connect_query: self.config.connect_query.clone().unwrap_or_default(),
-            connect_timeout: wanted.settings.connect_timeout,
-        };
-        let caps = self.caps.iter().copied().chain(wanted.user_cap).collect();
-        let pool = Arc::new(Pool::new(
-            Arc::clone(&self.config.name),
-            target,
-            wanted.settings,
-            Arc::clone(&self.host),
-            Arc::clone(&self.commons),
-            caps,
-        ));
+        let options = self.server_options(&wanted.settings);
+        let sites = self.hosts.map(|site, (host, cap)| {
+            let target = Target {
+                host: host.addr.clone(),
+                site,
+                dialect: Arc::clone(&host.dialect),
+                tls: self.config.tls.get(&host.addr).cloned().unwrap_or_else(Ladder::disabled),
+                database: Arc::clone(&key.database),
+                user: Arc::clone(&key.user),
+                secret: wanted.secret.clone(),
+                options: options.clone(),
+                connect_query: self.config.connect_query.clone().unwrap_or_default(),
+                connect_timeout: wanted.settings.connect_timeout,
+            };
+            let caps = [self.cap, *cap, wanted.user_cap].into_iter().flatten().collect();
+            self.lookout.watches.get(site).offer(&target);
+            PoolSite::new(Arc::clone(host), target, caps)
+        });
+        let name = Arc::clone(&self.config.name);
+        let (commons, lookout) = (Arc::clone(&self.commons), Arc::clone(&self.lookout));
+        let pool = Arc::new(Pool::new(name, sites, wanted.settings, commons, lookout));
+        pool.set_sites(&self.lookout.standings());
         pools.insert(key, Arc::clone(&pool));
         pool
     }
@@ -119,14 +186,24 @@ impl Domain {
     /// Why its servers cannot be had; `None` if nothing is known to be wrong, or clients have them all
     /// the same.
     pub fn trouble(&self) -> Option<String> {
+        if self.lookout.lacks_primary() {
+            return Some(format!(
+                "no primary is available: {}",
+                self.lookout.describe().replace('\n', "; ")
+            ));
+        }
         let pools = self.list();
         if pools.iter().any(|pool| pool.is_at_work()) {
             return None;
         }
-        if let Some(trouble) = self.host.last_trouble() {
-            return Some(format!("host {}: {}", self.host.addr, trouble.error));
+        let troubles = self.hosts.iter().map(|(host, _)| {
+            host.last_trouble().map(|trouble| format!("host {}: {}", host.addr, trouble.error))
+        });
+        // One host that works is enough.
+        if let Some(troubles) = troubles.collect::<Option<Vec<_>>>() {
+            return Some(troubles.join("; "));
         }
-        let error = pools.iter().find_map(|pool| pool.last_trouble())?;
-        Some(format!("host {}: {error}", self.host.addr))
+        let failure = pools.iter().find_map(|pool| pool.last_trouble())?;
+        Some(format!("host {}: {}", failure.host, failure.source))
     }
 }

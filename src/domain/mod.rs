@@ -1,8 +1,14 @@
-//! A name, and where it goes.
+//! A name, and where it goes: which of its hosts is the primary, and what is wrong with the others.
 
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod domain;
+pub mod health;
+pub mod lag;
+pub mod lookout;
+pub mod probe;
 pub mod router;
+pub mod topology;
+pub mod watch;
 
 pub use domain::Domain;
 pub use router::{Route, Router};

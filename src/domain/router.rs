@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::Domain;
-use crate::config::{Config, HostAddr};
+use super::health::Rules;
+use super::watch::Watch;
+use crate::config::{Config, HealthRules, HostAddr};
 use crate::pool::Pool;
+use crate::pool::core::PerSite;
 use crate::pool::host::Host;
 use crate::pool::ledger::CapId;
 use crate::pool::pool::Commons;
@@ -17,6 +20,8 @@ pub struct Router {
     /// By domain name, and by database name where no domain has that name.
     by_name: HashMap<Arc<str>, Arc<Domain>>,
     catch_all: Option<Arc<Domain>>,
+    /// Each host once.
+    pub watches: Vec<Arc<Watch>>,
     /// `[users.NAME] max_connections`.
     user_caps: HashMap<String, CapId>,
 }
@@ -42,7 +47,7 @@ const CATCH_ALL: &str = "*";
 impl Router {
     /// Makes the domains of `config`, with their caps and hosts.
     pub fn new(config: &Config, commons: &Arc<Commons>) -> Self {
-        let hosts = hosts(config);
+        let hosts = watches(config);
         let host_caps: BTreeMap<&HostAddr, CapId> = config
             .hosts
             .iter()
@@ -55,20 +60,25 @@ impl Router {
                 Some((name.clone(), commons.caps.add(rules.max_connections?)))
             })
             .collect();
-        let mut router =
-            Self { domains: Vec::new(), by_name: HashMap::new(), catch_all: None, user_caps };
+        let watches = hosts.values().map(Arc::clone).collect();
+        let mut router = Self {
+            domains: Vec::new(),
+            by_name: HashMap::new(),
+            catch_all: None,
+            watches,
+            user_caps,
+        };
         for domain in &config.domains {
-            let Some(host) = domain.hosts.first().and_then(|addr| hosts.get(addr)) else {
-                continue;
+            let at = |addr: &HostAddr| {
+                let host = hosts.get(addr)?;
+                Some((Arc::clone(host), host_caps.get(addr).copied()))
             };
+            let mut of_domain = domain.hosts.iter().filter_map(at);
+            let Some(first) = of_domain.next() else { continue };
+            let of_domain = PerSite::new(first, of_domain.collect());
             let own = domain.max_connections.map(|limit| commons.caps.add(limit));
-            let caps = own.into_iter().chain(host_caps.get(&host.addr).copied()).collect();
-            router.add(Arc::new(Domain::new(
-                Arc::clone(domain),
-                Arc::clone(host),
-                Arc::clone(commons),
-                caps,
-            )));
+            let domain = Domain::new(Arc::clone(domain), &of_domain, Arc::clone(commons), own);
+            router.add(Arc::new(domain));
         }
         router.add_database_names();
         router
@@ -126,17 +136,26 @@ impl Router {
     }
 }
 
-/// Each host once, letting in as many connections at a time as the most generous domain says.
-fn hosts(config: &Config) -> HashMap<HostAddr, Arc<Host>> {
-    let mut connects: HashMap<HostAddr, usize> = HashMap::new();
+/// Each host once, watched as the most anxious domain says, and letting in as many connections at a time as
+/// the most generous one.
+fn watches(config: &Config) -> HashMap<HostAddr, Arc<Watch>> {
+    let mut wanted: HashMap<&HostAddr, (usize, HealthRules, bool)> = HashMap::new();
     for domain in &config.domains {
         for addr in &domain.hosts {
-            let most = connects.entry(addr.clone()).or_default();
-            *most = (*most).max(domain.pool.connects_per_host);
+            let (connects, rules, has_others) =
+                wanted.entry(addr).or_insert((0, domain.health, false));
+            *has_others |= domain.hosts.len() > 1;
+            *connects = (*connects).max(domain.pool.connects_per_host);
+            rules.interval = rules.interval.min(domain.health.interval);
+            rules.timeout = rules.timeout.min(domain.health.timeout);
+            rules.down_after = rules.down_after.min(domain.health.down_after);
         }
     }
-    connects
-        .into_iter()
-        .map(|(addr, connects)| (addr.clone(), Arc::new(Host::new(addr, connects))))
-        .collect()
+    let watch = |(addr, (connects, rules, has_others)): (&HostAddr, (usize, HealthRules, bool))| {
+        let HealthRules { interval, timeout, down_after, .. } = rules;
+        let host = Arc::new(Host::new(addr.clone(), connects));
+        let rules = Rules { interval, down_after };
+        (addr.clone(), Arc::new(Watch::new(host, rules, timeout, has_others)))
+    };
+    wanted.into_iter().map(watch).collect()
 }

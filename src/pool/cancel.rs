@@ -32,11 +32,11 @@ impl Pool {
     /// `askers` are told of the end.
     pub fn cancel(self: &Arc<Self>, server: &Arc<ServerRecord>, askers: Askers) {
         let Some(under_way) = Cancels::begin(server, askers) else { return };
-        let pool = Arc::clone(self);
+        let (pool, host) = (Arc::clone(self), server.host.clone());
         self.commons.drain.spawn(async move {
             pool.cancels_active.fetch_add(1, Relaxed);
             if let Err(error) = pool.deliver(under_way, pool.settings.connect_timeout).await {
-                tracing::warn!(host = %pool.host.addr, %error, "a cancel request was not delivered");
+                tracing::warn!(%host, %error, "a cancel request was not delivered");
             }
             pool.cancels_active.fetch_sub(1, Relaxed);
         });
@@ -52,7 +52,7 @@ impl Pool {
         let deadline = Instant::now() + limit;
         let server = Arc::clone(under_way.server());
         let connect = async {
-            let gate = self.host.cancel_gate.acquire().await;
+            let gate = self.host_of(&server).cancel_gate.acquire().await;
             let gate = gate.map_err(|_closed| ConnectError::Closed)?;
             Ok((gate, cancel::connect(&server).await?))
         };

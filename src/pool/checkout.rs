@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 use super::connector;
 use super::core::{Decision, Home, Place, ServerId, Ticket};
 use super::pool::Pool;
-use super::waiter::Waiter;
+use super::waiter::{Failure, Waiter};
 use crate::config::{format_duration, format_millis};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::server::Server;
@@ -101,6 +102,12 @@ pub enum CheckoutError {
     Timeout { domain: Arc<str>, after: Duration, numbers: PoolNumbers },
     #[error("{waiting} clients wait for a server of domain {domain:?} already (max_waiting)")]
     QueueFull { domain: Arc<str>, waiting: usize },
+    #[error("no primary of domain {domain:?} is available: {}", .hosts.replace('\n', "; "))]
+    NoHost {
+        domain: Arc<str>,
+        /// Each host on a line of its own.
+        hosts: String,
+    },
     #[error("no server of domain {domain:?}: {source}")]
     Connect { domain: Arc<str>, host: String, source: Arc<ConnectError> },
     #[error("pooler is shutting down")]
@@ -138,7 +145,7 @@ impl ClientFacing for CheckoutError {
     fn fault(&self) -> Fault {
         match self {
             Self::Timeout { .. } | Self::QueueFull { .. } | Self::ShuttingDown => Fault::Proxy,
-            Self::Connect { .. } => Fault::Server,
+            Self::NoHost { .. } | Self::Connect { .. } => Fault::Server,
         }
     }
 
@@ -163,6 +170,15 @@ impl ClientFacing for CheckoutError {
             )
             .detail(format!("{waiting} are waiting."))
             .hint("Raise pool.max_waiting, or pool.size."),
+            Self::NoHost { domain, hosts } => ClientMessage::new(
+                sqlstate::UNABLE_TO_CONNECT,
+                format!("no primary of domain \"{domain}\" is available"),
+            )
+            .detail(hosts.clone())
+            .hint(
+                "failover.timeout of the domain is the longest wait for one; SHOW HOSTS tells what is \
+                 known of its hosts.",
+            ),
             Self::Connect { domain, host, source } => {
                 let mut message = source.client_message(domain);
                 let detail = message.detail.get_or_insert_default();
@@ -196,10 +212,14 @@ impl Pool {
             if core.is_closed() {
                 return Err(CheckoutError::ShuttingDown);
             }
+            if self.patience(Duration::MAX).is_zero() {
+                drop(core);
+                return Err(self.no_host_error());
+            }
             if core.total() == 0
-                && let Some(source) = self.refusal(now)
+                && let Some(failure) = self.refusal(now)
             {
-                return Err(self.connect_error(source));
+                return Err(self.connect_error(failure));
             }
             let decision = core.checkout(home, last, wish, now, || Arc::clone(waiter));
             drop(core);
@@ -274,15 +294,20 @@ impl Pool {
         }
     }
 
-    fn connect_error(&self, source: Arc<ConnectError>) -> CheckoutError {
-        let domain = Arc::clone(&self.domain);
-        CheckoutError::Connect { domain, host: self.host.addr.to_string(), source }
+    fn connect_error(&self, failure: Failure) -> CheckoutError {
+        let Failure { host, source } = failure;
+        CheckoutError::Connect { domain: Arc::clone(&self.domain), host: host.to_string(), source }
+    }
+
+    fn no_host_error(&self) -> CheckoutError {
+        CheckoutError::NoHost { domain: Arc::clone(&self.domain), hosts: self.outlook.describe() }
     }
 
     /// What a client is told whose login found no server in time.
     pub fn login_timeout_error(&self, after: Duration) -> CheckoutError {
         match self.last_trouble() {
-            Some(source) => self.connect_error(source),
+            _ if self.is_out.load(Relaxed) => self.no_host_error(),
+            Some(failure) => self.connect_error(failure),
             None => self.timeout_error(after),
         }
     }
@@ -290,11 +315,14 @@ impl Pool {
     /// What a waiter is told whose time is up: that the host cannot be reached, if that is why, or
     /// that the pool is full (pitfall P85).
     pub fn timeout_error(&self, after: Duration) -> CheckoutError {
+        if self.is_out.load(Relaxed) {
+            return self.no_host_error();
+        }
         let counts = self.core().counts();
         if counts.lent + counts.idle + counts.aside == 0
-            && let Some(source) = self.last_trouble()
+            && let Some(failure) = self.last_trouble()
         {
-            return self.connect_error(source);
+            return self.connect_error(failure);
         }
         let lent = self.records().into_iter().filter(|record| record.link().is_some());
         let longest = lent.map(|r| r.requested().elapsed().unwrap_or_default()).max();
@@ -321,7 +349,7 @@ impl Wait {
         Poll::Ready(match outcome {
             Ok(server) => Ok(Checkout::new(&self.pool, server)),
             Err(_) if self.pool.core().is_closed() => Err(CheckoutError::ShuttingDown),
-            Err(source) => Err(self.pool.connect_error(source)),
+            Err(failure) => Err(self.pool.connect_error(failure)),
         })
     }
 }

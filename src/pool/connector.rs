@@ -2,24 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
 use super::caps::{Asked, Places};
 use super::core::Home;
 use super::pool::{Pool, Right};
+use super::pool_site::PoolSite;
+use super::waiter::Failure;
 use crate::server::Server;
 use crate::server::connect::{ConnectError, connect};
-use crate::server::opening::Opening;
 
 /// Opens a server with `right`, on the worker that calls. It goes to the oldest waiter, who need not
 /// be the one that it was begun for.
-pub fn start(pool: Arc<Pool>, right: Right) {
+pub fn start(pool: Arc<Pool>, mut right: Right) {
     let home = crate::runtime::worker::current_home();
     let drain = pool.commons.drain.clone();
     drain.spawn(async move {
         let opened = tokio::select! {
-            opened = open(&pool, right.kind(), home) => opened,
+            opened = open(&pool, &mut right, home) => opened,
             () = pool.commons.drain.soft().cancelled() => None,
         };
         match opened {
@@ -36,57 +38,115 @@ pub fn start(pool: Arc<Pool>, right: Right) {
     });
 }
 
-/// Tries until it works, until nobody wants it any more, or until it is hopeless.
+/// Tries until it works, until nobody wants it any more, until it is hopeless, or until there is no host to
+/// open it at.
 async fn open(
     pool: &Arc<Pool>,
-    opening: Option<&Arc<Opening>>,
+    right: &mut Right,
     home: Home,
 ) -> Option<(Box<Server>, Option<Places>)> {
-    let places = wait_for_places(pool, opening).await?;
-    let mut attempts = 0;
+    let mut changes = pool.sites_changed.subscribe();
+    let mut tries = Tries::default();
+    let mut has_failed = false;
     loop {
-        if !pool.core().is_opening_wanted(opening) {
+        changes.mark_unchanged();
+        if !pool.core().settle(right, has_failed) {
             return None;
         }
-        if let Err(at) = pool.admit(Instant::now()) {
-            sleep_until(at).await;
+        let opening = async {
+            let places = wait_for_places(pool, right).await.ok_or(Next::GiveUp)?;
+            let server = open_there(pool, right, &mut tries, home).await?;
+            Ok((server, places))
+        };
+        let next = tokio::select! {
+            opened = opening => match opened {
+                Ok(opened) => return Some(opened),
+                Err(next) => next,
+            },
+            // Where it is being opened may be out, and there may be a better place by now.
+            _ = changes.changed() => Next::LookAgain,
+        };
+        has_failed = match next {
+            Next::GiveUp => return None,
+            Next::Elsewhere => true,
+            Next::LookAgain => false,
+        };
+    }
+}
+
+/// What was tried with one right.
+#[derive(Debug, Default)]
+struct Tries {
+    attempts: u32,
+    /// Hosts that did not let it in.
+    refusals: usize,
+}
+
+/// What becomes of a right with which no server was opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Elsewhere,
+    LookAgain,
+    GiveUp,
+}
+
+/// Tries at the site of the right, until another would do better.
+async fn open_there(
+    pool: &Arc<Pool>,
+    right: &Right,
+    tries: &mut Tries,
+    home: Home,
+) -> Result<Box<Server>, Next> {
+    let (site, opening) = (pool.site(right.site()), right.kind());
+    loop {
+        if !pool.core().is_opening_wanted(right) {
+            return Err(Next::GiveUp);
+        }
+        if let Err(at) = site.admit(Instant::now()) {
+            wait_or_leave(pool, at).await?;
             continue;
         }
-        let gate = pool.host.gate(opening.map(|opening| &**opening)).acquire().await.ok()?;
-        if let Err(at) = pool.host.admit(Instant::now()) {
+        let gate = site.host.gate(opening.map(|opening| &**opening)).acquire().await;
+        let gate = gate.map_err(|_closed| Next::GiveUp)?;
+        if let Err(at) = site.host.admit(Instant::now()) {
             drop(gate);
-            sleep_until(at).await;
+            wait_or_leave(pool, at).await?;
             continue;
         }
-        attempts += 1;
+        tries.attempts += 1;
         let begun = Instant::now();
         let generation = pool.generation.load(Relaxed);
-        let result = connect(&pool.target, opening, pool.commons.next_server_id(), home).await;
+        let result = connect(&site.target, opening, pool.commons.next_server_id(), home).await;
         drop(gate);
         match result {
             Ok(mut server) => {
                 server.generation = generation;
-                on_success(pool, &server, begun);
-                return Some((Box::new(server), places));
+                on_success(pool, site, &server, begun);
+                return Ok(Box::new(server));
             }
-            Err(error) => {
-                if on_failure(pool, opening, error, attempts) == Next::GiveUp {
-                    return None;
-                }
-            }
+            Err(error) => on_failure(pool, right, error, tries)?,
         }
     }
 }
 
-/// Waits for a place under each of the pool's caps; `None` if it is not wanted any more.
-async fn wait_for_places(
-    pool: &Arc<Pool>,
-    opening: Option<&Arc<Opening>>,
-) -> Option<Option<Places>> {
-    if pool.caps.is_empty() {
+/// Waits until `at`, if there is no other host to try meanwhile.
+async fn wait_or_leave(pool: &Pool, at: Instant) -> Result<(), Next> {
+    if pool.core().has_choice() {
+        // Not at once: the other may be no better.
+        sleep_until(at.min(Instant::now() + LOOK_ELSEWHERE)).await;
+        return Err(Next::Elsewhere);
+    }
+    sleep_until(at).await;
+    Ok(())
+}
+
+/// Waits for a place under each of the caps; `None` if it is not wanted any more.
+async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Option<Option<Places>> {
+    let caps = &pool.site(right.site()).caps;
+    if caps.is_empty() {
         return Some(None);
     }
-    match pool.commons.caps.ask(&pool.caps, Instant::now()) {
+    match pool.commons.caps.ask(caps, Instant::now()) {
         Asked::Granted(places) => Some(Some(places)),
         // What `min` wants is no reason to take a place from others: the next tick asks again (P35).
         Asked::Queued(_) if pool.core().counts().waiting == 0 => None,
@@ -98,7 +158,7 @@ async fn wait_for_places(
                 tokio::select! {
                     places = &mut wanted => return places.map(Some),
                     () = sleep_until(look_again) => {
-                        if !pool.core().is_opening_wanted(opening) {
+                        if !pool.core().is_opening_wanted(right) {
                             return None;
                         }
                     }
@@ -108,54 +168,61 @@ async fn wait_for_places(
     }
 }
 
-const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(250);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-fn on_success(pool: &Pool, server: &Server, begun: Instant) {
-    pool.host.on_success();
+/// The shortest time between two hosts that are tried with one right.
+const LOOK_ELSEWHERE: Duration = Duration::from_millis(10);
+
+fn on_success(pool: &Pool, site: &PoolSite, server: &Server, begun: Instant) {
+    site.host.on_success();
+    site.on_let_in();
     pool.stats.connects_ok.increment();
     pool.stats.server_connect.observe(begun.elapsed());
-    tracing::debug!(domain = %pool.domain, host = %pool.host.addr, server = server.id().0,
+    tracing::debug!(domain = %pool.domain, host = %site.host.addr, server = server.id().0,
         pid = server.record.key.process_id, "server opened");
 }
 
-#[derive(PartialEq, Eq)]
-enum Next {
-    TryAgain,
-    GiveUp,
-}
-
+/// Takes note of a failed attempt. `Ok`: it is worth another one there.
 fn on_failure(
     pool: &Pool,
-    opening: Option<&Arc<Opening>>,
+    right: &Right,
     error: ConnectError,
-    attempts: u32,
-) -> Next {
+    tries: &mut Tries,
+) -> Result<(), Next> {
     let now = Instant::now();
+    let site = pool.site(right.site());
     pool.stats.connects_failed.increment();
-    tracing::warn!(domain = %pool.domain, host = %pool.host.addr, user = %pool.target.user, %error,
+    tracing::warn!(domain = %pool.domain, host = %site.host.addr, user = %pool.user, %error,
         "cannot open a server");
-    let error = Arc::new(error);
-    if let Some(opening) = opening.filter(|opening| error.is_for(opening)) {
+    let failure = Failure { host: site.host.addr.clone(), source: Arc::new(error) };
+    let error = &failure.source;
+    if let Some(opening) = right.kind().filter(|opening| error.is_for(opening)) {
         // Others may well have a server.
-        pool.fail_waiters_of(opening, &error);
-        return Next::GiveUp;
+        pool.fail_waiters_of(opening, &failure);
+        return Err(Next::GiveUp);
     }
     if error.is_final() {
         // The host is there; it is this login that does not work.
-        pool.on_refused(&error, now);
-        return Next::GiveUp;
+        tries.refusals += 1;
+        if tries.refusals < pool.core().sites_in_use() {
+            pool.note_trouble(&failure);
+            site.on_turned_away(now);
+            return Err(Next::Elsewhere);
+        }
+        pool.on_refused(&failure, now);
+        return Err(Next::GiveUp);
     }
     if error.is_for_lack_of_room() {
-        pool.host.on_success();
-        pool.on_lack_of_room(now);
+        site.host.on_success();
+        site.on_turned_away(now);
     } else {
-        pool.host.on_failure(error.to_string(), now);
+        site.host.on_failure(error.to_string(), now);
     }
-    pool.note_trouble(&error);
-    if pool.settings.connect_attempts.is_some_and(|most| attempts >= most) {
-        pool.fail_waiters(&error);
-        return Next::GiveUp;
+    pool.note_trouble(&failure);
+    if pool.settings.connect_attempts.is_some_and(|most| tries.attempts >= most) {
+        pool.fail_waiters(&failure);
+        return Err(Next::GiveUp);
     }
     pool.stats.retries.increment();
-    Next::TryAgain
+    if pool.core().has_choice() { Err(Next::Elsewhere) } else { Ok(()) }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::config::HostAddr;
@@ -23,6 +23,8 @@ pub struct Host {
     /// Cancel requests being sent at once.
     pub cancel_gate: Semaphore,
     pub dialect: Arc<Dialect>,
+    /// Rung when something went wrong there: whoever watches it looks at once.
+    pub alert: Notify,
     trouble: Mutex<Trouble>,
 }
 
@@ -53,6 +55,7 @@ impl Host {
             slow_gate: Semaphore::new(connects.max(1)),
             cancel_gate: Semaphore::new(CANCELS_AT_ONCE),
             dialect: Arc::default(),
+            alert: Notify::new(),
             trouble: Mutex::default(),
         }
     }
@@ -80,6 +83,8 @@ impl Host {
         let at = SystemTime::now();
         trouble.since.get_or_insert(at);
         trouble.last = Some((error, at));
+        drop(trouble);
+        self.alert.notify_one();
     }
 
     pub fn last_trouble(&self) -> Option<LastTrouble> {

@@ -1,15 +1,17 @@
-//! Idle servers: plain ones by home, and those of a kind. Pure.
+//! Idle servers: plain ones by site and home, and those of a kind. Pure.
 
 use hashlink::LinkedHashMap;
 use tokio::time::Instant;
 
 use super::core::{Home, Kind, Label, ServerId};
+use super::sites::Site;
 
 /// The idle servers of a pool.
 #[derive(Debug)]
 pub(super) struct IdleServers<S, K> {
-    /// Plain ones by home; in each list the longest idle first.
+    /// Plain ones, those of one site after those of the other, by home; in each list the longest idle first.
     plain: Vec<List<S, K>>,
+    homes: usize,
     of_kinds: List<S, K>,
     count: usize,
 }
@@ -21,14 +23,17 @@ struct Idle<S, K> {
     server: S,
     since: Instant,
     home: Home,
+    site: Site,
     kind: Option<K>,
 }
 
 impl<S, K: Kind> IdleServers<S, K> {
-    /// None, for `homes` workers.
-    pub(super) fn new(homes: usize) -> Self {
+    /// None, for `homes` workers and `sites` hosts.
+    pub(super) fn new(homes: usize, sites: usize) -> Self {
+        let homes = homes.max(1);
         Self {
-            plain: (0..homes.max(1)).map(|_| LinkedHashMap::default()).collect(),
+            plain: (0..homes * sites.max(1)).map(|_| LinkedHashMap::default()).collect(),
+            homes,
             of_kinds: LinkedHashMap::default(),
             count: 0,
         }
@@ -39,31 +44,52 @@ impl<S, K: Kind> IdleServers<S, K> {
     }
 
     pub(super) fn insert(&mut self, label: Label<K>, server: S, now: Instant) {
-        let Label { id, home, kind } = label;
-        let index = home.0.min(self.plain.len() - 1);
+        let Label { id, home, site, kind } = label;
+        let index = home.0.min(self.homes - 1);
         let list = match &kind {
-            None => self.plain.get_mut(index),
+            None => self.plain_at_mut(site).get_mut(index),
             Some(_) => Some(&mut self.of_kinds),
         };
         if let Some(list) = list {
-            list.insert(id, Idle { server, since: now, home, kind });
+            list.insert(id, Idle { server, since: now, home, site, kind });
             self.count += 1;
         }
     }
 
-    /// The plain server named by `last`, else the one used last among those at `home`, else the one
-    /// used last anywhere else.
-    pub(super) fn take_plain(&mut self, home: Home, last: Option<ServerId>) -> Option<S> {
+    fn plain_at(&self, site: Site) -> &[List<S, K>] {
+        let first = site.0 * self.homes;
+        self.plain.get(first..first + self.homes).unwrap_or_default()
+    }
+
+    fn plain_at_mut(&mut self, site: Site) -> &mut [List<S, K>] {
+        let first = site.0 * self.homes;
+        self.plain.get_mut(first..first + self.homes).unwrap_or_default()
+    }
+
+    /// True if a plain one is idle at `site`.
+    pub(super) fn has_plain(&self, site: Site) -> bool {
+        self.plain_at(site).iter().any(|list| !list.is_empty())
+    }
+
+    /// The plain server at `site` that is named by `last`, else the one used last among those at `home`, else
+    /// the one used last anywhere else.
+    pub(super) fn take_plain(
+        &mut self,
+        site: Site,
+        home: Home,
+        last: Option<ServerId>,
+    ) -> Option<S> {
         if self.count == 0 {
             return None;
         }
-        let last = last.and_then(|id| self.plain.iter_mut().find_map(|list| list.remove(&id)));
+        let plain = self.plain_at_mut(site);
+        let last = last.and_then(|id| plain.iter_mut().find_map(|list| list.remove(&id)));
         let found = last.or_else(|| {
-            let at_home = self.plain.get_mut(home.0)?;
+            let at_home = plain.get_mut(home.0)?;
             at_home.pop_back().map(|(_, server)| server)
         });
         let found = found.or_else(|| {
-            let newest = self.plain.iter_mut().filter(|list| !list.is_empty());
+            let newest = plain.iter_mut().filter(|list| !list.is_empty());
             let newest = newest.max_by_key(|list| list.back().map(|(_, s)| s.since));
             newest.and_then(|list| list.pop_back().map(|(_, s)| s))
         })?;
@@ -71,15 +97,15 @@ impl<S, K: Kind> IdleServers<S, K> {
         Some(found.server)
     }
 
-    /// The server of `kind` used last among those at `home`, else anywhere.
-    pub(super) fn take_of(&mut self, kind: &K, home: Home) -> Option<S> {
+    /// The server of `kind` used last among those at `home`, else anywhere; and its site.
+    pub(super) fn take_of(&mut self, kind: &K, home: Home) -> Option<(S, Site)> {
         let fits = |entry: &Idle<S, K>| entry.kind.as_ref() == Some(kind);
         let newest = || self.of_kinds.iter().rev().filter(|(_, entry)| fits(entry));
         let at_home = newest().find(|(_, entry)| entry.home == home);
         let id = *at_home.or_else(|| newest().next())?.0;
         let found = self.of_kinds.remove(&id)?;
         self.count -= 1;
-        Some(found.server)
+        Some((found.server, found.site))
     }
 
     /// Since when the longest-idle one has been idle.
@@ -88,25 +114,58 @@ impl<S, K: Kind> IdleServers<S, K> {
         lists.filter_map(|list| list.front().map(|(_, s)| s.since)).min()
     }
 
-    pub(super) fn pop_longest(&mut self) -> Option<S> {
+    /// Since when the longest-idle one at `site` has been idle.
+    pub(super) fn longest_at(&self, site: Site) -> Option<Instant> {
+        let plain = self.plain_at(site).iter().filter_map(|list| list.front());
+        let of_kind = self.of_kinds.iter().find(|(_, entry)| entry.site == site);
+        plain.chain(of_kind).map(|(_, entry)| entry.since).min()
+    }
+
+    /// Takes the longest-idle one, and its site.
+    pub(super) fn pop_longest(&mut self) -> Option<(S, Site)> {
         let oldest = self.lists_mut().filter(|list| !list.is_empty());
         let oldest = oldest.min_by_key(|list| list.front().map(|(_, s)| s.since))?;
         let (_, entry) = oldest.pop_front()?;
         self.count -= 1;
+        Some((entry.server, entry.site))
+    }
+
+    /// Takes the longest-idle one at `site`.
+    pub(super) fn pop_longest_at(&mut self, site: Site) -> Option<S> {
+        let since = self.longest_at(site)?;
+        let is_it = |entry: &Idle<S, K>| entry.site == site && entry.since == since;
+        let entry = self.lists_mut().find_map(|list| {
+            let id = *list.iter().find(|(_, entry)| is_it(entry))?.0;
+            list.remove(&id)
+        })?;
+        self.count -= 1;
         Some(entry.server)
     }
 
-    /// Takes out those that `is_wanted` says.
-    pub(super) fn take_where(&mut self, mut is_wanted: impl FnMut(&mut S) -> bool) -> Vec<S> {
+    /// Takes out those that `is_wanted` says, each with its site.
+    pub(super) fn take_where(
+        &mut self,
+        mut is_wanted: impl FnMut(&mut S) -> bool,
+    ) -> Vec<(S, Site)> {
+        self.take(|entry| is_wanted(&mut entry.server))
+    }
+
+    /// Takes out those at sites that `is_meant`, each with its site.
+    pub(super) fn take_sites(&mut self, is_meant: impl Fn(Site) -> bool) -> Vec<(S, Site)> {
+        self.take(|entry| is_meant(entry.site))
+    }
+
+    fn take(&mut self, mut is_wanted: impl FnMut(&mut Idle<S, K>) -> bool) -> Vec<(S, Site)> {
         let mut taken = Vec::new();
         for list in self.lists_mut() {
             let mut ids = Vec::new();
             for (id, entry) in list.iter_mut() {
-                if is_wanted(&mut entry.server) {
+                if is_wanted(entry) {
                     ids.push(*id);
                 }
             }
-            taken.extend(ids.iter().filter_map(|id| list.remove(id)).map(|entry| entry.server));
+            let gone = ids.iter().filter_map(|id| list.remove(id));
+            taken.extend(gone.map(|entry| (entry.server, entry.site)));
         }
         self.count -= taken.len();
         taken

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::core::Expired;
+use super::core::{Expired, Site};
 use super::pool::{Commons, Pool};
 use crate::telemetry::counters::CloseReason;
 
@@ -35,11 +35,18 @@ pub async fn run(commons: Arc<Commons>, pools: impl Fn() -> Vec<Arc<Pool>>) {
 /// Closes the longest-idle server under a cap that somebody waits for, as long as that helps.
 fn relieve(commons: &Commons, pools: &[Arc<Pool>]) {
     while let Some((_, lacks)) = commons.caps.oldest_awaited() {
-        let under = |pool: &&Arc<Pool>| lacks.iter().any(|cap| pool.caps.contains(cap));
-        let spare = |pool: &Arc<Pool>| Some((pool.core().spare_since()?, Arc::clone(pool)));
-        let longest = pools.iter().filter(under).filter_map(spare).min_by_key(|(since, _)| *since);
-        let Some((_, pool)) = longest else { return };
-        let Some(server) = pool.core().take_longest_idle() else { return };
+        let is_under = |pool: &Arc<Pool>, site: Site| {
+            lacks.iter().any(|cap| pool.site(site).caps.contains(cap))
+        };
+        let spare = |pool: &Arc<Pool>| {
+            let (since, _) = pool.core().spare_since(|site| is_under(pool, site))?;
+            Some((since, Arc::clone(pool)))
+        };
+        let Some((_, pool)) = pools.iter().filter_map(spare).min_by_key(|(since, _)| *since) else {
+            return;
+        };
+        let server = pool.core().take_longest_idle(|site| is_under(&pool, site));
+        let Some(server) = server else { return };
         pool.close_idle([server], CloseReason::TakenOver);
     }
 }
@@ -50,6 +57,7 @@ impl Pool {
         self.close_outdated();
         self.release_min(now);
         self.expire(now);
+        self.even_out();
         self.open_if_wanted();
     }
 

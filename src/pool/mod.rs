@@ -12,8 +12,11 @@ pub mod janitor;
 pub mod ledger;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod pool;
+pub mod pool_site;
 mod queue;
 mod retire;
+mod shared;
+mod sites;
 mod trouble;
 pub mod waiter;
 

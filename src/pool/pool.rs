@@ -1,22 +1,23 @@
 //! The servers of one domain, mode and server user: the shell around [`Core`].
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use hashlink::LruCache;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::caps::{Caps, Places};
 use super::connector;
-use super::core::{self, Core, Given, Kind, Label, Limits, Place, ServerId};
-use super::host::Host;
-use super::ledger::CapId;
+use super::core::{
+    self, Balance, Core, Given, Kind, Label, Limits, PerSite, Place, ServerId, Site, Surplus,
+};
+use super::pool_site::{Outlook, PoolSite};
 use super::trouble::{Trouble, tell};
-use super::waiter::{Outcome, Waiter};
+use super::waiter::{Failure, Outcome, Waiter};
 use crate::config::PoolSettings;
 use crate::runtime::backoff::random;
 use crate::runtime::drain::Drain;
@@ -79,19 +80,36 @@ impl Kind for Arc<Opening> {
 
 /// What the core knows `server` by.
 fn label(server: &Server) -> Label<Arc<Opening>> {
-    Label { id: server.id(), home: server.home, kind: server.opening.clone() }
+    let site = server.record.site;
+    Label { id: server.id(), home: server.home, site, kind: server.opening.clone() }
+}
+
+/// Why a server is closed that is one too many.
+const fn reason(why: Surplus) -> CloseReason {
+    match why {
+        Surplus::Displaced => CloseReason::Displaced,
+        Surplus::SiteOut => CloseReason::HostOut,
+        Surplus::Uneven => CloseReason::EvenedOut,
+    }
 }
 
 /// A pool.
 #[derive(Debug)]
 pub struct Pool {
     pub domain: Arc<str>,
-    pub target: Target,
+    /// The database on the server, and who its servers are logged in as.
+    pub database: Arc<str>,
+    pub user: Arc<str>,
+    /// Its hosts, in the order of the configuration.
+    pub sites: PerSite<PoolSite>,
+    /// Where the pool is told what is wrong with them.
+    pub outlook: Arc<dyn Outlook>,
+    /// No site serves. Changed with the core locked.
+    pub(super) is_out: AtomicBool,
+    /// Grows when what the sites are has changed.
+    pub(super) sites_changed: watch::Sender<u64>,
     pub settings: Arc<PoolSettings>,
-    pub host: Arc<Host>,
     pub commons: Arc<Commons>,
-    /// The shared caps that its servers count under.
-    pub caps: Arc<[CapId]>,
     pub stats: Arc<PoolStats>,
     pub traffic: Shares,
     /// Clients that are logged in to it.
@@ -103,13 +121,13 @@ pub struct Pool {
     pub(super) min_held_until: Mutex<Option<Instant>>,
     servers: Mutex<HashMap<ServerId, Known>>,
     /// What its servers report, for the greeting of clients.
-    welcome: ArcSwapOption<Parameters>,
+    pub(super) welcome: ArcSwapOption<Parameters>,
     pub(super) trouble: Mutex<Trouble>,
     pub cancels_active: AtomicUsize,
     /// Startup settings that a server has taken, and how it spells them.
-    checked: Mutex<LruCache<Settings, Arc<Settings>>>,
+    pub(super) checked: Mutex<LruCache<Settings, Arc<Settings>>>,
     /// Settings of sessions: those who have the same have one copy of them.
-    shared_settings: Mutex<LruCache<Arc<Settings>, Arc<Settings>>>,
+    pub(super) shared_settings: Mutex<LruCache<Arc<Settings>, Arc<Settings>>>,
 }
 
 /// Sets of startup settings that are remembered as taken.
@@ -132,12 +150,12 @@ const END_TIMEOUT: Duration = Duration::from_millis(250);
 impl Pool {
     pub fn new(
         domain: Arc<str>,
-        target: Target,
+        sites: PerSite<PoolSite>,
         settings: Arc<PoolSettings>,
-        host: Arc<Host>,
         commons: Arc<Commons>,
-        caps: Arc<[CapId]>,
+        outlook: Arc<dyn Outlook>,
     ) -> Self {
+        let Target { database, user, .. } = &sites.get(Site(0)).target;
         let limits = Limits {
             size: settings.size,
             min: settings.min,
@@ -146,14 +164,17 @@ impl Pool {
         };
         Self {
             domain,
-            target,
+            database: Arc::clone(database),
+            user: Arc::clone(user),
+            core: Mutex::new(Core::new(limits, commons.homes, sites.count(), Balance::LeastBusy)),
+            sites,
+            outlook,
+            is_out: AtomicBool::new(false),
+            sites_changed: watch::Sender::new(0),
             settings,
-            host,
-            caps,
             stats: Arc::default(),
             traffic: Shares::new(commons.homes),
             clients: AtomicUsize::new(0),
-            core: Mutex::new(Core::new(limits, commons.homes)),
             generation: AtomicU64::new(0),
             min_held_until: Mutex::default(),
             servers: Mutex::default(),
@@ -171,43 +192,6 @@ impl Pool {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What its servers report; `None` before the first one was opened.
-    pub fn welcome(&self) -> Option<Arc<Parameters>> {
-        self.welcome.load_full()
-    }
-
-    /// Notes what a server reports by itself. Servers that report the same have one copy of it.
-    pub fn share_base(&self, server: &mut Server) {
-        match &*self.welcome.load() {
-            Some(welcome) if **welcome == *server.base => server.base = Arc::clone(welcome),
-            _ if server.opening.is_none() => self.welcome.store(Some(Arc::clone(&server.base))),
-            _ => {}
-        }
-    }
-
-    /// Startup settings as its servers spell them, if one has taken the same before.
-    pub fn checked(&self, settings: &Settings) -> Option<Arc<Settings>> {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.get(settings).map(Arc::clone)
-    }
-
-    /// Notes that a server has taken `settings`, which it spells as `spelled`.
-    pub fn note_checked(&self, settings: &Settings, spelled: &Arc<Settings>) {
-        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.insert(settings.clone(), Arc::clone(spelled));
-    }
-
-    /// The copy that others have of the same settings, if anybody has: two sessions that share one need not
-    /// be compared.
-    pub fn share_settings(&self, settings: Arc<Settings>) -> Arc<Settings> {
-        let mut copies = self.shared_settings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(copy) = copies.get(&settings) {
-            return Arc::clone(copy);
-        }
-        copies.insert(Arc::clone(&settings), Arc::clone(&settings));
-        settings
-    }
-
     /// Takes back a server in whatever state it is. Where it may not be lent again as it is, it is
     /// cleaned or closed first.
     pub fn checkin(self: &Arc<Self>, mut server: Box<Server>, now: Instant) {
@@ -221,7 +205,7 @@ impl Pool {
             return self.close(server, Place::Lent, CloseReason::ClientLeft);
         }
         let is_old = server.expires.is_some_and(|expires| now >= expires);
-        if is_old || self.must_yield(server.opening.as_ref(), now) {
+        if is_old || self.must_yield(server.record.site, server.opening.as_ref(), now) {
             let why = if is_old { CloseReason::Recycle } else { CloseReason::TakenOver };
             return self.close(server, Place::Lent, why);
         }
@@ -235,7 +219,7 @@ impl Pool {
         if is_in_block || server.must_discard() || cancels.are_under_way() || cancels.is_doubtful()
         {
             server.record.set_state(ServerState::Used);
-            self.core().put_aside();
+            self.core().put_aside(server.record.site);
             let pool = Arc::clone(self);
             return self.commons.drain.spawn(async move { pool.clean(server).await });
         }
@@ -303,9 +287,9 @@ impl Pool {
                 waiter.put(Ok(server))
             }
             Given::Idle => None,
-            Given::Close(server) => {
+            Given::Close(server, why) => {
                 drop(core);
-                return self.end(server, CloseReason::Displaced);
+                return self.end(server, reason(why));
             }
         };
         drop(core);
@@ -318,7 +302,7 @@ impl Pool {
 
     /// Closes a server that was in `place`.
     pub fn close(self: &Arc<Self>, server: Box<Server>, place: Place, reason: CloseReason) {
-        self.core().begin_close(place);
+        self.core().begin_close(place, server.record.site);
         self.end(server, reason);
     }
 
@@ -412,14 +396,14 @@ impl Pool {
         }
     }
 
-    /// True if a waiter of another pool, older than ours, lacks a place that a server here takes; or
+    /// True if a waiter of another pool, older than ours, lacks a place that a server at `site` takes; or
     /// one of ours, older than those whom a server of `kind` fits.
-    fn must_yield(&self, kind: Option<&Arc<Opening>>, now: Instant) -> bool {
-        if self.caps.is_empty() || !self.commons.caps.is_awaited() {
+    fn must_yield(&self, site: Site, kind: Option<&Arc<Opening>>, now: Instant) -> bool {
+        if !self.commons.caps.is_awaited() {
             return false;
         }
         let Some((since, lacks)) = self.commons.caps.oldest_awaited() else { return false };
-        if !lacks.iter().any(|cap| self.caps.contains(cap)) {
+        if !lacks.iter().any(|cap| self.site(site).caps.contains(cap)) {
             return false;
         }
         let core = self.core();
@@ -442,7 +426,8 @@ impl Pool {
     pub fn shut_down(self: &Arc<Self>) {
         let mut core = self.core();
         let (servers, waiters) = core.close();
-        tell(waiters, &Arc::new(ConnectError::Closed), core);
+        let host = self.site(Site(0)).host.addr.clone();
+        tell(waiters, &Failure { host, source: Arc::new(ConnectError::Closed) }, core);
         for mut server in servers {
             self.note_end(&server, CloseReason::Shutdown);
             server.say_goodbye();

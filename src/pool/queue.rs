@@ -70,6 +70,11 @@ impl<W, K: Eq> Queue<W, K> {
         Some(entry.waiter)
     }
 
+    /// The oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &W> {
+        self.places.iter().flatten().map(|entry| &entry.waiter)
+    }
+
     /// Tickets and wishes, the oldest first.
     pub(super) fn wishes(&self) -> impl Iterator<Item = (Ticket, Option<&K>)> {
         (self.first..).zip(&self.places).filter_map(|(ticket, entry)| {

@@ -6,26 +6,23 @@ use std::task::Waker;
 use tokio::time::Instant;
 
 use super::pool::{Pool, PoolCore};
-use super::waiter::Waiter;
-use crate::runtime::backoff::{Backoff, Pace, random};
-use crate::server::connect::ConnectError;
+use super::waiter::{Failure, Waiter};
+use crate::runtime::backoff::{Backoff, random};
 use crate::server::opening::Opening;
 
 /// What went wrong since a server was last opened.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
-    last: Option<Arc<ConnectError>>,
+    last: Option<Failure>,
     /// Checkouts at that moment.
     checkouts: u64,
-    /// Of attempts to open one more where the host has no room for it.
-    pace: Pace,
     refusal: Option<Refusal>,
 }
 
 /// Why connecting is pointless for a while.
 #[derive(Debug)]
 struct Refusal {
-    error: Arc<ConnectError>,
+    failure: Failure,
     until: Instant,
     backoff: Backoff,
 }
@@ -37,26 +34,26 @@ impl Pool {
     }
 
     /// A connection attempt failed for good: everybody who waits is told.
-    pub(super) fn on_refused(&self, error: &Arc<ConnectError>, now: Instant) {
-        self.note_trouble(error);
+    pub(super) fn on_refused(&self, failure: &Failure, now: Instant) {
+        self.note_trouble(failure);
         {
             let mut trouble = self.trouble();
             let mut backoff = trouble.refusal.take().map_or_else(Backoff::new, |old| old.backoff);
             let until = now + backoff.next(random());
-            trouble.refusal = Some(Refusal { error: Arc::clone(error), until, backoff });
+            trouble.refusal = Some(Refusal { failure: failure.clone(), until, backoff });
         }
-        self.fail_waiters(error);
+        self.fail_waiters(failure);
     }
 
-    pub(super) fn note_trouble(&self, error: &Arc<ConnectError>) {
+    pub(super) fn note_trouble(&self, failure: &Failure) {
         let mut trouble = self.trouble();
-        trouble.last = Some(Arc::clone(error));
+        trouble.last = Some(failure.clone());
         trouble.checkouts = self.traffic.checkouts();
     }
 
-    /// The last error of a connection attempt, with none having succeeded and no server having been
+    /// The last failure of a connection attempt, with none having succeeded and no server having been
     /// lent since.
-    pub fn last_trouble(&self) -> Option<Arc<ConnectError>> {
+    pub fn last_trouble(&self) -> Option<Failure> {
         let trouble = self.trouble();
         let is_over = self.traffic.checkouts() > trouble.checkouts;
         trouble.last.clone().filter(|_| !is_over)
@@ -70,19 +67,9 @@ impl Pool {
     }
 
     /// Why a server cannot be had, as long as it is pointless to ask again.
-    pub(super) fn refusal(&self, now: Instant) -> Option<Arc<ConnectError>> {
+    pub(super) fn refusal(&self, now: Instant) -> Option<Failure> {
         let trouble = self.trouble();
-        trouble.refusal.as_ref().filter(|r| now < r.until).map(|r| Arc::clone(&r.error))
-    }
-
-    /// Asks to try to open one more server.
-    pub(super) fn admit(&self, now: Instant) -> Result<(), Instant> {
-        self.trouble().pace.admit(now)
-    }
-
-    /// The host had no room for one more, at `now`.
-    pub(super) fn on_lack_of_room(&self, now: Instant) {
-        self.trouble().pace.on_failure(now);
+        trouble.refusal.as_ref().filter(|r| now < r.until).map(|r| r.failure.clone())
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {
@@ -90,27 +77,23 @@ impl Pool {
     }
 
     /// Tells everybody who waits that there will be no server.
-    pub(super) fn fail_waiters(&self, error: &Arc<ConnectError>) {
+    pub(super) fn fail_waiters(&self, failure: &Failure) {
         let mut core = self.core();
         let waiters = core.take_waiters();
-        tell(waiters, error, core);
+        tell(waiters, failure, core);
     }
 
     /// Tells those who wait for a server with parameters of their own that there will be none.
-    pub(super) fn fail_waiters_of(&self, opening: &Arc<Opening>, error: &Arc<ConnectError>) {
+    pub(super) fn fail_waiters_of(&self, opening: &Arc<Opening>, failure: &Failure) {
         let mut core = self.core();
         let waiters = core.take_waiters_of(opening);
-        tell(waiters, error, core);
+        tell(waiters, failure, core);
     }
 }
 
 /// Tells `waiters`, which have left the queue, that there will be no server.
-pub(super) fn tell(
-    waiters: Vec<Arc<Waiter>>,
-    error: &Arc<ConnectError>,
-    core: MutexGuard<'_, PoolCore>,
-) {
-    let told = waiters.into_iter().map(|waiter| waiter.put(Err(Arc::clone(error))));
+pub(super) fn tell(waiters: Vec<Arc<Waiter>>, failure: &Failure, core: MutexGuard<'_, PoolCore>) {
+    let told = waiters.into_iter().map(|waiter| waiter.put(Err(failure.clone())));
     let wakers: Vec<_> = told.collect();
     drop(core);
     wakers.into_iter().flatten().for_each(Waker::wake);

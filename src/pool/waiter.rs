@@ -3,11 +3,20 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::config::HostAddr;
 use crate::server::Server;
 use crate::server::connect::ConnectError;
 
 /// What a waiter gets: a server, which is counted as lent, or why there is none.
-pub type Outcome = Result<Box<Server>, Arc<ConnectError>>;
+pub type Outcome = Result<Box<Server>, Failure>;
+
+/// A server could not be opened.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// Where.
+    pub host: HostAddr,
+    pub source: Arc<ConnectError>,
+}
 
 /// A session's letter box. It is used for one wait after the other.
 #[derive(Debug, Default)]
@@ -44,6 +53,11 @@ impl Waiter {
             none @ None => *none = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    /// The waker of the session's task, which is to look at what has changed.
+    pub fn nudge(&self) -> Option<Waker> {
+        self.held().waker.take()
     }
 
     /// Takes what was delivered to someone who no longer waits.

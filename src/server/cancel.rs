@@ -43,7 +43,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::pool::core::ServerId;
+    use crate::pool::core::{ServerId, Site};
     use crate::server::record::BackendKey;
     use crate::tls::Ladder;
 
@@ -56,7 +56,8 @@ mod tests {
         let key = BackendKey { process_id: 7, secret: [1; 4].into() };
         // Nobody is there.
         let host = HostAddr::Tcp { host: "127.0.0.1".into(), port: 1 };
-        let record = ServerRecord::new(ServerId(1), host, key, &stream, &Ladder::disabled());
+        let record =
+            ServerRecord::new(ServerId(1), (host, Site(0)), key, &stream, &Ladder::disabled());
 
         let cancel = connect(&record).await.unwrap();
 

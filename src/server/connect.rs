@@ -20,7 +20,7 @@ use crate::auth::{Answer, ServerAuthError, ServerLogin, ServerSecret};
 use crate::config::HostAddr;
 use crate::error::ClientMessage;
 use crate::net::stream::Stream;
-use crate::pool::core::{Home, ServerId};
+use crate::pool::core::{Home, ServerId, Site};
 use crate::state::settings::Settings;
 use crate::tls::Ladder;
 use crate::wire::error_response::ErrorFields;
@@ -31,6 +31,8 @@ use crate::wire::{backend, frame, frontend, sqlstate, startup};
 #[derive(Debug, Clone)]
 pub struct Target {
     pub host: HostAddr,
+    /// The same, by its place in the domain.
+    pub site: Site,
     pub tls: Ladder,
     /// Shared by all who connect to this host.
     pub dialect: Arc<Dialect>,
@@ -100,6 +102,12 @@ impl ConnectError {
                 !matches!(message.sqlstate.class(), "08" | "53" | "57")
             }
         }
+    }
+
+    /// True if there is nobody to talk to: it refuses connections, cannot be reached, or hangs up before it has
+    /// said anything.
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Io { .. } | Self::Closed)
     }
 
     /// True if the host works and has no more room for this login: what a role or a database has reached
@@ -421,7 +429,8 @@ impl Login {
     ) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
         let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: Box::default() });
-        let mut record = ServerRecord::new(id, target.host.clone(), key, &stream, &target.tls);
+        let host = (target.host.clone(), target.site);
+        let mut record = ServerRecord::new(id, host, key, &stream, &target.tls);
         record.replication = opening.and_then(|opening| Some(opening.replication?.0));
         Server {
             record: Arc::new(record),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::config::HostAddr;
 use crate::net::stream::Stream;
-use crate::pool::core::ServerId;
+use crate::pool::core::{ServerId, Site};
 use crate::telemetry::snapshot::{Peer, ServerState};
 use crate::tls::Ladder;
 use crate::wire::startup::Replication;
@@ -22,6 +22,8 @@ use crate::wire::startup::Replication;
 pub struct ServerRecord {
     pub id: ServerId,
     pub host: HostAddr,
+    /// The same, by its place in the domain.
+    pub site: Site,
     pub key: BackendKey,
     pub peer: Peer,
     pub local: Peer,
@@ -39,6 +41,8 @@ pub struct ServerRecord {
     /// Microseconds from `opened` to when it was last lent.
     requested: AtomicU64,
     pub prepared_statements: AtomicUsize,
+    /// How often something was read from it.
+    reads: AtomicU64,
     application_name: Mutex<Arc<str>>,
     cancels: Cancels,
 }
@@ -59,7 +63,7 @@ impl fmt::Debug for BackendKey {
 impl ServerRecord {
     pub fn new(
         id: ServerId,
-        host: HostAddr,
+        (host, site): (HostAddr, Site),
         key: BackendKey,
         stream: &Stream,
         tls: &Ladder,
@@ -67,6 +71,7 @@ impl ServerRecord {
         Self {
             id,
             host,
+            site,
             key,
             peer: stream.peer(),
             local: stream.local(),
@@ -79,6 +84,7 @@ impl ServerRecord {
             link: AtomicU64::new(0),
             requested: AtomicU64::new(0),
             prepared_statements: AtomicUsize::new(0),
+            reads: AtomicU64::new(0),
             application_name: Mutex::new("".into()),
             cancels: Cancels::default(),
         }
@@ -99,6 +105,15 @@ impl ServerRecord {
         self.link.store(client, Relaxed);
         let micros = now.saturating_duration_since(self.opened).as_micros();
         self.requested.store(u64::try_from(micros).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Notes that something was read from it. Whoever has the server is the only one who does.
+    pub fn note_read(&self) {
+        self.reads.store(self.reads.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Relaxed)
     }
 
     pub fn clear_link(&self) {
@@ -311,7 +326,13 @@ mod tests {
     fn server(secret: &[u8]) -> Arc<ServerRecord> {
         let host = HostAddr::Tcp { host: "db".into(), port: 5432 };
         let key = BackendKey { process_id: 7, secret: secret.into() };
-        Arc::new(ServerRecord::new(ServerId(1), host, key, &Stream::Gone, &Ladder::disabled()))
+        Arc::new(ServerRecord::new(
+            ServerId(1),
+            (host, Site(0)),
+            key,
+            &Stream::Gone,
+            &Ladder::disabled(),
+        ))
     }
 
     #[test]

@@ -85,6 +85,14 @@ pub enum CommandError {
     InBlock,
 }
 
+/// What a command of ours has given.
+#[derive(Debug, Default)]
+struct CommandAnswer {
+    rows: usize,
+    /// The body of the last `DataRow`.
+    last: Vec<u8>,
+}
+
 /// How much of a server's answer to a command of ours is read at once.
 const COMMAND_READ: usize = 4096;
 /// The longest message that such an answer may hold.
@@ -123,6 +131,24 @@ impl Server {
     ///
     /// Not cancel-safe: a server whose command was given up must be closed.
     pub async fn command(&mut self, sql: &str, after: Duration) -> Result<usize, CommandError> {
+        self.run(sql, after).await.map(|answer| answer.rows)
+    }
+
+    /// The same for a query that gives one row: its values as text.
+    ///
+    /// Not cancel-safe: a server whose query was given up must be closed.
+    pub async fn query_row(
+        &mut self,
+        sql: &str,
+        after: Duration,
+    ) -> Result<Vec<Option<String>>, CommandError> {
+        let answer = self.run(sql, after).await?;
+        let values = backend::row(&answer.last)
+            .map(|value| value.map(|bytes| String::from_utf8_lossy(bytes).into_owned()));
+        Ok(values.collect())
+    }
+
+    async fn run(&mut self, sql: &str, after: Duration) -> Result<CommandAnswer, CommandError> {
         let deadline = Instant::now() + after;
         let run = async {
             let mut out = Vec::with_capacity(sql.len() + 6);
@@ -135,10 +161,10 @@ impl Server {
         timeout_at(deadline, run).await.map_err(|_elapsed| CommandError::Timeout { after })?
     }
 
-    async fn read_command_answer(&mut self) -> Result<usize, CommandError> {
+    async fn read_command_answer(&mut self) -> Result<CommandAnswer, CommandError> {
         let mut buf = vec![0; COMMAND_READ];
         let mut refused = None;
-        let mut rows = 0;
+        let mut answer = CommandAnswer::default();
         loop {
             while let Some(head) = frame::head(&self.inbox, COMMAND_MESSAGE_MAX)
                 .map_err(|_error| CommandError::Malformed)?
@@ -148,7 +174,10 @@ impl Server {
                 }
                 let frame: Vec<u8> = self.inbox.drain(..head.len).collect();
                 let body = frame.get(frame::HEAD..).unwrap_or_default();
-                rows += usize::from(head.tag == b'D');
+                if head.tag == b'D' {
+                    answer.rows += 1;
+                    answer.last = body.to_vec();
+                }
                 self.on_command_answer(head.tag, body, &mut refused)?;
             }
             if self.exchange.is_settled() {
@@ -157,7 +186,7 @@ impl Server {
                 }
                 return match (refused, self.exchange.tx()) {
                     (Some(message), _) => Err(CommandError::Refused { message }),
-                    (None, TxStatus::Idle) => Ok(rows),
+                    (None, TxStatus::Idle) => Ok(answer),
                     (None, TxStatus::Block | TxStatus::Failed) => Err(CommandError::InBlock),
                 };
             }

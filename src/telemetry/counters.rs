@@ -113,6 +113,10 @@ pub enum CloseReason {
     TakenOver,
     /// A client waited for a server with startup parameters of its own, or for one without.
     Displaced,
+    /// Its host serves the pool no more: it is down, lags behind, or is not the primary.
+    HostOut,
+    /// Another host of the pool had too few.
+    EvenedOut,
     /// `query_timeout`, `transaction_timeout`, `idle_in_transaction_timeout`, `flush_timeout`.
     Timeout,
     /// ALTER or DROP of its role or database, or ALTER SYSTEM.
@@ -128,7 +132,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Lost,
         Self::Recycle,
         Self::IdleTimeout,
@@ -138,6 +142,8 @@ impl CloseReason {
         Self::ResetFailed,
         Self::TakenOver,
         Self::Displaced,
+        Self::HostOut,
+        Self::EvenedOut,
         Self::Timeout,
         Self::Altered,
         Self::Refused,
@@ -159,6 +165,8 @@ impl CloseReason {
             Self::ResetFailed => "reset_failed",
             Self::TakenOver => "taken_over",
             Self::Displaced => "displaced",
+            Self::HostOut => "host_out",
+            Self::EvenedOut => "evened_out",
             Self::Timeout => "timeout",
             Self::Altered => "altered",
             Self::Refused => "refused",

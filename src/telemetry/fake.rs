@@ -8,13 +8,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::counters::{CloseReason, PoolStats, ProcessStats, StatementOutcome};
 use super::snapshot::{
-    ClientSnapshot, ClientState, DomainSnapshot, Observe, Peer, PoolSnapshot, ProcessSnapshot,
-    ServerCounts, ServerSnapshot, ServerState,
+    ClientSnapshot, ClientState, DomainSnapshot, HostSnapshot, Observe, Peer, PoolSnapshot,
+    ProcessSnapshot, ServerCounts, ServerSnapshot, ServerState,
 };
 use super::traffic::Traffic;
 use crate::config::{
-    Admin, Auth, AuthMethod, Config, ConfigRow, Domain, HostAddr, Http, Listen, Log, LogFormat,
-    LogLevel, LogStatements, PoolMode, PoolSettings, Runtime, Secret,
+    Admin, Auth, AuthMethod, Config, ConfigRow, Domain, Failover, HealthRules, HostAddr, Http,
+    Listen, Log, LogFormat, LogLevel, LogStatements, OnPrimaryLoss, PoolMode, PoolSettings,
+    Runtime, Secret,
 };
 use crate::error::Fault;
 
@@ -24,6 +25,7 @@ pub struct Fake {
     pub config: Arc<Config>,
     pub process: ProcessSnapshot,
     pub domains: Vec<DomainSnapshot>,
+    pub hosts: Vec<HostSnapshot>,
     pub pools: Vec<PoolSnapshot>,
     pub clients: Vec<ClientSnapshot>,
     pub servers: Vec<ServerSnapshot>,
@@ -50,7 +52,9 @@ impl Fake {
                 clients: 3,
                 servers: 4,
                 usable: Ok(()),
+                failovers: 1,
             }],
+            hosts: vec![primary(), replica()],
             pools: vec![pool("markets", "markets_db", "postgres")],
             clients: vec![linked_client(), waiting_client()],
             servers: vec![linked_server()],
@@ -82,6 +86,10 @@ impl Observe for Fake {
         self.domains.clone()
     }
 
+    fn hosts(&self) -> Vec<HostSnapshot> {
+        self.hosts.clone()
+    }
+
     fn pools(&self) -> Vec<PoolSnapshot> {
         self.pools.clone()
     }
@@ -100,6 +108,36 @@ impl Observe for Fake {
 /// Noon of 20 November 2026.
 pub fn noon() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(1_795_176_000)
+}
+
+/// The primary of `markets`.
+pub fn primary() -> HostSnapshot {
+    HostSnapshot {
+        domain: "markets".into(),
+        host: "db-primary:5432".into(),
+        condition: "up",
+        role: "primary",
+        since: noon(),
+        lag: None,
+        lags: false,
+        timeline: Some(3),
+        system: Some(7_000_000_000_000_000_000),
+        servers: 4,
+        trouble: None,
+    }
+}
+
+/// Its replica, which is 1.5 seconds behind and does not answer.
+pub fn replica() -> HostSnapshot {
+    HostSnapshot {
+        host: "db-replica1:5432".into(),
+        condition: "suspect",
+        role: "replica",
+        lag: Some((4096, Duration::from_millis(1500))),
+        servers: 0,
+        trouble: Some("no answer within 2s".into()),
+        ..primary()
+    }
 }
 
 /// A pool with 4 of at most 30 servers, 2 of them lent, and 10 transactions behind it.
@@ -164,6 +202,16 @@ fn domain() -> Domain {
         name: "markets".into(),
         database: Some("markets_db".into()),
         hosts: vec![HostAddr::Tcp { host: "db-primary".into(), port: 5432 }],
+        health: HealthRules {
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            down_after: 3,
+            max_lag: Duration::from_secs(10),
+        },
+        failover: Failover {
+            timeout: Duration::from_secs(5),
+            on_primary_loss: OnPrimaryLoss::Wait,
+        },
         user: Some("postgres".into()),
         password: Some(Secret::new("hunter2")),
         pool: Arc::new(pool_settings()),

@@ -1,17 +1,21 @@
 //! Every metric: one table, from which `/metrics` and `docs/METRICS.md` are made.
 
+mod readers;
+
 use std::fmt;
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::{Registry, TextEncoder, proto};
 
-use super::counters::{CloseReason, StatementOutcome};
+use self::readers::{
+    clients, closes, errors, oldest_wait, per_host, prepared_statements, resource, roles, servers,
+    start_time, utilization,
+};
 use super::resources::Resources;
 use super::sample::Kind::{Counter, Gauge, Histogram};
 use super::sample::Read::{Pools, Process, Seed};
-use super::sample::{Group, Metric, Samples, Scrape, number, seconds};
+use super::sample::{Metric, Scrape, number, seconds};
 use super::snapshot::{Observe, PoolSnapshot};
 
 /// The table. `/metrics` lists it by name, `docs/METRICS.md` in this order.
@@ -209,6 +213,55 @@ pub const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "pgweir_host_up",
+        kind: Gauge,
+        help: "1 if the host answers, 0 if it is down or has not been looked at; a suspect one counts as up.",
+        labels: &["domain", "host"],
+        read: Process(|scrape, out| {
+            per_host(scrape, out, |host| {
+                Some(number(u64::from(matches!(host.condition, "up" | "suspect"))))
+            });
+        }),
+    },
+    Metric {
+        name: "pgweir_host_role",
+        kind: Gauge,
+        help: "1 for the role that the host has: primary, replica, fenced (it takes writes, and another host \
+               is the primary), stranger (it is of another cluster), unknown.",
+        labels: &["domain", "host", "role"],
+        read: Process(roles),
+    },
+    Metric {
+        name: "pgweir_replication_lag_seconds",
+        kind: Gauge,
+        help: "How far a replica is behind: the age of the oldest position of the primary that it has not \
+               replayed. No sample for a host of which that is not known.",
+        labels: &["domain", "host"],
+        read: Process(|scrape, out| {
+            per_host(scrape, out, |host| host.lag.map(|(_, time)| seconds(time)));
+        }),
+    },
+    Metric {
+        name: "pgweir_replication_lag_bytes",
+        kind: Gauge,
+        help: "The same in bytes of write-ahead log.",
+        labels: &["domain", "host"],
+        read: Process(|scrape, out| {
+            per_host(scrape, out, |host| host.lag.map(|(bytes, _)| number(bytes)));
+        }),
+    },
+    Metric {
+        name: "pgweir_failovers_total",
+        kind: Counter,
+        help: "How often another host has become the primary of the domain.",
+        labels: &["domain"],
+        read: Process(|scrape, out| {
+            for domain in &scrape.domains {
+                out.push(&[&domain.config.name], number(domain.failovers));
+            }
+        }),
+    },
+    Metric {
         name: "pgweir_login_seconds",
         kind: Histogram,
         help: "How long clients took to log in.",
@@ -376,6 +429,8 @@ impl Collector for Table {
     fn collect(&self) -> Vec<proto::MetricFamily> {
         let scrape = Scrape {
             process: self.observe.process(),
+            domains: self.observe.domains(),
+            hosts: self.observe.hosts(),
             pools: self.observe.pools(),
             resources: Resources::read(),
         };
@@ -383,77 +438,6 @@ impl Collector for Table {
         METRICS.iter().map(|metric| metric.family(&scrape, seed_metrics)).collect()
     }
 }
-
-fn clients(scrape: &Scrape, out: &mut Samples) {
-    for pools in scrape.groups(CLIENT_LABELS) {
-        let mut push = |state, count| {
-            let mut labels = pools.labels.clone();
-            labels.push(state);
-            out.push(&labels, count);
-        };
-        push("active", pools.count(|pool| pool.clients_active));
-        push("idle", pools.count(|pool| pool.clients_idle));
-        push("waiting", pools.count(|pool| pool.clients_waiting));
-    }
-    // Whoever has not logged in yet has no pool; an empty label is an absent one to Prometheus.
-    out.push(&["", "", "", "login"], number(scrape.process.clients_login as u64));
-}
-
-fn servers(pools: &Group<'_>, out: &mut Samples) {
-    out.push(&["active"], pools.count(|pool| pool.servers.active));
-    out.push(&["idle"], pools.count(|pool| pool.servers.idle));
-    out.push(&["used"], pools.count(|pool| pool.servers.used));
-    out.push(&["tested"], pools.count(|pool| pool.servers.tested));
-    out.push(&["login"], pools.count(|pool| pool.servers.login));
-    out.push(&["being_canceled"], pools.count(|pool| pool.servers.being_canceled));
-    out.push(&["closing"], pools.count(|pool| pool.servers.closing));
-}
-
-fn utilization(pools: &Group<'_>, out: &mut Samples) {
-    let limit = pools.count(PoolSnapshot::limit).max(1.0);
-    out.push(&[], pools.count(PoolSnapshot::checked_out) / limit);
-}
-
-fn oldest_wait(pools: &Group<'_>, out: &mut Samples) {
-    let oldest = pools.pools.iter().map(|pool| pool.oldest_wait).max().unwrap_or_default();
-    out.push(&[], seconds(oldest));
-}
-
-fn errors(scrape: &Scrape, out: &mut Samples) {
-    for (class, fault, count) in scrape.process.stats.errors.values() {
-        out.push(&[class, fault.label()], number(count));
-    }
-}
-
-fn closes(pools: &Group<'_>, out: &mut Samples) {
-    for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
-        let count = |pool: &PoolSnapshot| pool.stats.closes.values().nth(index).unwrap_or(0);
-        out.push(&[reason.label()], pools.total(count));
-    }
-}
-
-fn prepared_statements(pools: &Group<'_>, out: &mut Samples) {
-    for (index, outcome) in StatementOutcome::ALL.into_iter().enumerate() {
-        let count = |pool: &PoolSnapshot| pool.traffic.statements.values().nth(index).unwrap_or(0);
-        out.push(&[outcome.label()], pools.total(count));
-    }
-}
-
-fn start_time(scrape: &Scrape, out: &mut Samples) {
-    if let Ok(since_1970) = scrape.process.started.duration_since(UNIX_EPOCH) {
-        out.push(&[], since_1970.as_secs_f64());
-    }
-}
-
-/// A number of the process; no sample where it is not known.
-fn resource(scrape: &Scrape, out: &mut Samples, read: fn(&Resources) -> Option<f64>) {
-    if let Some(number) = scrape.resources.as_ref().and_then(read) {
-        out.push(&[], number);
-    }
-}
-
-/// `domain`, `mode` and `user`.
-const CLIENT_LABELS: usize = 3;
 
 const DOCUMENT_HEAD: &str = "\
 # Metrics

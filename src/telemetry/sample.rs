@@ -7,7 +7,7 @@ use prometheus::proto;
 
 use super::counters::{BOUNDS_MICROS, Count, Histogram};
 use super::resources::Resources;
-use super::snapshot::{PoolSnapshot, ProcessSnapshot};
+use super::snapshot::{DomainSnapshot, HostSnapshot, PoolSnapshot, ProcessSnapshot};
 
 /// One row of the table of metrics.
 #[derive(Debug, Clone, Copy)]
@@ -43,6 +43,8 @@ pub enum Read {
 #[derive(Debug)]
 pub struct Scrape {
     pub process: ProcessSnapshot,
+    pub domains: Vec<DomainSnapshot>,
+    pub hosts: Vec<HostSnapshot>,
     pub pools: Vec<PoolSnapshot>,
     /// `None` where `/proc/self` cannot be read.
     pub resources: Option<Resources>,

@@ -15,6 +15,7 @@ pub trait Observe: Send + Sync {
     fn config(&self) -> Arc<Config>;
     fn process(&self) -> ProcessSnapshot;
     fn domains(&self) -> Vec<DomainSnapshot>;
+    fn hosts(&self) -> Vec<HostSnapshot>;
     fn pools(&self) -> Vec<PoolSnapshot>;
     fn clients(&self) -> Vec<ClientSnapshot>;
     fn servers(&self) -> Vec<ServerSnapshot>;
@@ -39,6 +40,31 @@ pub struct DomainSnapshot {
     pub servers: usize,
     /// `Err`: the last thing that went wrong, with nothing having worked since.
     pub usable: Result<(), String>,
+    /// How often another host has become the primary.
+    pub failovers: u64,
+}
+
+/// A host as a domain sees it.
+#[derive(Debug, Clone)]
+pub struct HostSnapshot {
+    pub domain: Arc<str>,
+    pub host: Arc<str>,
+    /// `up`, `suspect`, `down`, or `unknown` before the first look.
+    pub condition: &'static str,
+    /// `primary`, `replica`, `fenced` (it takes writes and is not the primary), `stranger` (of another cluster)
+    /// or `unknown`.
+    pub role: &'static str,
+    /// Since when it has been in its condition.
+    pub since: SystemTime,
+    /// How far a replica is behind: bytes of write-ahead log, and the age of the oldest that it lacks.
+    pub lag: Option<(u64, Duration)>,
+    /// Too far behind to serve.
+    pub lags: bool,
+    pub timeline: Option<u32>,
+    pub system: Option<u64>,
+    /// Servers there, over all pools of the domain.
+    pub servers: usize,
+    pub trouble: Option<Arc<str>>,
 }
 
 /// A pool: one domain, mode and server user.
@@ -52,6 +78,7 @@ pub struct PoolSnapshot {
     /// `read_write` until the other modes are built.
     pub mode: &'static str,
     pub pool_mode: PoolMode,
+    /// All of its hosts, with commas between them.
     pub host: Arc<str>,
     /// Clients linked to a server, connected without one, and queued for one.
     pub clients_active: usize,

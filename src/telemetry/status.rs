@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::counters::CloseReason;
-use super::snapshot::{Observe, PoolSnapshot};
+use super::snapshot::{HostSnapshot, Observe, PoolSnapshot};
 
 /// The whole answer. Durations carry their unit in the name of their key.
 #[derive(Debug, Serialize)]
@@ -14,7 +14,27 @@ pub struct Status {
     uptime_seconds: f64,
     draining: bool,
     clients: Clients,
+    hosts: Vec<HostStatus>,
     pools: Vec<PoolStatus>,
+}
+
+/// A host as a domain sees it.
+#[derive(Debug, Serialize)]
+struct HostStatus {
+    domain: String,
+    host: String,
+    role: &'static str,
+    state: &'static str,
+    state_seconds: f64,
+    /// Of a replica; null where it is not known.
+    lag_bytes: Option<u64>,
+    lag_ms: Option<f64>,
+    lags: bool,
+    timeline: Option<u32>,
+    /// As text: JSON's numbers are too short for it.
+    system_identifier: Option<String>,
+    servers: usize,
+    trouble: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,7 +115,27 @@ impl Status {
                 idle: sum(|pool| pool.clients_idle),
                 waiting: sum(|pool| pool.clients_waiting),
             },
+            hosts: observe.hosts().iter().map(|host| HostStatus::new(host, now)).collect(),
             pools: pools.iter().map(PoolStatus::new).collect(),
+        }
+    }
+}
+
+impl HostStatus {
+    fn new(host: &HostSnapshot, now: SystemTime) -> Self {
+        Self {
+            domain: host.domain.to_string(),
+            host: host.host.to_string(),
+            role: host.role,
+            state: host.condition,
+            state_seconds: now.duration_since(host.since).unwrap_or_default().as_secs_f64(),
+            lag_bytes: host.lag.map(|(bytes, _)| bytes),
+            lag_ms: host.lag.map(|(_, time)| milliseconds(time)),
+            lags: host.lags,
+            timeline: host.timeline,
+            system_identifier: host.system.map(|system| system.to_string()),
+            servers: host.servers,
+            trouble: host.trouble.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -197,6 +237,20 @@ mod tests {
         assert_eq!(pool["mean_response_time_ms"], 5000.1);
         assert_eq!(pool["oldest_wait_ms"], 1500.25);
         assert_eq!(pool["totals"]["query_seconds"], 100.002);
+    }
+
+    #[test]
+    fn a_host_is_told_with_its_role_and_how_far_it_is_behind() {
+        let status = Status::new(&Fake::new(), noon() + Duration::from_secs(90));
+
+        let json = serde_json::to_value(status).unwrap();
+
+        let replica = &json["hosts"][1];
+        assert_eq!((&replica["role"], &replica["state"]), (&json!("replica"), &json!("suspect")));
+        assert_eq!((&replica["lag_ms"], &replica["lag_bytes"]), (&json!(1500.0), &json!(4096)));
+        assert_eq!(replica["state_seconds"], 90.0);
+        assert_eq!(replica["system_identifier"], "7000000000000000000");
+        assert_eq!(json["hosts"][0]["lag_ms"], Value::Null);
     }
 
     #[test]

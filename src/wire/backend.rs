@@ -89,6 +89,21 @@ pub fn columns(body: &[u8]) -> impl Iterator<Item = Column<'_>> {
     })
 }
 
+/// The values of a `DataRow` (PostgreSQL documentation, 55.7); `None`: NULL. What is malformed ends it.
+pub fn row(body: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
+    let mut rest = body.get(2..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (len, behind) = rest.split_first_chunk::<4>()?;
+        let Ok(len) = usize::try_from(i32::from_be_bytes(*len)) else {
+            rest = behind;
+            return Some(None);
+        };
+        let (value, behind) = behind.split_at_checked(len)?;
+        rest = behind;
+        Some(Some(value))
+    })
+}
+
 /// The tag of a `CommandComplete`, without its terminator.
 pub fn command_tag(body: &[u8]) -> &[u8] {
     body.strip_suffix(b"\0").unwrap_or(body)
@@ -185,6 +200,7 @@ mod tests {
             let _key = backend_key(&body);
             let _negotiated = negotiated(&body);
             let _tag = command_tag(&body);
+            let _values = row(&body).count();
         }
     }
 }

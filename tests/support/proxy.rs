@@ -133,6 +133,8 @@ fn defaults(host: &str) -> String {
         database = "{DATABASE}"
         hosts = ["{host}"]
         user = "{USER}"
+        # Tests count the connections that a host sees: probes are tested for themselves.
+        health = {{ interval = "1h" }}
         "#
     )
 }

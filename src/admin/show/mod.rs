@@ -3,6 +3,7 @@
 pub mod clients;
 pub mod config;
 pub mod databases;
+pub mod hosts;
 pub mod lists;
 pub mod parameter;
 pub mod pools;
@@ -23,6 +24,7 @@ pub enum Show {
     /// `SELECT current_schema()`
     CurrentSchema,
     Databases,
+    Hosts,
     Lists,
     /// `SELECT 1`
     One,
@@ -43,10 +45,11 @@ pub enum Show {
 }
 
 /// The name of each SHOW, and one sentence for `SHOW HELP`.
-pub const SHOWS: [(&str, Show, &str); 12] = [
+pub const SHOWS: [(&str, Show, &str); 13] = [
     ("clients", Show::Clients, "connections from clients"),
     ("config", Show::Config, "the configuration file as it is in force"),
     ("databases", Show::Databases, "domains, with their hosts and limits"),
+    ("hosts", Show::Hosts, "hosts of PostgreSQL, with their roles and states"),
     ("lists", Show::Lists, "how many there are of everything"),
     ("pools", Show::Pools, "pools, with their clients and servers by state"),
     ("servers", Show::Servers, "connections to PostgreSQL"),
@@ -76,6 +79,7 @@ impl Show {
             Self::Clients
             | Self::Config
             | Self::Databases
+            | Self::Hosts
             | Self::Lists
             | Self::Parameter(_)
             | Self::Pools
@@ -96,6 +100,7 @@ impl Show {
             Self::Config => config::COLUMNS.to_vec(),
             Self::CurrentSchema => vec![("current_schema", Type::Text)],
             Self::Databases => databases::COLUMNS.to_vec(),
+            Self::Hosts => hosts::COLUMNS.to_vec(),
             Self::Lists => lists::COLUMNS.to_vec(),
             Self::One => vec![("?column?", Type::Int4)],
             Self::Parameter(place) => parameter::columns(place),
@@ -119,6 +124,7 @@ impl Show {
             Self::Config => config::rows(&observe.config()),
             Self::CurrentSchema => single("public"),
             Self::Databases => databases::rows(&observe.domains()),
+            Self::Hosts => hosts::rows(&observe.hosts()),
             Self::Lists => lists::rows(&observe.process(), &observe.domains(), &observe.pools()),
             Self::One => single("1"),
             Self::Parameter(place) => parameter::rows(place),

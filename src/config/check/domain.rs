@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::address::host_addr;
 use super::super::error::{At, Flaw};
 use super::super::raw::{Table, View};
-use super::super::{Domain, HostAddr, PoolSettings, Secret};
+use super::super::{Domain, Failover, HealthRules, HostAddr, OnPrimaryLoss, PoolSettings, Secret};
 use super::{Check, pool_mode, some_unless_0, unless_zero};
 
 impl Check<'_> {
@@ -42,6 +42,8 @@ impl Check<'_> {
                 database => Some(Arc::from(database.as_deref().unwrap_or(name))),
             },
             hosts: self.domain_hosts(table),
+            health: health(table.table("health")),
+            failover: failover(table.table("failover")),
             user: self.non_empty(table, "user").map(Arc::from),
             password: view
                 .text_if_set("password")
@@ -96,14 +98,15 @@ impl Check<'_> {
         let mut hosts = Vec::new();
         for item in &items {
             match host_addr(&item.text) {
+                Ok(host) if hosts.contains(&host) => {
+                    self.item(table, "hosts", &item.span, Flaw::new("listed twice"));
+                }
                 Ok(host) => hosts.push(host),
                 Err(flaw) => self.item(table, "hosts", &item.span, flaw),
             }
         }
-        match items.len() {
-            0 => self.problem(table, "hosts", "at least one host is needed"),
-            1 => {}
-            _ => self.problem(table, "hosts", "not built yet: more than one host (failover)"),
+        if items.is_empty() {
+            self.problem(table, "hosts", "at least one host is needed");
         }
         hosts
     }
@@ -174,6 +177,28 @@ impl Check<'_> {
         if !table.is_broken(cause) {
             self.problem(table, key, problem);
         }
+    }
+}
+
+fn health(table: &Table) -> HealthRules {
+    let view = View::of(table);
+    HealthRules {
+        interval: view.duration("interval"),
+        timeout: view.duration("timeout"),
+        down_after: u32::try_from(view.count("down_after")).unwrap_or(u32::MAX),
+        max_lag: view.duration("max_lag"),
+    }
+}
+
+fn failover(table: &Table) -> Failover {
+    let view = View::of(table);
+    Failover {
+        timeout: view.duration("timeout"),
+        on_primary_loss: match view.text("on_primary_loss").as_str() {
+            "read_only" => OnPrimaryLoss::ReadOnly,
+            "error" => OnPrimaryLoss::Error,
+            _ => OnPrimaryLoss::Wait,
+        },
     }
 }
 

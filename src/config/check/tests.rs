@@ -9,6 +9,7 @@ use super::super::{
     AuthMethod, Config, ConfigErrors, HostAddr, ListenAddr, LogLevel, MapEnvironment, PoolMode,
     load, parse,
 };
+use super::super::{HealthRules, OnPrimaryLoss};
 
 fn env() -> MapEnvironment {
     MapEnvironment::default()
@@ -199,8 +200,6 @@ fn what_is_not_built_is_refused_by_name() {
         ),
     ]);
     for (key, feature) in [
-        ("health = {}", "health: not built yet: health checks (health)"),
-        ("failover = {}", "failover: not built yet: failover"),
         (
             "route_read_only = false",
             "route_read_only: not built yet: read-only routing (route_read_only)",
@@ -214,10 +213,43 @@ fn what_is_not_built_is_refused_by_name() {
         let text = format!("[domains.a]\nhosts = [\"db\"]\n{key}");
         assert_eq!(refused(&text), [format!("f:3: domains.a.{feature}")], "{text}");
     }
-    assert_refused(&[(
-        "[domains.a]\nhosts = [\"p\", \"r\"]",
-        "f:2: domains.a.hosts: not built yet: more than one host (failover)",
-    )]);
+}
+
+#[test]
+fn a_domain_has_several_hosts_and_rules_for_watching_them() {
+    let config = accepted(
+        "[domains.a]\nhosts = [\"p\", \"r1:5433\", \"/run/postgresql\"]\n\
+         health = { interval = \"1s\", timeout = \"500ms\", down_after = 2, max_lag = \"0s\" }\n\
+         failover = { timeout = \"9s\", on_primary_loss = \"read_only\" }",
+    );
+    let domain = &config.domains[0];
+    let hosts: Vec<_> = domain.hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["p:5432", "r1:5433", "/run/postgresql:5432"]);
+    let HealthRules { interval, timeout, down_after, max_lag } = domain.health;
+    assert_eq!((interval, timeout), (Duration::from_secs(1), Duration::from_millis(500)));
+    assert_eq!((down_after, max_lag), (2, Duration::ZERO));
+    assert_eq!(domain.failover.timeout, Duration::from_secs(9));
+    assert_eq!(domain.failover.on_primary_loss, OnPrimaryLoss::ReadOnly);
+}
+
+#[test]
+fn what_is_said_of_hosts_must_make_sense() {
+    let domain = |keys: &str| format!("[domains.a]\nhosts = [\"db\"]\n{keys}");
+    assert_refused(&[
+        ("[domains.a]\nhosts = [\"db\", \"db:5432\"]", "f:2: domains.a.hosts: listed twice"),
+        (
+            &domain("health = { interval = \"0s\" }"),
+            "f:3: domains.a.health.interval: must be at least \"1ms\"",
+        ),
+        (
+            &domain("health = { down_after = 0 }"),
+            "f:3: domains.a.health.down_after: must be from 1 to 1000000",
+        ),
+        (
+            &domain("failover = { on_primary_loss = \"readonly\" }"),
+            "f:3: domains.a.failover.on_primary_loss: \"readonly\" is not one of \"wait\", \"read_only\", \"error\"; did you mean \"read_only\"?",
+        ),
+    ]);
 }
 
 #[test]

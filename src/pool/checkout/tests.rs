@@ -8,8 +8,10 @@ use super::*;
 use crate::auth::ServerSecret;
 use crate::config::{HostAddr, PoolMode, PoolSettings};
 use crate::net::stream::Stream;
+use crate::pool::core::{PerSite, Site};
 use crate::pool::host::Host;
 use crate::pool::pool::Commons;
+use crate::pool::pool_site::{Outlook, PoolSite};
 use crate::runtime::drain::Drain;
 use crate::server::connect::Target;
 use crate::server::exchange::Exchange;
@@ -51,7 +53,8 @@ fn host() -> HostAddr {
 /// A server without a socket: nothing is said on it here.
 fn server() -> Box<Server> {
     let key = BackendKey { process_id: 7, secret: Box::default() };
-    let record = ServerRecord::new(ServerId(1), host(), key, &Stream::Gone, &Ladder::disabled());
+    let record =
+        ServerRecord::new(ServerId(1), (host(), Site(0)), key, &Stream::Gone, &Ladder::disabled());
     Box::new(Server {
         record: Arc::new(record),
         home: Home(0),
@@ -76,10 +79,25 @@ fn server() -> Box<Server> {
     })
 }
 
+/// Nothing is wrong with the host.
+#[derive(Debug)]
+struct Clear;
+
+impl Outlook for Clear {
+    fn describe(&self) -> String {
+        String::new()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+}
+
 /// A pool of one server, which is idle.
 fn pool() -> Arc<Pool> {
     let target = Target {
         host: host(),
+        site: Site(0),
         tls: Ladder::disabled(),
         dialect: Arc::default(),
         database: "db".into(),
@@ -91,7 +109,8 @@ fn pool() -> Arc<Pool> {
     };
     let commons = Arc::new(Commons::new(Drain::default(), 1));
     let host = Arc::new(Host::new(host(), 1));
-    let pool = Pool::new("main".into(), target, Arc::new(SETTINGS), host, commons, Arc::default());
+    let sites = PerSite::new(PoolSite::new(host, target, Arc::default()), Vec::new());
+    let pool = Pool::new("main".into(), sites, Arc::new(SETTINGS), commons, Arc::new(Clear));
     let pool = Arc::new(pool);
     let right = pool.core().right_if_wanted().expect("min wants a server");
     pool.on_opened(right, server(), None);

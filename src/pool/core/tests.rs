@@ -20,12 +20,17 @@ const LIMITS: Limits = Limits { size: 2, min: 0, max_overflow: 1, max_waiting: N
 
 fn open(core: &mut Pool, id: u64, home: usize, now: Instant) -> Given<u64, u32> {
     let right = core.right_if_wanted().expect("nobody wants a server");
-    let label = Label { id: ServerId(id), home: Home(home), kind: right.kind().copied() };
+    let label = Label {
+        id: ServerId(id),
+        home: Home(home),
+        site: right.site(),
+        kind: right.kind().copied(),
+    };
     core.opened(right, label, id, now)
 }
 
 fn plain(id: u64) -> Label<Sort> {
-    Label { id: ServerId(id), home: Home(0), kind: None }
+    Label { id: ServerId(id), home: Home(0), site: Site(0), kind: None }
 }
 
 fn checkout(core: &mut Pool, now: Instant) -> Decision<u64, Sort> {
@@ -40,7 +45,7 @@ fn checkout_of(core: &mut Pool, sort: u8, waiter: u32) -> Decision<u64, Sort> {
 fn with_idle(ids: &[(u64, usize)]) -> Pool {
     let now = Instant::now();
     let limits = Limits { min: ids.len(), size: ids.len(), ..LIMITS };
-    let mut core = Pool::new(limits, 2);
+    let mut core = Pool::new(limits, 2, 1, Balance::LeastBusy);
     for (id, home) in ids {
         assert!(matches!(open(&mut core, *id, *home, now), Given::Idle));
     }
@@ -68,7 +73,7 @@ fn the_sessions_last_server_comes_before_the_one_used_last() {
 #[test]
 fn the_queue_is_bounded_by_max_waiting() {
     let now = Instant::now();
-    let mut core = Pool::new(Limits { max_waiting: Some(1), ..LIMITS }, 1);
+    let mut core = Pool::new(Limits { max_waiting: Some(1), ..LIMITS }, 1, 1, Balance::LeastBusy);
     let Decision::Wait { connect: Some(right), .. } = checkout(&mut core, now) else { panic!() };
     assert!(matches!(checkout(&mut core, now), Decision::QueueFull));
     core.abandon(right);
@@ -91,12 +96,13 @@ fn overflow_goes_before_size_and_size_before_min() {
 #[test]
 fn a_closed_server_is_replaced_while_someone_waits() {
     let now = Instant::now();
-    let mut core = Pool::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1);
+    let mut core =
+        Pool::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1, 1, Balance::LeastBusy);
     let Decision::Wait { connect: Some(right), .. } = checkout(&mut core, now) else { panic!() };
     assert!(matches!(core.opened(right, plain(1), 1, now), Given::HandTo(0, 1)));
     let Decision::Wait { connect: None, .. } = checkout(&mut core, now) else { panic!() };
 
-    core.begin_close(Place::Lent);
+    core.begin_close(Place::Lent, Site(0));
     assert_eq!(core.right_if_wanted(), None, "it still counts");
     let right = core.closed();
 
@@ -109,7 +115,7 @@ fn a_closed_server_is_replaced_while_someone_waits() {
 #[test]
 fn who_gives_up_leaves_the_queue_to_the_others() {
     let now = Instant::now();
-    let mut core = Pool::new(LIMITS, 1);
+    let mut core = Pool::new(LIMITS, 1, 1, Balance::LeastBusy);
     let mut tickets = Vec::new();
     let mut rights = Vec::new();
     for waiter in 0..3 {
@@ -128,8 +134,8 @@ fn who_gives_up_leaves_the_queue_to_the_others() {
     let given = core.opened(rights.pop().unwrap(), plain(1), 1, now);
 
     assert!(matches!(given, Given::HandTo(2, 1)));
-    assert!(!core.is_opening_wanted(None));
     for right in rights {
+        assert!(!core.is_opening_wanted(&right));
         core.abandon(right);
     }
 }
@@ -137,7 +143,7 @@ fn who_gives_up_leaves_the_queue_to_the_others() {
 #[test]
 fn a_server_is_lent_to_who_wishes_for_the_same() {
     let now = Instant::now();
-    let mut core = Pool::new(LIMITS, 1);
+    let mut core = Pool::new(LIMITS, 1, 1, Balance::LeastBusy);
     let Decision::Wait { connect: Some(right), .. } = checkout_of(&mut core, 1, 7) else {
         panic!()
     };
@@ -182,7 +188,10 @@ fn a_server_that_comes_back_makes_room_for_the_oldest_once() {
         Decision::Wait { displaced: None, .. }
     ));
 
-    assert!(matches!(core.checkin(Place::Lent, plain(1), 1, now), Given::Close(1)));
+    assert!(matches!(
+        core.checkin(Place::Lent, plain(1), 1, now),
+        Given::Close(1, Surplus::Displaced)
+    ));
     // The oldest has its place coming: this one is the other's.
     assert!(matches!(core.checkin(Place::Lent, plain(2), 2, now), Given::HandTo(8, 2)));
 }
@@ -191,21 +200,22 @@ fn a_server_that_comes_back_makes_room_for_the_oldest_once() {
 #[test]
 fn a_server_that_is_used_once_is_closed_when_it_comes_back() {
     let now = Instant::now();
-    let mut core = Pool::new(LIMITS, 1);
+    let mut core = Pool::new(LIMITS, 1, 1, Balance::LeastBusy);
     let Decision::Wait { ticket, connect: Some(right), .. } = checkout_of(&mut core, 2, 7) else {
         panic!()
     };
     assert_eq!(core.give_up(ticket), Some(7));
-    assert!(!core.is_opening_wanted(Some(&Sort(2))));
+    assert!(!core.is_opening_wanted(&right));
 
     let label = Label { kind: Some(Sort(2)), ..plain(1) };
-    assert!(matches!(core.opened(right, label, 1, now), Given::Close(1)));
+    assert!(matches!(core.opened(right, label, 1, now), Given::Close(1, Surplus::Displaced)));
     assert_eq!((core.counts().closing, core.counts().idle), (1, 0));
 }
 
 #[test]
 fn who_cannot_be_served_leaves_the_others_in_the_queue() {
-    let mut core = Pool::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1);
+    let mut core =
+        Pool::new(Limits { size: 1, max_overflow: 0, ..LIMITS }, 1, 1, Balance::LeastBusy);
     let Decision::Wait { connect: Some(right), .. } = checkout_of(&mut core, 1, 7) else {
         panic!()
     };
@@ -217,6 +227,104 @@ fn who_cannot_be_served_leaves_the_others_in_the_queue() {
     let right = core.right_if_wanted().expect("the other waits");
     assert_eq!(right.kind(), None);
     core.abandon(right);
+}
+
+/// A pool of `size` with a server at each of `sites`, idle, by the numbers 0, 1, 2 …
+fn at_sites(size: usize, count: usize, sites: &[usize]) -> Pool {
+    let now = Instant::now();
+    let limits = Limits { size, min: 0, max_overflow: 0, max_waiting: None };
+    let mut core = Pool::new(limits, 1, count, Balance::LeastBusy);
+    for (id, site) in (0..).zip(sites) {
+        let mut only = vec![Standing::Shunned; count];
+        only[*site] = Standing::Serves { weight: 1 };
+        core.set_sites(&only);
+        let Decision::Wait { ticket, connect: Some(right), .. } =
+            core.checkout(Home(1), None, Some(&Sort(9)), now, || 0)
+        else {
+            panic!()
+        };
+        core.give_up(ticket);
+        assert_eq!(right.site(), Site(*site));
+        let label = Label { site: right.site(), ..plain(id) };
+        assert!(matches!(core.opened(right, label, id, now), Given::Idle));
+    }
+    core.set_sites(&vec![Standing::Serves { weight: 1 }; count]);
+    core
+}
+
+#[test]
+fn what_is_idle_at_a_site_that_goes_out_is_closed_and_what_is_lent_when_it_comes_back() {
+    let mut core = at_sites(3, 2, &[0, 0, 1]);
+    let now = Instant::now();
+    core.set_sites(&[Standing::Serves { weight: 1 }, Standing::Out]);
+    let Decision::Lend(lent) = checkout(&mut core, now) else { panic!() };
+    assert_eq!(lent, 1);
+
+    let gone = core.set_sites(&[Standing::Out, Standing::Serves { weight: 1 }]);
+
+    assert_eq!(gone, [0]);
+    let label = plain(lent);
+    let given = core.checkin(Place::Lent, label, lent, now);
+    assert!(matches!(given, Given::Close(1, Surplus::SiteOut)));
+    assert_eq!(core.counts_at(Site(0)), (0, 0));
+}
+
+#[test]
+fn who_waits_while_no_site_serves_has_a_server_opened_when_one_does() {
+    let mut core = at_sites(3, 2, &[]);
+    core.set_sites(&[Standing::Out, Standing::Out]);
+    let now = Instant::now();
+    assert!(matches!(checkout(&mut core, now), Decision::Wait { connect: None, .. }));
+    assert_eq!(core.right_if_wanted(), None);
+
+    core.set_sites(&[Standing::Out, Standing::Serves { weight: 1 }]);
+
+    let mut right = core.right_if_wanted().expect("one serves");
+    assert_eq!(right.site(), Site(1));
+    // It goes out again before the server is there.
+    core.set_sites(&[Standing::Serves { weight: 1 }, Standing::Out]);
+    assert!(core.settle(&mut right, false));
+    assert_eq!(right.site(), Site(0));
+    core.set_sites(&[Standing::Out, Standing::Out]);
+    assert!(!core.settle(&mut right, false));
+    core.abandon(right);
+}
+
+#[test]
+fn a_site_that_comes_back_gets_its_share_one_server_at_a_time() {
+    let mut core = at_sites(4, 2, &[0, 0, 0, 0]);
+    let now = Instant::now();
+    let Evened::Close(0) = core.even_out() else { panic!("the longest idle one is closed") };
+    let right = core.closed();
+    assert_eq!(right, None, "nobody waits");
+    let Evened::Open(right) = core.even_out() else { panic!("there is room now") };
+    assert_eq!(right.site(), Site(1));
+    assert!(core.is_opening_wanted(&right));
+    let label = Label { site: Site(1), ..plain(7) };
+    assert!(matches!(core.opened(right, label, 7, now), Given::Idle));
+
+    // All are at work: the next that comes back from where there are too many goes.
+    let lent: Vec<_> = (0..4).map(|_| checkout(&mut core, now)).collect();
+    assert!(lent.iter().all(|lent| matches!(lent, Decision::Lend(_))));
+    assert!(matches!(core.even_out(), Evened::Even));
+    assert!(matches!(
+        core.checkin(Place::Lent, Label { site: Site(1), ..plain(7) }, 7, now),
+        Given::Idle
+    ));
+    assert!(matches!(
+        core.checkin(Place::Lent, plain(3), 3, now),
+        Given::Close(3, Surplus::Uneven)
+    ));
+    assert!(matches!(core.checkin(Place::Lent, plain(2), 2, now), Given::Idle));
+}
+
+#[test]
+fn a_server_that_was_to_even_things_out_is_not_opened_elsewhere() {
+    let mut core = at_sites(4, 2, &[0, 0]);
+    let Evened::Open(mut right) = core.even_out() else { panic!() };
+    assert!(!core.settle(&mut right, true));
+    core.abandon(right);
+    assert_eq!(core.counts_at(Site(1)), (0, 0));
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -304,7 +412,8 @@ impl Model {
                 assert_eq!(self.waiting.remove(fits).1, *waiter, "not the oldest whom it fits");
                 self.lent.push(server);
             }
-            Given::Close(given) => {
+            Given::Close(given, why) => {
+                assert_eq!(*why, Surplus::Displaced);
                 assert_eq!(*given, server);
                 let makes_room = lacks.is_some_and(|older| fits.is_none_or(|fits| older < fits));
                 let is_used_up = fits.is_none() && kind == Some(Sort(2));
@@ -373,7 +482,7 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
         }
         Act::Reset(n) => {
             if let Some(id) = pick(&mut model.lent, n) {
-                core.put_aside();
+                core.put_aside(Site(0));
                 model.aside.push(id);
             }
         }
@@ -385,10 +494,10 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
         }
         Act::Close(n) => {
             if pick(&mut model.lent, n).is_some() {
-                core.begin_close(Place::Lent);
+                core.begin_close(Place::Lent, Site(0));
                 model.closing += 1;
             } else if pick(&mut model.aside, n).is_some() {
-                core.begin_close(Place::Aside);
+                core.begin_close(Place::Aside, Site(0));
                 model.closing += 1;
             }
         }
@@ -403,7 +512,7 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
                 model.next_server += 1;
                 let id = model.next_server;
                 let kind = right.kind().copied();
-                let label = Label { id: ServerId(id), home: Home(n % 3), kind };
+                let label = Label { id: ServerId(id), home: Home(n % 3), site: right.site(), kind };
                 model.labels.insert(id, label.clone());
                 let given = core.opened(right, label, id, now);
                 model.given(id, &given);
@@ -437,7 +546,7 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
             }
         }
         Act::TakeOver => {
-            if let Some(id) = core.take_longest_idle() {
+            if let Some(id) = core.take_longest_idle(|_| true) {
                 assert_eq!(id, model.idle.remove(0), "not the longest idle");
                 model.closing += 1;
             }
@@ -456,7 +565,7 @@ proptest! {
         size in 1..4_usize, max_overflow in 0..3_usize, min in 0..2_usize, has_kinds: bool,
     ) {
         let limits = Limits { size, min: min.min(size), max_overflow, max_waiting: Some(5) };
-        let mut core = Pool::new(limits, 3);
+        let mut core = Pool::new(limits, 3, 1, Balance::LeastBusy);
         let mut model = Model::default();
         let mut now = Instant::now();
         for act in acts {
@@ -489,7 +598,7 @@ proptest! {
                 let of_kind = model.rights.iter().filter(|other| other.kind() == kind).count();
                 let waiting = model.waiting.iter().filter(|w| w.2.as_ref() == kind).count();
                 let for_min = kind.is_none() && core.total() - counts.closing <= limits.min;
-                prop_assert_eq!(core.is_opening_wanted(kind), of_kind <= waiting || for_min);
+                prop_assert_eq!(core.is_opening_wanted(right), of_kind <= waiting || for_min);
             }
         }
         for right in model.rights {

@@ -1,0 +1,262 @@
+//! What a host is, and whether it is there: looks at it → a condition. Pure.
+//!
+//! Load is never taken for an outage. A host is down if it cannot be reached, or if it has not answered
+//! `down_after` times in a row while no byte came from it on any connection. A host that is full (53300) or
+//! starting (57P03) is alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::lag::Lsn;
+
+/// Whether a host is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Condition {
+    /// It has not been looked at yet.
+    Unknown,
+    Up,
+    /// Something is wrong; what it was last seen to be holds until more is known.
+    Suspect,
+    Down,
+}
+
+impl Condition {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Suspect => "suspect",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// What a host says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    pub in_recovery: bool,
+    /// Hosts with other identifiers are of other clusters.
+    pub system: u64,
+    /// 0: not known.
+    pub timeline: u32,
+    /// Up to where a primary has written, a replica replayed.
+    pub position: Lsn,
+    /// A primary that takes no writes: `default_transaction_read_only` is on for who looked.
+    pub read_only: bool,
+}
+
+/// What a look at a host has brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    Seen(Facts),
+    /// It lives, and did not say what it is: it is full, is starting, or does not let the probe in.
+    Alive {
+        why: String,
+    },
+    /// It refused the connection, cannot be reached, or has no address.
+    Unreachable {
+        why: String,
+    },
+    /// No answer in time. `heard`: something came from it on another connection meanwhile.
+    Silent {
+        why: String,
+        heard: bool,
+    },
+}
+
+/// How a host is looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// Between two looks while all is well.
+    pub interval: Duration,
+    /// Silent looks in a row that make a host down. At least 1.
+    pub down_after: u32,
+}
+
+/// A host's condition, and how it came to it.
+#[derive(Debug, Clone)]
+pub struct Health {
+    condition: Condition,
+    since: Instant,
+    /// Looks in a row that brought no answer.
+    misses: u32,
+    /// What it was last seen to be, and when.
+    facts: Option<(Facts, Instant)>,
+    /// What is wrong with it.
+    trouble: Option<Arc<str>>,
+}
+
+/// Between two looks at a host with which something is wrong, or that may have become the primary.
+pub const LOOK_CLOSELY: Duration = Duration::from_millis(100);
+/// The longest pause between two looks at a host that is down.
+const DOWN_PAUSE_MOST: Duration = Duration::from_secs(1);
+/// Looks in a row that did not reach it. A single one may be a restart that is over by the next.
+const UNREACHABLE_MOST: u32 = 2;
+
+impl Health {
+    /// One that nobody has looked at.
+    pub const fn new(now: Instant) -> Self {
+        Self { condition: Condition::Unknown, since: now, misses: 0, facts: None, trouble: None }
+    }
+
+    /// Takes in what a look at `now` has brought; true if the condition is another.
+    pub fn on_look(&mut self, look: &Look, rules: Rules, now: Instant) -> bool {
+        let (condition, trouble) = match look {
+            Look::Seen(facts) => {
+                self.misses = 0;
+                self.facts = Some((*facts, now));
+                (Condition::Up, None)
+            }
+            Look::Alive { why } => {
+                self.misses = 0;
+                (Condition::Suspect, Some(why))
+            }
+            Look::Silent { why, heard: true } => (self.no_worse_than_suspect(), Some(why)),
+            Look::Silent { why, heard: false } => (self.miss(rules.down_after), Some(why)),
+            Look::Unreachable { why } => (self.miss(UNREACHABLE_MOST), Some(why)),
+        };
+        self.trouble = trouble.map(|why| why.as_str().into());
+        let is_other = condition != self.condition;
+        if is_other {
+            self.since = now;
+            self.condition = condition;
+        }
+        is_other
+    }
+
+    fn no_worse_than_suspect(&self) -> Condition {
+        match self.condition {
+            Condition::Down => Condition::Down,
+            Condition::Unknown | Condition::Up | Condition::Suspect => Condition::Suspect,
+        }
+    }
+
+    fn miss(&mut self, most: u32) -> Condition {
+        self.misses = self.misses.saturating_add(1);
+        // One that never answered is not waited for.
+        if self.misses >= most || self.condition == Condition::Unknown {
+            Condition::Down
+        } else {
+            self.no_worse_than_suspect()
+        }
+    }
+
+    /// How long to wait before the next look. `is_urgent`: the domain has no primary. One that is down is tried
+    /// ever more seldom.
+    pub fn pause(&self, rules: Rules, is_urgent: bool) -> Duration {
+        let pause = match self.condition {
+            Condition::Up if !is_urgent => rules.interval,
+            Condition::Down => {
+                LOOK_CLOSELY.saturating_mul(1 << self.misses.min(8)).min(DOWN_PAUSE_MOST)
+            }
+            Condition::Up | Condition::Unknown | Condition::Suspect => LOOK_CLOSELY,
+        };
+        pause.min(rules.interval)
+    }
+
+    pub const fn condition(&self) -> Condition {
+        self.condition
+    }
+
+    /// Since when it has been in its condition.
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// What it was last seen to be, and when.
+    pub const fn facts(&self) -> Option<(Facts, Instant)> {
+        self.facts
+    }
+
+    /// What is wrong with it.
+    pub const fn trouble(&self) -> Option<&Arc<str>> {
+        self.trouble.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: Rules = Rules { interval: Duration::from_secs(5), down_after: 3 };
+    const FACTS: Facts =
+        Facts { in_recovery: false, system: 7, timeline: 1, position: Lsn(1), read_only: false };
+
+    fn silent(heard: bool) -> Look {
+        Look::Silent { why: "no answer".into(), heard }
+    }
+
+    fn unreachable() -> Look {
+        Look::Unreachable { why: "refused".into() }
+    }
+
+    /// A host that is up, and looks at it one after the other.
+    fn after(looks: &[Look]) -> Health {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        health.on_look(&Look::Seen(FACTS), RULES, now);
+        for look in looks {
+            health.on_look(look, RULES, now);
+        }
+        health
+    }
+
+    #[test]
+    fn load_is_never_taken_for_an_outage() {
+        let looks: Vec<_> = (0..100).map(|_| silent(true)).collect();
+        assert_eq!(after(&looks).condition(), Condition::Suspect);
+        let full = Look::Alive { why: "53300".into() };
+        let looks: Vec<_> = (0..100).map(|_| full.clone()).collect();
+        assert_eq!(after(&looks).condition(), Condition::Suspect);
+    }
+
+    #[test]
+    fn silence_makes_a_host_suspect_and_then_down() {
+        assert_eq!(after(&[silent(false)]).condition(), Condition::Suspect);
+        assert_eq!(after(&[silent(false), silent(false)]).condition(), Condition::Suspect);
+        let looks = [silent(false), silent(false), silent(false)];
+        assert_eq!(after(&looks).condition(), Condition::Down);
+        let looks = [silent(false), silent(false), Look::Seen(FACTS), silent(false)];
+        assert_eq!(after(&looks).condition(), Condition::Suspect, "not in a row");
+    }
+
+    #[test]
+    fn one_refusal_is_a_suspicion_and_two_are_an_outage() {
+        assert_eq!(after(&[unreachable()]).condition(), Condition::Suspect);
+        assert_eq!(after(&[unreachable(), unreachable()]).condition(), Condition::Down);
+    }
+
+    #[test]
+    fn one_that_was_never_seen_is_down_at_once() {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        assert!(health.on_look(&unreachable(), RULES, now));
+        assert_eq!(health.condition(), Condition::Down);
+        assert_eq!(health.trouble().map(|why| &**why), Some("refused"));
+    }
+
+    #[test]
+    fn what_it_was_is_remembered_while_it_is_away() {
+        let health = after(&[unreachable(), unreachable()]);
+        assert_eq!(health.facts().map(|(facts, _)| facts), Some(FACTS));
+    }
+
+    #[test]
+    fn it_is_looked_at_more_often_while_something_is_wrong() {
+        assert_eq!(after(&[]).pause(RULES, false), RULES.interval);
+        assert_eq!(after(&[]).pause(RULES, true), LOOK_CLOSELY);
+        assert_eq!(after(&[silent(false)]).pause(RULES, false), LOOK_CLOSELY);
+        let often = Rules { interval: Duration::from_millis(50), ..RULES };
+        assert_eq!(after(&[silent(false)]).pause(often, true), often.interval);
+    }
+
+    #[test]
+    fn one_that_is_down_is_tried_ever_more_seldom() {
+        let looks: Vec<_> = (0..100).map(|_| unreachable()).collect();
+        let pauses: Vec<_> = (2..8).map(|n| after(&looks[..n]).pause(RULES, true)).collect();
+        assert!(pauses.is_sorted() && pauses[0] < pauses[1], "{pauses:?}");
+        assert_eq!(after(&looks).pause(RULES, true), DOWN_PAUSE_MOST);
+    }
+}

@@ -1,0 +1,151 @@
+//! Looking at a host: a connection of its own, and one question. The connection is a new one each time, unless
+//! looks come thick and fast: that a login works is a part of what is looked at.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::health::{Facts, Look};
+use super::lag::Lsn;
+use crate::pool::core::{Home, ServerId};
+use crate::server::Server;
+use crate::server::connect::{Target, connect};
+use crate::server::server::CommandError;
+
+/// What a host is asked. The control file's timeline lags behind a promotion: a primary tells its own by the
+/// name of the file that it writes, a replica by its receiver, to those who may see that (pitfall P93).
+const QUESTION: &str = "\
+SELECT s.r::pg_catalog.int4,
+       (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+       CASE WHEN s.r THEN (SELECT received_tli FROM pg_catalog.pg_stat_wal_receiver)
+            ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4
+       END,
+       CASE WHEN s.r THEN pg_catalog.pg_last_wal_replay_lsn()
+            ELSE pg_catalog.pg_current_wal_lsn()
+       END,
+       (pg_catalog.current_setting('default_transaction_read_only')::pg_catalog.bool)::pg_catalog.int4
+FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS s";
+
+/// What a probe's connection calls itself.
+pub const APPLICATION_NAME: &str = "pgweir probe";
+
+/// The connection of a probe, kept from one look to the next.
+#[derive(Debug, Default)]
+pub struct Probe {
+    server: Option<Box<Server>>,
+}
+
+/// How much each server at a host had read, by its number: whatever has grown, or is new, was heard.
+pub type Heard = HashMap<ServerId, u64>;
+
+impl Probe {
+    /// Looks at the host of `target` for at most `limit`. `heard` counts what comes from it on other
+    /// connections.
+    ///
+    /// Cancel-safe in that nothing but the connection is lost.
+    pub async fn look(
+        &mut self,
+        target: &Target,
+        limit: Duration,
+        heard: impl Fn() -> Heard,
+    ) -> Look {
+        let before = heard();
+        let deadline = Instant::now() + limit;
+        let look = timeout_at(deadline, self.ask(target, limit)).await;
+        look.unwrap_or_else(|_elapsed| {
+            // Its answer would be taken for that to the next question.
+            self.server = None;
+            let heard = heard().iter().any(|(id, read)| before.get(id) != Some(read));
+            Look::Silent { why: format!("no answer within {limit:?}"), heard }
+        })
+    }
+
+    /// Closes the connection: the next look opens another.
+    pub fn disconnect(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.say_goodbye();
+        }
+    }
+
+    async fn ask(&mut self, target: &Target, limit: Duration) -> Look {
+        if let Some(mut server) = self.server.take() {
+            // Whatever is wrong with the old connection says little: a new one says more.
+            if let Ok(look) = question(&mut server, limit).await {
+                self.server = Some(server);
+                return look;
+            }
+        }
+        let opened = connect(target, None, ServerId(0), Home(0)).await;
+        let mut server = match opened {
+            Ok(server) => Box::new(server),
+            Err(error) if error.is_unreachable() => {
+                return Look::Unreachable { why: error.to_string() };
+            }
+            Err(error) => return Look::Alive { why: error.to_string() },
+        };
+        match question(&mut server, limit).await {
+            Ok(look) => {
+                self.server = Some(server);
+                look
+            }
+            Err(error) => Look::Alive { why: error.to_string() },
+        }
+    }
+}
+
+/// Asks what the host is. An error if the connection is of no more use.
+async fn question(server: &mut Server, limit: Duration) -> Result<Look, CommandError> {
+    match server.query_row(QUESTION, limit).await {
+        Ok(row) => Ok(match facts(&row) {
+            Some(facts) => Look::Seen(facts),
+            None => Look::Alive { why: format!("it gave no sense of what it is: {row:?}") },
+        }),
+        // It may not look: that will be no better with another connection.
+        Err(CommandError::Refused { message }) if message.sqlstate.class() == "42" => {
+            Ok(Look::Alive { why: format!("the probe is refused: {}", message.message) })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn facts(row: &[Option<String>]) -> Option<Facts> {
+    let [in_recovery, system, timeline, position, read_only] = row else { return None };
+    Some(Facts {
+        in_recovery: in_recovery.as_deref()? == "1",
+        system: system.as_deref()?.parse().ok()?,
+        timeline: timeline.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
+        // One that has replayed nothing yet has no position.
+        position: position.as_deref().and_then(Lsn::parse).unwrap_or_default(),
+        read_only: read_only.as_deref()? == "1",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: [Option<&str>; 5]) -> Vec<Option<String>> {
+        values.into_iter().map(|value| value.map(str::to_owned)).collect()
+    }
+
+    #[test]
+    fn a_replica_without_a_receiver_does_not_tell_its_timeline() {
+        let seen = facts(&row([Some("1"), Some("7"), None, Some("0/3000148"), Some("0")]));
+        let expected = Facts {
+            in_recovery: true,
+            system: 7,
+            timeline: 0,
+            position: Lsn(0x300_0148),
+            read_only: false,
+        };
+        assert_eq!(seen, Some(expected));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_fact() {
+        assert_eq!(facts(&[]), None);
+        assert_eq!(facts(&row([Some("1"), None, None, None, None])), None);
+        assert_eq!(facts(&row([Some("1"), Some("x"), None, None, Some("0")])), None);
+    }
+}

@@ -1,0 +1,272 @@
+//! Which of a domain's hosts is the primary, and which replicas serve. Pure.
+//!
+//! Invariants:
+//! - At most one host is the primary: of several that take writes the one on the highest timeline; and none
+//!   whose timeline is behind one that this domain has had a primary on: what it would take is lost.
+//! - A host of another cluster never serves, whatever it says that it is.
+
+use std::time::Duration;
+
+use super::health::{Condition, Facts};
+use super::lag::Lag;
+use crate::pool::core::Site;
+
+/// A host of a domain, as the decision needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Candidate {
+    pub condition: Condition,
+    /// What it was last seen to be.
+    pub facts: Option<Facts>,
+    /// How far it is behind; `None`: nothing is known.
+    pub lag: Option<Lag>,
+}
+
+/// What a host is to its domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Nothing is known of it, or it is not there.
+    Unknown,
+    Primary,
+    Replica {
+        /// It is there, but too far behind to be read from.
+        lags: bool,
+    },
+    /// It takes writes, and another host is the primary.
+    Fenced {
+        timeline: u32,
+    },
+    /// It is of another cluster.
+    Stranger {
+        system: u64,
+    },
+}
+
+impl Role {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Primary => "primary",
+            Self::Replica { .. } => "replica",
+            Self::Fenced { .. } => "fenced",
+            Self::Stranger { .. } => "stranger",
+        }
+    }
+}
+
+/// What a domain knows of its hosts over time.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// The cluster that it is about.
+    system: Option<u64>,
+    /// The highest timeline that it has had a primary on.
+    timeline: u32,
+    primary: Option<Site>,
+}
+
+/// What a domain's hosts are at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topology {
+    /// In the order of the sites.
+    pub roles: Vec<Role>,
+    pub primary: Option<Site>,
+}
+
+impl Memory {
+    /// What `hosts`, in the order of the sites, are. `max_lag`: how far a replica may be behind.
+    pub fn decide(&mut self, hosts: &[Candidate], max_lag: Duration) -> Topology {
+        self.learn_system(hosts);
+        let primary = self.choose_primary(hosts);
+        if let Some((site, facts)) = primary {
+            self.timeline = self.timeline.max(facts.timeline);
+            self.primary = Some(site);
+        }
+        let primary = primary.map(|(site, _)| site);
+        let role =
+            |(index, host): (usize, &Candidate)| self.role(Site(index), host, primary, max_lag);
+        Topology { roles: hosts.iter().enumerate().map(role).collect(), primary }
+    }
+
+    /// The cluster is that of the first primary that is seen, or of the first host if there is none; another
+    /// one only if none of its hosts is left and the others agree: it was restored from elsewhere.
+    fn learn_system(&mut self, hosts: &[Candidate]) {
+        let there = || {
+            let is_there = |host: &&Candidate| host.condition == Condition::Up;
+            hosts.iter().filter(is_there).filter_map(|host| host.facts)
+        };
+        let first = there().find(|facts| !facts.in_recovery).or_else(|| there().next());
+        let Some(first) = first else { return };
+        let is_left = self.system.is_some_and(|system| {
+            hosts.iter().filter_map(|host| host.facts).any(|facts| facts.system == system)
+        });
+        if !is_left && there().all(|facts| facts.system == first.system) || self.system.is_none() {
+            if self.system.is_some_and(|system| system != first.system) {
+                // Timelines of another cluster are others.
+                *self = Self::default();
+            }
+            self.system = Some(first.system);
+        }
+    }
+
+    fn choose_primary(&self, hosts: &[Candidate]) -> Option<(Site, Facts)> {
+        let takes_writes = |(index, host): (usize, &Candidate)| {
+            let facts = host.facts?;
+            let is_there = matches!(host.condition, Condition::Up | Condition::Suspect);
+            let is_ours = Some(facts.system) == self.system;
+            let is_current = facts.timeline >= self.timeline;
+            (is_there && is_ours && is_current && !facts.in_recovery)
+                .then_some((Site(index), facts))
+        };
+        let candidates = hosts.iter().enumerate().filter_map(takes_writes);
+        // Of equals the one that it has been.
+        candidates.max_by_key(|(site, facts)| (facts.timeline, self.primary == Some(*site)))
+    }
+
+    fn role(&self, site: Site, host: &Candidate, primary: Option<Site>, max_lag: Duration) -> Role {
+        let Some(facts) = host.facts else { return Role::Unknown };
+        if self.system.is_some_and(|system| system != facts.system) {
+            return Role::Stranger { system: facts.system };
+        }
+        if matches!(host.condition, Condition::Down | Condition::Unknown) {
+            return Role::Unknown;
+        }
+        if primary == Some(site) {
+            return Role::Primary;
+        }
+        if facts.in_recovery {
+            Role::Replica { lags: host.lag.is_some_and(|lag| lag.time > max_lag) }
+        } else {
+            Role::Fenced { timeline: facts.timeline }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::lag::Lsn;
+    use super::*;
+
+    const MAX_LAG: Duration = Duration::from_secs(10);
+
+    fn up(in_recovery: bool, timeline: u32) -> Candidate {
+        let facts = Facts { in_recovery, system: 7, timeline, position: Lsn(1), read_only: false };
+        Candidate { condition: Condition::Up, facts: Some(facts), lag: None }
+    }
+
+    fn down(host: Candidate) -> Candidate {
+        Candidate { condition: Condition::Down, ..host }
+    }
+
+    const fn replica() -> Role {
+        Role::Replica { lags: false }
+    }
+
+    #[test]
+    fn a_replica_that_was_promoted_takes_the_place_of_the_primary() {
+        let mut memory = Memory::default();
+        let before = memory.decide(&[up(false, 1), up(true, 1)], MAX_LAG);
+        assert_eq!(before.roles, [Role::Primary, replica()]);
+
+        let lost = memory.decide(&[down(up(false, 1)), up(true, 1)], MAX_LAG);
+        assert_eq!((lost.primary, lost.roles), (None, vec![Role::Unknown, replica()]));
+
+        let after = memory.decide(&[down(up(false, 1)), up(false, 2)], MAX_LAG);
+        assert_eq!(after.primary, Some(Site(1)));
+    }
+
+    #[test]
+    fn of_two_primaries_the_higher_timeline_wins_and_goes_on_to() {
+        let mut memory = Memory::default();
+        memory.decide(&[up(false, 1), up(true, 1)], MAX_LAG);
+        let both = memory.decide(&[up(false, 1), up(false, 2)], MAX_LAG);
+        assert_eq!(both.roles, [Role::Fenced { timeline: 1 }, Role::Primary]);
+
+        // What the old one would take is lost, whether the new one is there or not.
+        let old = memory.decide(&[up(false, 1), down(up(false, 2))], MAX_LAG);
+        assert_eq!(old.primary, None);
+        assert_eq!(old.roles, [Role::Fenced { timeline: 1 }, Role::Unknown]);
+    }
+
+    #[test]
+    fn of_two_on_one_timeline_the_one_goes_on_that_was_it() {
+        let mut memory = Memory::default();
+        memory.decide(&[up(true, 1), up(false, 1)], MAX_LAG);
+        let both = memory.decide(&[up(false, 1), up(false, 1)], MAX_LAG);
+        assert_eq!(both.primary, Some(Site(1)));
+    }
+
+    #[test]
+    fn a_host_of_another_cluster_is_refused() {
+        let mut stranger = up(false, 9);
+        stranger.facts.as_mut().unwrap().system = 8;
+        let mut memory = Memory::default();
+        let seen = memory.decide(&[up(false, 1), stranger], MAX_LAG);
+        assert_eq!(seen.roles, [Role::Primary, Role::Stranger { system: 8 }]);
+        let alone = memory.decide(&[down(up(false, 1)), stranger], MAX_LAG);
+        assert_eq!(alone.primary, None);
+    }
+
+    #[test]
+    fn a_cluster_that_was_restored_from_elsewhere_is_taken_for_the_new_one() {
+        let mut memory = Memory::default();
+        memory.decide(&[up(false, 5), up(true, 5)], MAX_LAG);
+        let other = |mut host: Candidate| {
+            host.facts.as_mut().unwrap().system = 8;
+            host
+        };
+        let restored = [other(up(false, 1)), other(up(true, 1))];
+        assert_eq!(memory.decide(&restored, MAX_LAG).roles, [Role::Primary, replica()]);
+    }
+
+    #[test]
+    fn a_replica_that_lags_is_one_that_lags() {
+        let mut late = up(true, 1);
+        late.lag = Some(Lag { bytes: 1, time: MAX_LAG + Duration::from_millis(1) });
+        let seen = Memory::default().decide(&[up(false, 1), late], MAX_LAG);
+        assert_eq!(seen.roles[1], Role::Replica { lags: true });
+    }
+
+    fn candidates() -> impl Strategy<Value = Vec<Candidate>> {
+        let condition = prop_oneof![
+            Just(Condition::Unknown),
+            Just(Condition::Up),
+            Just(Condition::Suspect),
+            Just(Condition::Down)
+        ];
+        let host = (condition, any::<bool>(), 1..3_u64, 1..4_u32).prop_map(
+            |(condition, in_recovery, system, timeline)| {
+                let position = Lsn(1);
+                let facts = Facts { in_recovery, system, timeline, position, read_only: false };
+                Candidate { condition, facts: Some(facts), lag: None }
+            },
+        );
+        prop::collection::vec(host, 3)
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_never_more_than_one_primary_and_never_an_outdated_one(
+            looks in prop::collection::vec(candidates(), 1..20),
+        ) {
+            let mut memory = Memory::default();
+            let mut highest = (None, 0);
+            for hosts in looks {
+                let topology = memory.decide(&hosts, MAX_LAG);
+                if highest.0 != memory.system {
+                    // It was restored from elsewhere.
+                    highest = (memory.system, 0);
+                }
+                let primaries = topology.roles.iter().filter(|role| **role == Role::Primary).count();
+                prop_assert_eq!(primaries, usize::from(topology.primary.is_some()));
+                if let Some(site) = topology.primary {
+                    let facts = hosts[site.0].facts.unwrap();
+                    prop_assert!(!facts.in_recovery);
+                    prop_assert_eq!(highest.0, Some(facts.system));
+                    prop_assert!(facts.timeline >= highest.1, "an outdated primary");
+                    highest.1 = facts.timeline;
+                }
+            }
+        }
+    }
+}

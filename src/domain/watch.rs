@@ -1,0 +1,189 @@
+//! Watching a host: one task that looks at it again and again, and tells the domains that have it.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::health::{Condition, Health, LOOK_CLOSELY, Look, Rules};
+use super::probe::{Heard, Probe};
+use crate::pool::host::Host;
+use crate::runtime::backoff::random;
+use crate::server::connect::Target;
+
+/// A host that is watched, for all domains that have it.
+#[derive(Debug)]
+pub struct Watch {
+    pub host: Arc<Host>,
+    pub rules: Rules,
+    /// Longest wait for the answer to one look.
+    timeout: Duration,
+    /// Whom to log in as, and how often that was changed.
+    login: Mutex<Login>,
+    health: Mutex<Health>,
+    /// A domain that has it is without a primary.
+    is_urgent: AtomicBool,
+    /// A domain has others besides it: nobody is served before it is known which is the primary.
+    has_others: bool,
+}
+
+#[derive(Debug, Default)]
+struct Login {
+    targets: Vec<Target>,
+    /// The one that is used; others are tried when it is not let in.
+    current: usize,
+}
+
+/// The connection of a look is kept for the next one if that comes this soon.
+const KEEP_UNTIL: Duration = Duration::from_millis(500);
+
+/// Logins that are kept to look with.
+const LOGINS_MOST: usize = 8;
+
+impl Watch {
+    /// `has_others`: a domain has it and others.
+    pub fn new(host: Arc<Host>, rules: Rules, timeout: Duration, has_others: bool) -> Self {
+        Self {
+            host,
+            rules,
+            timeout,
+            login: Mutex::default(),
+            health: Mutex::new(Health::new(Instant::now())),
+            is_urgent: AtomicBool::new(has_others),
+            has_others,
+        }
+    }
+
+    /// Offers a way to log in to the host. Without any it cannot be looked at: a domain that has no user of its
+    /// own learns one from its first client.
+    pub fn offer(&self, target: &Target) {
+        let mut login = self.login();
+        let is_known =
+            |known: &Target| known.user == target.user && known.database == target.database;
+        if login.targets.len() >= LOGINS_MOST || login.targets.iter().any(is_known) {
+            return;
+        }
+        let name = ("application_name".to_owned(), super::probe::APPLICATION_NAME.to_owned());
+        login.targets.push(Target {
+            options: vec![name],
+            connect_query: String::new(),
+            connect_timeout: self.timeout,
+            ..target.clone()
+        });
+        drop(login);
+        self.host.alert.notify_one();
+    }
+
+    fn login(&self) -> MutexGuard<'_, Login> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host's health at this moment.
+    pub fn health(&self) -> Health {
+        self.held().clone()
+    }
+
+    fn held(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A domain that has it is without a primary, or has one again.
+    pub fn set_urgent(&self, is_urgent: bool) {
+        if self.is_urgent.swap(is_urgent, Relaxed) != is_urgent && is_urgent {
+            self.host.alert.notify_one();
+        }
+    }
+
+    /// Looks at the host until `stop`, and has `told` look at the result. `heard` counts what comes from it on
+    /// other connections.
+    pub async fn run(
+        self: Arc<Self>,
+        stop: CancellationToken,
+        heard: impl Fn() -> Heard,
+        told: impl Fn(&Self, Instant),
+    ) {
+        let mut probe = Probe::default();
+        if !self.has_others {
+            // It serves whatever it is: that can wait.
+            tokio::select! {
+                () = sleep_until(Instant::now() + self.rules.interval) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+        loop {
+            let begun = Instant::now();
+            tokio::select! {
+                () = self.look(&mut probe, &heard, &told) => {}
+                () = stop.cancelled() => return,
+            }
+            let now = Instant::now();
+            let (pause, is_down) = {
+                let health = self.held();
+                let is_urgent = self.is_urgent.load(Relaxed);
+                (health.pause(self.rules, is_urgent), health.condition() == Condition::Down)
+            };
+            if pause > KEEP_UNTIL {
+                // It would keep its database from being dropped, and take a place for nothing.
+                probe.disconnect();
+            }
+            let next = now + jittered(pause);
+            let wait = async {
+                if is_down {
+                    // That it cannot be connected to is known.
+                    return sleep_until(next).await;
+                }
+                let _elapsed = timeout_at(next, self.host.alert.notified()).await;
+                // Many may have met with the same thing: one look is enough.
+                sleep_until(next.min(begun + LOOK_CLOSELY)).await;
+            };
+            tokio::select! {
+                () = wait => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn look(
+        &self,
+        probe: &mut Probe,
+        heard: &impl Fn() -> Heard,
+        told: &impl Fn(&Self, Instant),
+    ) {
+        let Some(target) = self.target() else { return };
+        let look = probe.look(&target, self.timeout, heard).await;
+        if matches!(look, Look::Alive { .. }) {
+            self.try_another_login();
+        }
+        let now = Instant::now();
+        let (before, after) = {
+            let mut health = self.held();
+            let before = health.condition();
+            health.on_look(&look, self.rules, now);
+            (before, health.clone())
+        };
+        if before != after.condition() {
+            let trouble = after.trouble().map(|why| &**why);
+            tracing::info!(host = %self.host.addr, was = before.as_str(), is = after.condition().as_str(),
+                trouble, "a host's condition has changed");
+        }
+        told(self, now);
+    }
+
+    fn target(&self) -> Option<Target> {
+        let login = self.login();
+        login.targets.get(login.current).cloned()
+    }
+
+    fn try_another_login(&self) {
+        let mut login = self.login();
+        let count = login.targets.len().max(1);
+        login.current = (login.current + 1) % count;
+    }
+}
+
+/// A little less than `pause`, so that hosts, and instances of pgweir, are not looked at all at once.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(1.0 - 0.2 * f64::from(random()) / f64::from(u32::MAX))
+}
