@@ -139,7 +139,14 @@ impl Running {
             let told = move |watch: &Watch, now| {
                 let has_it = |domain: &&Arc<Domain>| domain.config.hosts.contains(&watch.host.addr);
                 let domains = context.router.domains().iter().filter(has_it);
-                domains.for_each(|domain| domain.reconsider(now));
+                let domains: Vec<_> = domains.collect();
+                for domain in &domains {
+                    domain.reconsider(now);
+                }
+                // Each time: one may have been linked since.
+                let stranded: Vec<_> =
+                    domains.iter().flat_map(|domain| domain.stranded()).collect();
+                context.registry.ring_some(&stranded, Ring::Stranded);
             };
             let stop = self.drain.soft().clone();
             self.spawn(Arc::clone(watch).run(stop, heard, told));

@@ -51,6 +51,24 @@ impl UnderWay {
 }
 
 impl Session {
+    /// The host of a server may be gone. If it is the one that the session is linked to, that is lost.
+    pub(super) fn on_stranded(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        let Link::Linked(linked) = &self.link else { return Ok(()) };
+        let server = linked.checkout.peek();
+        if server.is_some_and(|server| self.pool.is_stranded(&server.record)) {
+            return self.on_server_lost(cx);
+        }
+        Ok(())
+    }
+
+    /// A server refused a write: it may be a primary no more.
+    pub(super) fn on_read_only(&self) {
+        let Link::Linked(linked) = &self.link else { return };
+        if let Some(server) = linked.checkout.peek() {
+            self.pool.host_of(&server.record).alert.notify_one();
+        }
+    }
+
     /// The server is gone. Ends the link, and tells the client what that means for it.
     pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         let Some(mut linked) = self.take_linked() else { return Ok(()) };
@@ -64,6 +82,7 @@ impl Session {
             host = %server.record.host, pid = server.record.key.process_id,
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
+        self.pool.host_of(&server.record).alert.notify_one();
         checkout.close(CloseReason::Lost);
         if is_told {
             return Err(End::ServerEnded);

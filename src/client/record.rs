@@ -174,6 +174,8 @@ pub enum Ring {
     Stop,
     /// Stop what the client waits for.
     Cancel,
+    /// The host of its server is gone, which may say nothing of it.
+    Stranded,
 }
 
 /// How a session is told: a byte of flags, its task's waker, and who asked. An idle session pays a few
@@ -200,6 +202,7 @@ impl Bell {
             Ring::Drain => 1,
             Ring::Stop => 2,
             Ring::Cancel => 4,
+            Ring::Stranded => 8,
         }
     }
 

@@ -91,6 +91,9 @@ impl Session {
         {
             self.on_database_in_use(fields.message.unwrap_or_default());
         }
+        if fields.sqlstate == Some(sqlstate::READ_ONLY_TRANSACTION) {
+            self.on_read_only();
+        }
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.server().is_some_and(|server| server.exchange.has_undone())
         {

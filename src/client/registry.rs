@@ -129,6 +129,16 @@ impl Registry {
         }
     }
 
+    /// Tells the sessions with the numbers `ids`.
+    pub fn ring_some(&self, ids: &[u64], ring: Ring) {
+        if ids.is_empty() {
+            return;
+        }
+        for record in self.list().iter().filter(|record| ids.contains(&record.id)) {
+            record.bell.ring(ring);
+        }
+    }
+
     fn sessions(&self) -> MutexGuard<'_, Sessions> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -201,7 +201,7 @@ impl Session {
     /// Does what can be done without waiting; true if that may have left more to do.
     fn step(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
         if self.record().bell.has_rung() {
-            self.on_bell()?;
+            self.on_bell(cx)?;
         }
         let mut moved = self.flush_client(cx)?;
         // A server that was lent is looked at next, if the client need not be told something first. Else
@@ -226,7 +226,11 @@ impl Session {
         Ok(moved)
     }
 
-    fn on_bell(&mut self) -> Result<(), End> {
+    fn on_bell(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
+        if self.record().bell.is_rung(Ring::Stranded) {
+            self.record().bell.silence(Ring::Stranded);
+            self.on_stranded(cx)?;
+        }
         let bell = &self.record().bell;
         // What the client is still to be sent of its answers goes first.
         let is_at_boundary = self.outbox.is_empty()

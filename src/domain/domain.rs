@@ -85,6 +85,11 @@ impl Domain {
         }
     }
 
+    /// Sessions whose servers are lost with their host, whether they have noticed or not.
+    pub fn stranded(&self) -> Vec<u64> {
+        self.list().iter().flat_map(|pool| pool.stranded()).collect()
+    }
+
     fn tell_of(&self, change: &Change) {
         let domain = &self.config.name;
         if change.is_failover {

@@ -139,15 +139,17 @@ impl Lookout {
         let topology = &held.topology;
         let reads_meanwhile =
             topology.primary.is_none() && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly;
-        let standing = |role: &Role| match role {
+        let conditions: Vec<_> =
+            self.watches.iter().map(|watch| watch.health().condition()).collect();
+        let standing = |(role, condition): (&Role, &Condition)| match role {
             Role::Primary => serves,
             Role::Replica { lags: false } if reads_meanwhile => serves,
             Role::Replica { lags: true } if reads_meanwhile => Standing::Shunned,
-            Role::Unknown | Role::Replica { .. } | Role::Fenced { .. } | Role::Stranger { .. } => {
-                Standing::Out
-            }
+            Role::Unknown if *condition == Condition::Down => Standing::Lost,
+            Role::Fenced { .. } | Role::Stranger { .. } => Standing::Lost,
+            Role::Unknown | Role::Replica { .. } => Standing::Out,
         };
-        topology.roles.iter().map(standing).collect()
+        topology.roles.iter().zip(&conditions).map(standing).collect()
     }
 
     /// Its hosts at this moment, in the order of the sites.
@@ -209,11 +211,17 @@ impl Outlook for Lookout {
     }
 
     fn patience(&self) -> Option<Duration> {
-        match self.failover.on_primary_loss {
-            OnPrimaryLoss::Error => Some(Duration::ZERO),
-            OnPrimaryLoss::Wait | OnPrimaryLoss::ReadOnly => Some(self.failover.timeout),
+        if self.is_single() {
+            return None;
         }
-        .filter(|_| !self.is_single())
+        let is_unknown = |watch: &Arc<Watch>| watch.health().condition() == Condition::Unknown;
+        match self.failover.on_primary_loss {
+            // None was lost that has not been looked for yet.
+            OnPrimaryLoss::Error if !self.watches.iter().any(is_unknown) => Some(Duration::ZERO),
+            OnPrimaryLoss::Error | OnPrimaryLoss::Wait | OnPrimaryLoss::ReadOnly => {
+                Some(self.failover.timeout)
+            }
+        }
     }
 }
 

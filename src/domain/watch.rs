@@ -69,7 +69,8 @@ impl Watch {
         login.targets.push(Target {
             options: vec![name],
             connect_query: String::new(),
-            connect_timeout: self.timeout,
+            // The look as a whole has its limit.
+            connect_timeout: self.timeout.saturating_mul(2),
             ..target.clone()
         });
         drop(login);

@@ -18,6 +18,7 @@ use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::connect::ConnectError;
 use crate::server::opening::Opening;
+use crate::server::server::CommandError;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::ServerState;
 use crate::wire::sqlstate;
@@ -279,14 +280,21 @@ impl Pool {
     pub async fn prove(self: &Arc<Self>, mut checkout: Checkout) -> Option<Checkout> {
         let limit = self.settings.connect_timeout;
         let server = checkout.server()?;
+        let site = server.record.site;
         server.record.set_state(ServerState::Tested);
-        match server.command("", limit).await {
+        let proved = tokio::select! {
+            proved = server.command("", limit) => proved,
+            // A host that is gone may never answer.
+            () = self.wait_until_out(site) => Err(CommandError::Closed),
+        };
+        match proved {
             Ok(_) => {
                 server.record.set_state(ServerState::Active);
                 Some(checkout)
             }
             Err(error) => {
                 tracing::info!(domain = %self.domain, %error, "an idle server was found dead");
+                self.site(site).host.alert.notify_one();
                 checkout.close(CloseReason::PrePing);
                 self.purge_dead();
                 None

@@ -110,6 +110,19 @@ impl Pool {
         self.open_if_wanted();
     }
 
+    /// True if what is under way on `server` is lost, whether that has been noticed or not.
+    pub fn is_stranded(&self, server: &ServerRecord) -> bool {
+        self.core().is_lost(server.site)
+    }
+
+    /// The sessions that are linked to such servers.
+    pub fn stranded(&self) -> Vec<u64> {
+        let records = self.records();
+        let core = self.core();
+        let lost = records.iter().filter(|record| core.is_lost(record.site));
+        lost.filter_map(|record| record.link()).collect()
+    }
+
     /// How long a client may wait for a server that may wait for `timeout` where a host serves.
     pub fn patience(&self, timeout: Duration) -> Duration {
         if !self.is_out.load(Relaxed) {
@@ -129,6 +142,15 @@ impl Pool {
                 // Its sender is the pool's: it never goes before it.
                 _ = changes.changed() => {}
             }
+        }
+    }
+
+    /// Waits until `site` is out.
+    pub(super) async fn wait_until_out(&self, site: Site) {
+        let mut changes = self.sites_changed.subscribe();
+        while !self.core().is_out(site) {
+            // Its sender is the pool's: it never goes before it.
+            let _changed = changes.changed().await;
         }
     }
 

@@ -43,7 +43,9 @@ impl<T> PerSite<T> {
 /// What a site is to a pool at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// None of the pool's servers may be there.
+    /// The host is gone, or takes writes that are lost: what is under way there is lost as well.
+    Lost,
+    /// None of the pool's servers may be there; what is under way may end.
     Out,
     /// It keeps the servers that it has; they are lent, and others opened, only if no other site serves.
     Shunned,
@@ -85,7 +87,7 @@ impl State {
     fn weight(&self) -> u32 {
         match self.standing {
             Standing::Serves { weight } => weight.max(1),
-            Standing::Out | Standing::Shunned => 1,
+            Standing::Lost | Standing::Out | Standing::Shunned => 1,
         }
     }
 
@@ -94,8 +96,12 @@ impl State {
         match self.standing {
             Standing::Serves { .. } => 0,
             Standing::Shunned => 1,
-            Standing::Out => 2,
+            Standing::Lost | Standing::Out => 2,
         }
+    }
+
+    const fn is_out(&self) -> bool {
+        matches!(self.standing, Standing::Lost | Standing::Out)
     }
 
     /// How busy it would be with one server more lent.
@@ -160,18 +166,21 @@ impl Sites {
 
     /// The sites that are not out.
     pub(super) fn in_use(&self) -> impl Iterator<Item = Site> {
-        let is_in = |(_, state): &(usize, &State)| state.standing != Standing::Out;
+        let is_in = |(_, state): &(usize, &State)| !state.is_out();
         self.all.iter().enumerate().filter(is_in).map(|(index, _)| Site(index))
     }
 
     pub(super) fn is_out(&self, site: Site) -> bool {
-        self.all.get(site.0).is_none_or(|state| state.standing == Standing::Out)
+        self.all.get(site.0).is_none_or(State::is_out)
+    }
+
+    pub(super) fn is_lost(&self, site: Site) -> bool {
+        self.all.get(site.0).is_some_and(|state| state.standing == Standing::Lost)
     }
 
     /// The site that the next server is to be taken from, among those that `has_idle`.
     pub(super) fn pick_to_lend(&mut self, has_idle: impl Fn(Site) -> bool) -> Option<Site> {
-        let is_candidate =
-            |index: usize, state: &State| state.standing != Standing::Out && has_idle(Site(index));
+        let is_candidate = |index: usize, state: &State| !state.is_out() && has_idle(Site(index));
         let candidates = self.all.iter().enumerate().filter(|(index, s)| is_candidate(*index, s));
         let order =
             |a: &State, b: &State| a.rank().cmp(&b.rank()).then(compare(a.load(), b.load()));

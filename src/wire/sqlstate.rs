@@ -9,6 +9,7 @@ pub const OUTCOME_UNKNOWN: SqlState = SqlState(*b"08007");
 pub const PROTOCOL_VIOLATION: SqlState = SqlState(*b"08P01");
 pub const FEATURE_NOT_SUPPORTED: SqlState = SqlState(*b"0A000");
 pub const INVALID_PARAMETER: SqlState = SqlState(*b"22023");
+pub const READ_ONLY_TRANSACTION: SqlState = SqlState(*b"25006");
 pub const IN_FAILED_TRANSACTION: SqlState = SqlState(*b"25P02");
 pub const IDLE_IN_TRANSACTION_TIMEOUT: SqlState = SqlState(*b"25P03");
 pub const INVALID_STATEMENT_NAME: SqlState = SqlState(*b"26000");

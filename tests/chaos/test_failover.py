@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
@@ -149,3 +150,83 @@ def test_a_host_of_another_cluster_is_refused(cluster, start):
         assert "of another cluster" in proxy.log()
     finally:
         stranger.remove()
+
+
+def in_a_thread(call):
+    """Runs `call` beside the test; what it returns or raises is its `result()`."""
+    return ThreadPoolExecutor(1).submit(call)
+
+
+def test_what_is_under_way_on_a_host_that_has_stopped_ends_when_it_is_seen_to_be_down(cluster, start):
+    proxy = start(failover={"timeout": "30s"})
+    writer, in_block, reader = (proxy.connect(autocommit=True) for _ in range(3))
+    writer.cursor().execute("CREATE TABLE t (id int)")
+    in_block.autocommit = False
+    in_block.cursor().execute("INSERT INTO t VALUES (1)")
+    cluster.caught_up()
+
+    outcome = in_a_thread(lambda: writer.cursor().execute("INSERT INTO t SELECT 2 FROM pg_sleep(2)"))
+    wait_until(
+        lambda: cluster.primary.ask("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(2)'"
+                                    " AND application_name <> 'test observer'") == 1,
+        "it is under way",
+    )
+    cluster.primary.freeze()
+    with pytest.raises(psycopg2.Error) as lost:
+        outcome.result(15)
+    assert lost.value.pgcode == "08007"
+    with pytest.raises(psycopg2.Error) as lost:
+        in_block.cursor().execute("INSERT INTO t VALUES (3)")
+    assert lost.value.pgcode == "08006"
+    in_block.rollback()
+
+    # Who asks meanwhile waits for the new primary.
+    waits = in_a_thread(lambda: port_of(reader))
+    cluster.replicas[0].promote()
+    assert waits.result(10) == cluster.replicas[0].port
+
+    # The old one comes back, and takes writes: nobody is sent there.
+    cluster.primary.thaw()
+    wait_until(lambda: roles(proxy)[address(cluster.primary)][0] == "fenced", "it is fenced")
+    assert {port_of(conn) for conn in (writer, reader, in_block)} == {cluster.replicas[0].port}
+
+
+def test_a_primary_that_is_busy_is_not_taken_for_one_that_is_gone(cluster, start):
+    """No place is left on it (53300), and what it has goes on being served."""
+    proxy = start()
+    conn = proxy.connect(autocommit=True)
+    assert port_of(conn) == cluster.primary.port
+    held = []
+    try:
+        with pytest.raises(psycopg2.OperationalError, match="too many clients"):
+            for _ in range(100):
+                held.append(cluster.primary.connect())
+        wait_until(lambda: roles(proxy)[address(cluster.primary)][1] == "suspect", "it is noticed")
+        time.sleep(2)
+        assert roles(proxy)[address(cluster.primary)] == ("primary", "suspect")
+        assert port_of(conn) == cluster.primary.port
+    finally:
+        for other in held:
+            other.close()
+    wait_until(lambda: roles(proxy)[address(cluster.primary)][1] == "up", "it has room again")
+
+
+def test_a_switchover_costs_a_client_between_transactions_nothing(cluster, start):
+    """The primary is stopped, its replica promoted, and the old one comes back as a replica."""
+    proxy = start(failover={"timeout": "20s"})
+    clients = [proxy.connect(autocommit=True) for _ in range(5)]
+    clients[0].cursor().execute("CREATE TABLE t (id int)")
+    for conn in clients:
+        port_of(conn)
+    cluster.caught_up()
+
+    cluster.primary.stop()
+    cluster.replicas[0].promote()
+    for number, conn in enumerate(clients):
+        conn.cursor().execute("INSERT INTO t VALUES (%s)", (number,))
+
+    assert cluster.replicas[0].ask("SELECT count(*) FROM t", "ledger") == 5
+    cluster.primary.follow(cluster.replicas[0])
+    cluster.primary.start()
+    wait_until(lambda: roles(proxy)[address(cluster.primary)] == ("replica", "up"), "it is back")
+    assert {port_of(conn) for conn in clients} == {cluster.replicas[0].port}

@@ -64,6 +64,16 @@ impl<S, W, K: Kind> Core<S, W, K> {
         self.sites.set_latencies(latencies);
     }
 
+    /// True if no server may be at `site`.
+    pub fn is_out(&self, site: Site) -> bool {
+        self.sites.is_out(site)
+    }
+
+    /// True if what is under way at `site` is lost.
+    pub fn is_lost(&self, site: Site) -> bool {
+        self.sites.is_lost(site)
+    }
+
     /// How many sites are not out.
     pub fn sites_in_use(&self) -> usize {
         self.sites.in_use().count()
