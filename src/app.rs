@@ -297,6 +297,7 @@ fn open_ahead(context: &Context) {
         let config = &domain.config;
         let (Some(user), Some(database)) = (&config.user, &config.database) else { continue };
         domain.pool(crate::domain::domain::PoolWanted {
+            mode: crate::config::Mode::ReadWrite,
             user: Arc::clone(user),
             database: Arc::clone(database),
             secret: context.domain_secret(config, user),

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::config::{
-    self, Config, Domain, Environment, HostAddr, PoolSettings, ProcessEnvironment,
+    self, Config, Domain, Environment, HostAddr, Mode, PoolSettings, ProcessEnvironment,
 };
 
 /// What the users file holds for a user.
@@ -192,7 +192,8 @@ fn domain_bound(
 }
 
 fn pool_bound(config: &Config, domain: &Domain, user: &str) -> usize {
-    let pool = config.pool_settings(domain, user);
+    // Which modes are used is the clients' business: each has a pool of its own when it is.
+    let pool = config.pool_settings(domain, user, Mode::ReadWrite);
     let most = pool.size + pool.max_overflow;
     config.user_rules(user).max_connections.map_or(most, |cap| most.min(cap))
 }

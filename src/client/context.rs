@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::registry::Registry;
 use crate::auth::{Account, ServerSecret, StoredSecret, UsersFile};
-use crate::config::{Config, Domain, PoolSettings};
+use crate::config::{Config, Domain, Mode, PoolSettings};
 use crate::domain::Router;
 use crate::pool::pool::Commons;
 use crate::server::store::Store;
@@ -51,8 +51,8 @@ impl Context {
         secret.map_or(ServerSecret::None, StoredSecret::for_server)
     }
 
-    /// The settings of a client's sessions: its user's over the domain's.
-    pub fn pool_settings(&self, domain: &Domain, user: &str) -> Arc<PoolSettings> {
-        self.config.pool_settings(domain, user)
+    /// The settings of a client's sessions in `mode`: its user's over the domain's.
+    pub fn pool_settings(&self, domain: &Domain, user: &str, mode: Mode) -> Arc<PoolSettings> {
+        self.config.pool_settings(domain, user, mode)
     }
 }

@@ -41,7 +41,7 @@ impl Frame<'_> {
         self.available == self.head.len
     }
 
-    const fn rest(&self) -> usize {
+    pub(super) const fn rest(&self) -> usize {
         self.head.len - self.available
     }
 }
@@ -173,12 +173,12 @@ impl Session {
             frontend::put_flush(batch.out);
             return Ok(Next::Hold);
         }
-        let is_session_mode = self.is_session_mode();
         self.begin_request(tag);
-        let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
-        if !is_session_mode {
-            linked.restore_due(batch, &self.startup, &self.settings);
+        self.put_due(batch);
+        if self.is_read_only() && self.refuses_to_write(batch, frame) {
+            return Ok(Next::Go);
         }
+        let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
         if !is_known(tag) {
             // The server ends the connection for it: its words are the client's.
@@ -225,6 +225,16 @@ impl Session {
         batch.pass(frame.available);
         self.follow(batch, tag);
         Ok(Next::Go)
+    }
+
+    /// Puts settings back that a RESET has taken.
+    fn put_due(&mut self, batch: &mut Batch<'_>) {
+        if self.is_session_mode() {
+            return;
+        }
+        if let Link::Linked(linked) = &mut self.link {
+            linked.restore_due(batch, &self.startup, &self.settings);
+        }
     }
 
     /// What a message of whatever kind means, or what has to come in front of it, is known later.

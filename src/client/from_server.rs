@@ -237,7 +237,7 @@ impl Session {
         };
         let verdict = match tag {
             b'S' if is_whole && is_session_mode => {
-                self.on_own_parameter(body);
+                self.on_own_parameter(body)?;
                 verdict
             }
             b'2' => {

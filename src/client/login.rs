@@ -11,10 +11,11 @@ use super::context::Context;
 use super::deadlines::is_waiting;
 use super::greet::read_some;
 use super::placement::{Destination, Placement, place};
+use super::read_only::{asks_for_writes, no_writes};
 use super::record::{ClientKey, ClientRecord, Identity};
 use super::registry::{ClientLimits, Full, Registered, Registry, Room};
 use crate::auth::{Entropy, Login, LoginRefusal, Step};
-use crate::config::AuthMethod;
+use crate::config::{AuthMethod, Mode};
 use crate::domain::{Route, Router};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::Stream;
@@ -68,6 +69,10 @@ pub(super) enum LoginError {
     Startup(#[from] StartupError),
     #[error("unrecognized configuration parameter \"{name}\"")]
     UnknownSetting { name: String },
+    #[error("invalid value for parameter \"pgweir.mode\": \"{value}\"")]
+    NoSuchMode { value: String },
+    #[error("a session of mode read_only that asks for transactions that write")]
+    ReadOnly,
     #[error("the server said: {}", ErrorFields::parse(.body).to_message().message)]
     Server { body: Box<[u8]> },
     #[error("the client closed the connection, or broke it off: {0}")]
@@ -113,6 +118,8 @@ impl ClientFacing for LoginError {
             Self::NoServer { source } => source.fault(),
             Self::Startup(_)
             | Self::UnknownSetting { .. }
+            | Self::NoSuchMode { .. }
+            | Self::ReadOnly
             | Self::Server { .. }
             | Self::Gone(_)
             | Self::NotAPassword { .. }
@@ -144,6 +151,10 @@ impl ClientFacing for LoginError {
                     .hint("It is for replication connections. Others name their domain as database.")
             }
             Self::UnknownSetting { .. } => message(sqlstate::UNDEFINED_OBJECT),
+            Self::ReadOnly => no_writes(),
+            Self::NoSuchMode { .. } => message(sqlstate::INVALID_PARAMETER).hint(
+                "Available values: read_write, read_only, batch, transactional.",
+            ),
             Self::Server { body } => ErrorFields::parse(body).to_message(),
             Self::Refused(refusal) => refusal.client_message(),
             Self::NoSuchDatabase { .. } => message(sqlstate::INVALID_CATALOG_NAME),
@@ -165,6 +176,8 @@ impl ClientFacing for LoginError {
 
 /// The names of the console's database.
 const CONSOLE: [&str; 2] = ["pgbouncer", "pgweir"];
+/// Names the mode of a session.
+const MODE_SETTING: &str = "pgweir.mode";
 /// Names the domain of a replication connection.
 const DOMAIN_SETTING: &str = "pgweir.domain";
 /// The longest password message in bytes (pitfall P9).
@@ -220,9 +233,13 @@ pub(super) async fn let_in(
         return Ok(LoggedIn::Console(seat, inbox));
     }
     let route = route(&request, &context.router)?;
+    let mode = mode(&request, &route, context)?;
+    if mode == Mode::ReadOnly && asks_for_writes(&request.settings()?) {
+        return Err(LoginError::ReadOnly);
+    }
     let id = context.registry.next_id();
     let room = make_room(context, id, &request.user)?;
-    let to = Destination::of(&route, &request, context);
+    let to = Destination::of(&route, mode, &request, context);
     let placement = Box::pin(wait_for_place(stream, &to, &request, id, &mut out)).await?;
     let record = record_of(id, &route, &request, (stream, peer), &placement)?;
     let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
@@ -281,7 +298,9 @@ async fn elapsed(after: Option<Duration>) -> Duration {
 /// Finds the domain that the client means. A physical replication connection belongs to no database:
 /// its domain has a setting of ours to be named by, and need not be named if there is only one.
 fn route(request: &LoginRequest, router: &Router) -> Result<Route, LoginError> {
-    let is_known = |name: &str| name == DOMAIN_SETTING && request.replication.is_some();
+    let is_known = |name: &str| {
+        name == MODE_SETTING || (name == DOMAIN_SETTING && request.replication.is_some())
+    };
     if let Some((name, _)) = request.own.iter().find(|(name, _)| !is_known(name)) {
         return Err(LoginError::UnknownSetting { name: name.clone() });
     }
@@ -297,6 +316,16 @@ fn route(request: &LoginRequest, router: &Router) -> Result<Route, LoginError> {
             .or_else(|| router.only(name))
             .ok_or_else(|| LoginError::WhichDomain { name: name.to_owned() }),
     }
+}
+
+/// The mode of the session: what the client asks for, else what the database's name says, else its user's.
+fn mode(request: &LoginRequest, route: &Route, context: &Context) -> Result<Mode, LoginError> {
+    if let Some(value) = request.own(MODE_SETTING) {
+        return Mode::named(value)
+            .ok_or_else(|| LoginError::NoSuchMode { value: value.to_owned() });
+    }
+    let of_user = || context.config.users.get(&request.user).and_then(|rules| rules.mode);
+    Ok(route.mode.or_else(of_user).unwrap_or_default())
 }
 
 /// Asks the client to prove who it is. `out` holds what goes in front of the first question, `inbox`

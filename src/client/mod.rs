@@ -25,6 +25,7 @@ mod placement;
 mod plain;
 mod prepared;
 mod provide;
+mod read_only;
 pub mod record;
 mod refusal;
 pub mod registry;

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::context::Context;
 use super::login::LoginError;
-use crate::config::{PoolMode, PoolSettings};
+use crate::config::{Mode, PoolMode, PoolSettings};
 use crate::domain::Route;
 use crate::domain::domain::PoolWanted;
 use crate::pool::checkout::Asked;
@@ -45,8 +45,8 @@ pub(super) struct Destination {
 }
 
 impl Destination {
-    pub(super) fn of(route: &Route, request: &LoginRequest, context: &Context) -> Self {
-        let (pool, mut rules) = pool_of(route, request, context);
+    pub(super) fn of(route: &Route, mode: Mode, request: &LoginRequest, context: &Context) -> Self {
+        let (pool, mut rules) = pool_of(route, mode, request, context);
         if request.replication.is_some() {
             // The stream may last for years, and it is PostgreSQL that watches over it.
             let rules = Arc::make_mut(&mut rules);
@@ -62,21 +62,25 @@ impl Destination {
 /// The pool of the domain's user, or of the client's own where the domain has none.
 fn pool_of(
     route: &Route,
+    mode: Mode,
     request: &LoginRequest,
     context: &Context,
 ) -> (Arc<Pool>, Arc<PoolSettings>) {
     let domain = &route.domain.config;
-    let rules = context.pool_settings(domain, &request.user);
+    let rules = context.pool_settings(domain, &request.user, mode);
     let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
-        Some(user) => {
-            (Arc::clone(user), context.domain_secret(domain, user), Arc::clone(&domain.pool))
-        }
+        Some(user) => (
+            Arc::clone(user),
+            context.domain_secret(domain, user),
+            Arc::clone(domain.pool_of(mode)),
+        ),
         None => {
             let secret = context.secret_for_server(&request.user);
             (request.user.as_str().into(), secret, Arc::clone(&rules))
         }
     };
     let pool = route.domain.pool(PoolWanted {
+        mode,
         user_cap: context.router.user_cap(&user),
         user,
         database: Arc::clone(&route.database),

@@ -94,7 +94,7 @@ fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
         domain: Arc::clone(&pool.domain),
         database: Arc::clone(&pool.database),
         user: Arc::clone(&pool.user),
-        mode: "read_write",
+        mode: pool.mode.as_str(),
         pool_mode: pool.settings.pool_mode,
         host: pool.hosts().into(),
         clients_active: servers.active.min(clients),

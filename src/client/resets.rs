@@ -17,8 +17,10 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::link::{Link, Linked, carry_over};
+use super::read_only::takes_it_back;
 use super::serve::Session;
 use super::told::{News, put_changes, settle};
+use crate::config::Mode;
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::server::exchange::{Request, Segment, Verdict};
@@ -313,8 +315,13 @@ impl Session {
         if linked.reset_seen && is_base && self.startup.value(name).is_none() {
             Arc::make_mut(&mut self.settings).remove(name);
         } else {
-            Arc::make_mut(&mut self.settings).set(name, value);
             Arc::make_mut(&mut server.applied).set(name, value);
+            if self.pool.mode == Mode::ReadOnly && takes_it_back(name, value) {
+                // The next transaction begins without it.
+                Arc::make_mut(&mut self.settings).remove(name);
+            } else {
+                Arc::make_mut(&mut self.settings).set(name, value);
+            }
         }
         if name == "application_name" {
             self.registered.record.set_application_name(value);

@@ -1,6 +1,7 @@
 //! The file as written → [`Config`]: what values say together, all problems at once.
 
 mod domain;
+mod modes;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -153,10 +154,14 @@ impl Check<'_> {
     fn hosts(&mut self, root: &Table) -> std::collections::BTreeMap<super::HostAddr, HostRules> {
         let mut hosts = std::collections::BTreeMap::new();
         for (name, table) in root.named("hosts") {
-            let max_connections = some_unless_0(View::of(table).count("max_connections"));
+            let view = View::of(table);
+            let rules = HostRules {
+                max_connections: some_unless_0(view.count("max_connections")),
+                weight: u32::try_from(view.count("weight")).unwrap_or(1),
+            };
             match host_addr(name) {
                 Ok(host) => {
-                    let twice = hosts.insert(host, HostRules { max_connections }).is_some();
+                    let twice = hosts.insert(host, rules).is_some();
                     if twice {
                         let problem = "another [hosts.\"...\"] is the same host";
                         self.problems.add(table.own_place(), Flaw::new(problem));

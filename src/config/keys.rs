@@ -8,7 +8,7 @@ mod tls;
 use std::time::Duration;
 
 use domain::DOMAIN;
-pub(super) use domain::DOMAIN_POOL_DOC;
+pub(super) use domain::{DOMAIN_POOL_DOC, MODE_POOL_DOC};
 use tls::{HOST_TLS, LISTEN_TLS};
 
 /// One key of a table.
@@ -416,14 +416,29 @@ const HOST: &[Key] = &[
         "0",
         "Cap over all domains, probes and cancel requests included. 0: none.",
     ),
-    later("weight", "balancing over several hosts (weight)"),
+    value(
+        "weight",
+        Type::Count { min: 1, max: 1000 },
+        "1",
+        "Its share of the work that is spread over replicas, to the others' weights.",
+    ),
     table("tls", HOST_TLS, "Laid over the `tls` of each domain that has this host, key by key."),
 ];
 
 const USER: &[Key] = &[
     table("pool", USER_POOL, "Laid over the domain's `pool`, key by key."),
     unset("pool_mode", POOL_MODE, r#""session""#, "As in `[pool]`. Unset: the domain's."),
-    later("mode", "access modes (mode)"),
+    unset(
+        "mode",
+        Type::Choice(&[
+            built("read_write"),
+            built("read_only"),
+            built("batch"),
+            built("transactional"),
+        ]),
+        r#""read_only""#,
+        "The mode of this user's sessions, unless they ask for another. Unset: `read_write`.",
+    ),
     value(
         "max_connections",
         COUNT,

@@ -175,8 +175,9 @@ pub struct Domain {
     /// The one user of all its servers; without it each client's own.
     pub user: Option<Arc<str>>,
     pub password: Option<Secret>,
-    /// Shared by all who have no settings of their own.
+    /// Of the mode `read_write`. Shared by all who have no settings of their own.
     pub pool: Arc<PoolSettings>,
+    pub modes: Modes,
     /// Cap over all pools of the domain.
     pub max_connections: Option<usize>,
     /// Startup options of its servers.
@@ -185,6 +186,82 @@ pub struct Domain {
     pub connect_query: Option<String>,
     /// TLS towards each of `hosts`: the domain's with the host's own laid over it.
     pub tls: BTreeMap<HostAddr, Ladder>,
+}
+
+/// How a session uses its domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum Mode {
+    /// The primary.
+    #[default]
+    ReadWrite,
+    /// Replicas, and nothing is written.
+    ReadOnly,
+    /// The primary, by way of a pool of its own.
+    Batch,
+    /// The primary, and a server of its own.
+    Transactional,
+}
+
+impl Mode {
+    pub const ALL: [Self; 4] = [Self::ReadWrite, Self::ReadOnly, Self::Batch, Self::Transactional];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWrite => "read_write",
+            Self::ReadOnly => "read_only",
+            Self::Batch => "batch",
+            Self::Transactional => "transactional",
+        }
+    }
+
+    /// By its name, in whatever case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|mode| mode.as_str().eq_ignore_ascii_case(name))
+    }
+
+    /// What is put behind a domain's name to ask for it.
+    pub const fn suffix(self) -> Option<&'static str> {
+        match self {
+            Self::ReadWrite => None,
+            Self::ReadOnly => Some("_ro"),
+            Self::Batch => Some("_batch"),
+            Self::Transactional => Some("_tx"),
+        }
+    }
+}
+
+/// What the modes other than `read_write` have of their own in a domain.
+#[derive(Debug, Clone)]
+pub struct Modes {
+    pub read_only: Arc<PoolSettings>,
+    pub batch: Arc<PoolSettings>,
+    pub transactional: Arc<PoolSettings>,
+    /// Without a replica `read_only` is served by the primary.
+    pub falls_back: bool,
+    pub balance: Balance,
+    /// `default_transaction_isolation` of `transactional`; `None`: the server's own.
+    pub isolation: Option<String>,
+    /// Database names that ask for a mode.
+    pub aliases: Vec<(String, Mode)>,
+}
+
+/// Which of several replicas is next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    LeastBusy,
+    RoundRobin,
+}
+
+impl Domain {
+    /// The settings of its pools in `mode`.
+    pub const fn pool_of(&self, mode: Mode) -> &Arc<PoolSettings> {
+        match mode {
+            Mode::ReadWrite => &self.pool,
+            Mode::ReadOnly => &self.modes.read_only,
+            Mode::Batch => &self.modes.batch,
+            Mode::Transactional => &self.modes.transactional,
+        }
+    }
 }
 
 /// `health`: how a domain's hosts are watched.
@@ -241,10 +318,18 @@ impl fmt::Display for HostAddr {
 }
 
 /// `[hosts."name:port"]`.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct HostRules {
     /// Cap over all domains, probes and cancels included.
     pub max_connections: Option<usize>,
+    /// Its share of what is spread over replicas. At least 1.
+    pub weight: u32,
+}
+
+impl Default for HostRules {
+    fn default() -> Self {
+        Self { max_connections: None, weight: 1 }
+    }
 }
 
 /// `[users.NAME]`: what goes before the domain's settings for this client user.
@@ -256,6 +341,8 @@ pub struct UserRules {
     pub max_clients: Option<usize>,
     /// `None`: `listen.client_idle_timeout`. `Some(None)`: never.
     pub client_idle_timeout: Option<Option<Duration>>,
+    /// Of its sessions, unless they ask for another.
+    pub mode: Option<Mode>,
     /// Each `Some` goes before the domain's value.
     pub pool: PoolOverrides,
 }

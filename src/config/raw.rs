@@ -82,25 +82,30 @@ impl Table {
     }
 }
 
-/// A table, and the one it is laid over: the first that has a key wins, the defaults lie beneath.
+/// A table, and those it is laid over: the first that has a key wins, the defaults lie beneath.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
     top: &'a Table,
-    beneath: Option<&'a Table>,
+    beneath: [Option<&'a Table>; 2],
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(top: &'a Table) -> Self {
-        Self { top, beneath: None }
+        Self { top, beneath: [None; 2] }
     }
 
     /// Both tables have the same keys.
     pub(super) fn over(top: &'a Table, beneath: &'a Table) -> Self {
-        Self { top, beneath: Some(beneath) }
+        Self { top, beneath: [Some(beneath), None] }
+    }
+
+    /// All three tables have the same keys.
+    pub(super) fn over_both(top: &'a Table, middle: &'a Table, bottom: &'a Table) -> Self {
+        Self { top, beneath: [Some(middle), Some(bottom)] }
     }
 
     fn layers(self) -> impl Iterator<Item = &'a Table> {
-        std::iter::once(self.top).chain(self.beneath)
+        std::iter::once(self.top).chain(self.beneath.into_iter().flatten())
     }
 
     pub(super) fn flag(self, name: &str) -> bool {

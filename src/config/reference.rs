@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::keys::{DOMAIN_POOL_DOC, Fallback, Key, Kind, ROOT, Type};
+use super::keys::{DOMAIN_POOL_DOC, Fallback, Key, Kind, MODE_POOL_DOC, ROOT, Type};
 use super::raw::join;
 use super::value::noun;
 
@@ -58,12 +58,17 @@ fn markdown_keys(out: &mut String, path: &str, keys: &[Key]) {
         };
         let level = if path.starts_with(key.name) { "##" } else { "###" };
         write!(out, "\n{level} `[{path}]`\n\n{}\n", key.doc).unwrap_or_default();
-        if key.doc == DOMAIN_POOL_DOC {
+        if is_a_pools(key) {
             out.push_str("\nIts keys are those of [`[pool]`](#pool).\n");
         } else {
             markdown_keys(out, &path, inner);
         }
     }
+}
+
+/// Its keys are those of `[pool]`.
+fn is_a_pools(key: &Key) -> bool {
+    key.doc == DOMAIN_POOL_DOC || key.doc == MODE_POOL_DOC
 }
 
 fn type_cell(of: Type) -> String {
@@ -105,7 +110,7 @@ fn markdown_later(out: &mut String, path: &str, keys: &[Key]) {
                 }
             }
             Kind::Value { .. } => {}
-            Kind::Table(_) if key.doc == DOMAIN_POOL_DOC => {}
+            Kind::Table(_) if is_a_pools(key) => {}
             Kind::Table(inner) => markdown_later(out, &inner_path, inner),
             Kind::Named { placeholder, keys: inner, .. } => {
                 markdown_later(out, &format!("{inner_path}.{placeholder}"), inner);

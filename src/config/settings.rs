@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Config, Domain, HostRules, PoolOverrides, PoolSettings, UserRules};
+use super::{Config, Domain, HostRules, Mode, PoolMode, PoolOverrides, PoolSettings, UserRules};
 
 impl Config {
-    /// The settings of `user`'s pool in `domain`: the user's keys over the domain's, and those are
-    /// over `[pool]` already. `min` is at most `size`, whichever layer they come from.
-    pub fn pool_settings(&self, domain: &Domain, user: &str) -> Arc<PoolSettings> {
-        match self.users.get(user) {
-            Some(rules) => Arc::new(rules.pool.over(&domain.pool)),
-            None => Arc::clone(&domain.pool),
+    /// The settings of `user`'s pool in `domain` and `mode`: the user's keys over the domain's, and those
+    /// are over `[pool]` already. `min` is at most `size`, whichever layer they come from. The mode
+    /// `transactional` stays what it is.
+    pub fn pool_settings(&self, domain: &Domain, user: &str, mode: Mode) -> Arc<PoolSettings> {
+        let of_mode = domain.pool_of(mode);
+        let Some(rules) = self.users.get(user) else { return Arc::clone(of_mode) };
+        let mut settings = rules.pool.over(of_mode);
+        if mode == Mode::Transactional {
+            settings.pool_mode = PoolMode::Session;
         }
+        Arc::new(settings)
     }
 
     /// How long `user`'s clients may idle. `None`: for ever.

@@ -10,9 +10,9 @@ use super::lookout::{Change, Lookout};
 use super::topology::Role;
 use super::watch::Watch;
 use crate::auth::ServerSecret;
-use crate::config::{self, PoolSettings};
+use crate::config::{self, Mode, PoolSettings};
 use crate::pool::Pool;
-use crate::pool::core::{PerSite, Site};
+use crate::pool::core::{Balance, PerSite, Site};
 use crate::pool::host::Host;
 use crate::pool::ledger::CapId;
 use crate::pool::pool::Commons;
@@ -38,6 +38,7 @@ pub struct Domain {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PoolKey {
+    mode: Mode,
     user: Arc<str>,
     /// Differs within a domain only under the catch-all.
     database: Arc<str>,
@@ -46,6 +47,7 @@ struct PoolKey {
 /// What a pool is made from besides its domain.
 #[derive(Debug)]
 pub struct PoolWanted {
+    pub mode: Mode,
     pub user: Arc<str>,
     pub database: Arc<str>,
     pub secret: ServerSecret,
@@ -62,7 +64,7 @@ impl Domain {
     ) -> Self {
         let watches = hosts.map(|_, (watch, _)| Arc::clone(watch));
         Self {
-            lookout: Arc::new(Lookout::new(watches, config.health, config.failover)),
+            lookout: Arc::new(Lookout::new(watches, &config)),
             hosts: hosts.map(|_, (watch, cap)| (Arc::clone(&watch.host), *cap)),
             failovers: Counter::default(),
             config,
@@ -77,11 +79,10 @@ impl Domain {
         // A pool that is made meanwhile follows one decision or the other.
         let pools = self.pools();
         let Some(change) = self.lookout.reconsider(now) else { return };
-        let standings = self.lookout.standings();
         let pools: Vec<_> = pools.values().map(Arc::clone).collect();
         self.tell_of(&change);
         for pool in pools {
-            pool.set_sites(&standings);
+            pool.set_sites(&self.lookout.standings(pool.mode));
         }
     }
 
@@ -123,12 +124,12 @@ impl Domain {
 
     /// The pool of a server user, which is made if there is none yet.
     pub fn pool(&self, wanted: PoolWanted) -> Arc<Pool> {
-        let key = PoolKey { user: wanted.user, database: wanted.database };
+        let key = PoolKey { mode: wanted.mode, user: wanted.user, database: wanted.database };
         let mut pools = self.pools();
         if let Some(pool) = pools.get(&key) {
             return Arc::clone(pool);
         }
-        let options = self.server_options(&wanted.settings);
+        let options = self.server_options(wanted.mode, &wanted.settings);
         let sites = self.hosts.map(|site, (host, cap)| {
             let target = Target {
                 host: host.addr.clone(),
@@ -148,17 +149,34 @@ impl Domain {
         });
         let name = Arc::clone(&self.config.name);
         let (commons, lookout) = (Arc::clone(&self.commons), Arc::clone(&self.lookout));
-        let pool = Arc::new(Pool::new(name, sites, wanted.settings, commons, lookout));
-        pool.set_sites(&self.lookout.standings());
+        let balance = match self.config.modes.balance {
+            config::Balance::LeastBusy => Balance::LeastBusy,
+            config::Balance::RoundRobin => Balance::RoundRobin,
+        };
+        let of = (name, key.mode);
+        let pool = Arc::new(Pool::new(of, balance, sites, wanted.settings, commons, lookout));
+        pool.set_sites(&self.lookout.standings(key.mode));
         pools.insert(key, Arc::clone(&pool));
         pool
     }
 
-    fn server_options(&self, settings: &PoolSettings) -> Vec<(String, String)> {
+    /// What the servers of a pool are opened with. What a mode asks for comes last, which counts.
+    fn server_options(&self, mode: Mode, settings: &PoolSettings) -> Vec<(String, String)> {
         let mut options: Vec<_> =
             self.config.server_options.iter().map(|(n, v)| (n.clone(), v.clone())).collect();
         if let Some(timeout) = settings.statement_timeout {
             options.push(("statement_timeout".into(), timeout.as_millis().to_string()));
+        }
+        match mode {
+            Mode::ReadWrite | Mode::Batch => {}
+            // A replica may be promoted under it.
+            Mode::ReadOnly => options.push(("default_transaction_read_only".into(), "on".into())),
+            Mode::Transactional => {
+                let isolation = self.config.modes.isolation.iter();
+                options.extend(
+                    isolation.map(|is| ("default_transaction_isolation".into(), is.clone())),
+                );
+            }
         }
         options
     }

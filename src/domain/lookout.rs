@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::health::Condition;
 use super::lag::{Lag, Positions};
-use super::topology::{Candidate, Memory, Role, Topology};
+use super::topology::{Candidate, Memory, Role, Topology, Whom, standings};
 use super::watch::Watch;
-use crate::config::{Failover, HealthRules, OnPrimaryLoss};
+use crate::config::{self, Failover, HealthRules, Mode, OnPrimaryLoss};
 use crate::pool::core::{PerSite, Site, Standing};
 use crate::pool::pool_site::Outlook;
 
@@ -20,6 +20,8 @@ pub struct Lookout {
     pub watches: PerSite<Arc<Watch>>,
     rules: HealthRules,
     failover: Failover,
+    /// `read_only` is served by the primary while there is no replica.
+    falls_back: bool,
     held: Mutex<Held>,
 }
 
@@ -59,7 +61,7 @@ pub struct HostView {
 }
 
 impl Lookout {
-    pub fn new(watches: PerSite<Arc<Watch>>, rules: HealthRules, failover: Failover) -> Self {
+    pub fn new(watches: PerSite<Arc<Watch>>, domain: &config::Domain) -> Self {
         let count = watches.count();
         let topology = Topology { roles: vec![Role::Unknown; count], primary: None };
         let held = Held {
@@ -70,7 +72,13 @@ impl Lookout {
             topology,
             last_primary: None,
         };
-        Self { watches, rules, failover, held: Mutex::new(held) }
+        Self {
+            watches,
+            rules: domain.health,
+            failover: domain.failover,
+            falls_back: domain.modes.falls_back,
+            held: Mutex::new(held),
+        }
     }
 
     /// True if it has but one host, which serves whatever it is.
@@ -129,27 +137,29 @@ impl Lookout {
         !self.is_single() && self.held().topology.primary.is_none()
     }
 
-    /// What each host is to a pool that needs the primary, in the order of the sites.
-    pub fn standings(&self) -> Vec<Standing> {
-        let serves = Standing::Serves { weight: 1 };
+    /// What each host is to a pool of `mode`, in the order of the sites.
+    pub fn standings(&self, mode: Mode) -> Vec<Standing> {
         if self.is_single() {
-            return vec![serves];
+            return vec![Standing::Serves { weight: 1 }];
         }
         let held = self.held();
-        let topology = &held.topology;
-        let reads_meanwhile =
-            topology.primary.is_none() && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly;
-        let conditions: Vec<_> =
-            self.watches.iter().map(|watch| watch.health().condition()).collect();
-        let standing = |(role, condition): (&Role, &Condition)| match role {
-            Role::Primary => serves,
-            Role::Replica { lags: false } if reads_meanwhile => serves,
-            Role::Replica { lags: true } if reads_meanwhile => Standing::Shunned,
-            Role::Unknown if *condition == Condition::Down => Standing::Lost,
-            Role::Fenced { .. } | Role::Stranger { .. } => Standing::Lost,
-            Role::Unknown | Role::Replica { .. } => Standing::Out,
+        let hosts: Vec<_> = held
+            .topology
+            .roles
+            .iter()
+            .zip(self.watches.iter())
+            .map(|(role, watch)| (*role, watch.health().condition(), watch.weight))
+            .collect();
+        let reads_meanwhile = held.topology.primary.is_none()
+            && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly;
+        let whom = match mode {
+            Mode::ReadOnly => Whom::Replicas { falls_back: self.falls_back },
+            Mode::ReadWrite | Mode::Batch | Mode::Transactional if reads_meanwhile => {
+                Whom::Replicas { falls_back: true }
+            }
+            Mode::ReadWrite | Mode::Batch | Mode::Transactional => Whom::Primary,
         };
-        topology.roles.iter().zip(&conditions).map(standing).collect()
+        standings(&hosts, whom)
     }
 
     /// Its hosts at this moment, in the order of the sites.
@@ -202,7 +212,7 @@ impl Outlook for Lookout {
             let separator = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
             let _written = write!(text, "{separator}{}: {}", watch.host.addr, told(view));
-            let _written = write!(text, ", for {}", crate::config::format_millis(since));
+            let _written = write!(text, ", for {}", config::format_millis(since));
             if let Some(trouble) = &view.trouble {
                 let _written = write!(text, ": {trouble}");
             }
@@ -234,7 +244,7 @@ fn told(view: &HostView) -> String {
         }
         Role::Replica { lags: true } => {
             let lag = view.lag.unwrap_or_default();
-            format!("replica, {} behind ({condition})", crate::config::format_millis(lag.time))
+            format!("replica, {} behind ({condition})", config::format_millis(lag.time))
         }
         Role::Fenced { timeline } => {
             format!("fenced: it takes writes on timeline {timeline}, which is behind ({condition})")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Domain;
 use super::health::Rules;
 use super::watch::Watch;
-use crate::config::{Config, HealthRules, HostAddr};
+use crate::config::{Config, HealthRules, HostAddr, Mode};
 use crate::pool::Pool;
 use crate::pool::core::PerSite;
 use crate::pool::host::Host;
@@ -19,6 +19,7 @@ pub struct Router {
     domains: Vec<Arc<Domain>>,
     /// By domain name, and by database name where no domain has that name.
     by_name: HashMap<Arc<str>, Arc<Domain>>,
+    by_alias: HashMap<String, (Arc<Domain>, Mode)>,
     catch_all: Option<Arc<Domain>>,
     /// Each host once.
     pub watches: Vec<Arc<Watch>>,
@@ -32,12 +33,14 @@ pub struct Route {
     pub domain: Arc<Domain>,
     /// The database's name on the server.
     pub database: Arc<str>,
+    /// The mode that the name asks for.
+    pub mode: Option<Mode>,
 }
 
 impl Route {
-    fn to(domain: &Arc<Domain>, name: &str) -> Self {
+    fn to(domain: &Arc<Domain>, name: &str, mode: Option<Mode>) -> Self {
         let database = domain.config.database.clone().unwrap_or_else(|| name.into());
-        Self { domain: Arc::clone(domain), database }
+        Self { domain: Arc::clone(domain), database, mode }
     }
 }
 
@@ -64,6 +67,7 @@ impl Router {
         let mut router = Self {
             domains: Vec::new(),
             by_name: HashMap::new(),
+            by_alias: HashMap::new(),
             catch_all: None,
             watches,
             user_caps,
@@ -90,6 +94,9 @@ impl Router {
         } else {
             self.by_name.insert(Arc::clone(&domain.config.name), Arc::clone(&domain));
         }
+        for (alias, mode) in &domain.config.modes.aliases {
+            self.by_alias.insert(alias.clone(), (Arc::clone(&domain), *mode));
+        }
         self.domains.push(domain);
     }
 
@@ -104,19 +111,29 @@ impl Router {
 
     /// Finds the domain that a client means by `name`.
     pub fn route(&self, name: &str) -> Option<Route> {
-        let domain = self.by_name.get(name).or(self.catch_all.as_ref())?;
-        Some(Route::to(domain, name))
+        self.named(name).or_else(|| Some(Route::to(self.catch_all.as_ref()?, name, None)))
     }
 
-    /// The domain that is called `name`, or whose database is.
+    /// The domain that is called `name`, or whose database is; with a mode's suffix, or by an alias. A name
+    /// as it stands goes before one with a suffix. Under the catch-all there are no suffixes: a database may
+    /// really be called so (pitfall P96).
     pub fn named(&self, name: &str) -> Option<Route> {
-        self.by_name.get(name).map(|domain| Route::to(domain, name))
+        if let Some(domain) = self.by_name.get(name) {
+            return Some(Route::to(domain, name, None));
+        }
+        if let Some((domain, mode)) = self.by_alias.get(name) {
+            return Some(Route::to(domain, name, Some(*mode)));
+        }
+        Mode::ALL.into_iter().find_map(|mode| {
+            let stem = name.strip_suffix(mode.suffix()?)?;
+            Some(Route::to(self.by_name.get(stem)?, stem, Some(mode)))
+        })
     }
 
     /// The only domain, if there is no other; `name` is its database if it has none of its own.
     pub fn only(&self, name: &str) -> Option<Route> {
         match self.domains.as_slice() {
-            [domain] => Some(Route::to(domain, name)),
+            [domain] => Some(Route::to(domain, name, None)),
             _ => None,
         }
     }
@@ -155,7 +172,8 @@ fn watches(config: &Config) -> HashMap<HostAddr, Arc<Watch>> {
         let HealthRules { interval, timeout, down_after, .. } = rules;
         let host = Arc::new(Host::new(addr.clone(), connects));
         let rules = Rules { interval, down_after };
-        (addr.clone(), Arc::new(Watch::new(host, rules, timeout, has_others)))
+        let weight = config.host_rules(addr).weight;
+        (addr.clone(), Arc::new(Watch::new(host, rules, timeout, has_others, weight)))
     };
     wanted.into_iter().map(watch).collect()
 }

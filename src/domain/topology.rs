@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::health::{Condition, Facts};
 use super::lag::Lag;
-use crate::pool::core::Site;
+use crate::pool::core::{Site, Standing};
 
 /// A host of a domain, as the decision needs it.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,45 @@ impl Memory {
     }
 }
 
+/// Whom a pool is served by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whom {
+    Primary,
+    Replicas {
+        /// By the primary, if there is no replica.
+        falls_back: bool,
+    },
+}
+
+/// What hosts are to a pool: each by its role, its condition and its weight.
+pub fn standings(hosts: &[(Role, Condition, u32)], whom: Whom) -> Vec<Standing> {
+    let is_fit = |host: &&(Role, Condition, u32)| {
+        matches!(host, (Role::Replica { lags: false }, Condition::Up | Condition::Suspect, _))
+    };
+    let has_replica = hosts.iter().any(|host| is_fit(&host));
+    let is_any_up =
+        hosts.iter().filter(is_fit).any(|(_, condition, _)| *condition == Condition::Up);
+    let standing = |(role, condition, weight): &(Role, Condition, u32)| {
+        let serves = Standing::Serves { weight: *weight };
+        match (role, whom) {
+            (Role::Unknown, _) if *condition == Condition::Down => Standing::Lost,
+            (Role::Fenced { .. } | Role::Stranger { .. }, _) => Standing::Lost,
+            (Role::Primary, Whom::Replicas { falls_back }) if has_replica || !falls_back => {
+                Standing::Out
+            }
+            // What answers slowly is spared while others do not.
+            (Role::Replica { lags: false }, Whom::Replicas { .. })
+                if *condition == Condition::Suspect && is_any_up =>
+            {
+                Standing::Shunned
+            }
+            (Role::Primary, _) | (Role::Replica { lags: false }, Whom::Replicas { .. }) => serves,
+            (Role::Unknown | Role::Replica { .. }, _) => Standing::Out,
+        }
+    };
+    hosts.iter().map(standing).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -225,6 +264,49 @@ mod tests {
         late.lag = Some(Lag { bytes: 1, time: MAX_LAG + Duration::from_millis(1) });
         let seen = Memory::default().decide(&[up(false, 1), late], MAX_LAG);
         assert_eq!(seen.roles[1], Role::Replica { lags: true });
+    }
+
+    const UP: Condition = Condition::Up;
+    const SERVES: Standing = Standing::Serves { weight: 1 };
+
+    #[test]
+    fn the_primary_serves_those_who_write_and_replicas_those_who_read() {
+        let hosts = [(Role::Primary, UP, 1), (replica(), UP, 3), (Role::Unknown, UP, 1)];
+        let three = Standing::Serves { weight: 3 };
+        assert_eq!(standings(&hosts, Whom::Primary), [SERVES, Standing::Out, Standing::Out]);
+        let replicas = Whom::Replicas { falls_back: true };
+        assert_eq!(standings(&hosts, replicas), [Standing::Out, three, Standing::Out]);
+    }
+
+    /// P82: whether the primary serves those who read is the domain's to say.
+    #[test]
+    fn without_a_replica_the_primary_serves_those_who_read_if_it_is_to() {
+        let lags = Role::Replica { lags: true };
+        let hosts = [(Role::Primary, UP, 1), (lags, UP, 1), (Role::Unknown, Condition::Down, 1)];
+        let falls_back = Whom::Replicas { falls_back: true };
+        assert_eq!(standings(&hosts, falls_back), [SERVES, Standing::Out, Standing::Lost]);
+        let none = Whom::Replicas { falls_back: false };
+        assert_eq!(standings(&hosts, none), [Standing::Out, Standing::Out, Standing::Lost]);
+    }
+
+    #[test]
+    fn a_replica_that_is_suspect_is_spared_while_another_is_not() {
+        let replicas = Whom::Replicas { falls_back: true };
+        let suspect = (replica(), Condition::Suspect, 1);
+        let both = standings(&[suspect, (replica(), UP, 1)], replicas);
+        assert_eq!(both, [Standing::Shunned, SERVES]);
+        assert_eq!(
+            standings(&[(Role::Primary, UP, 1), suspect], replicas),
+            [Standing::Out, SERVES]
+        );
+    }
+
+    #[test]
+    fn what_takes_writes_that_are_lost_serves_nobody() {
+        let fenced = [(Role::Fenced { timeline: 1 }, UP, 1), (Role::Stranger { system: 8 }, UP, 1)];
+        for whom in [Whom::Primary, Whom::Replicas { falls_back: true }] {
+            assert_eq!(standings(&fenced, whom), [Standing::Lost; 2]);
+        }
     }
 
     fn candidates() -> impl Strategy<Value = Vec<Candidate>> {

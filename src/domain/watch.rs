@@ -27,6 +27,8 @@ pub struct Watch {
     is_urgent: AtomicBool,
     /// A domain has others besides it: nobody is served before it is known which is the primary.
     has_others: bool,
+    /// Its share of what is spread over replicas.
+    pub weight: u32,
 }
 
 #[derive(Debug, Default)]
@@ -43,8 +45,14 @@ const KEEP_UNTIL: Duration = Duration::from_millis(500);
 const LOGINS_MOST: usize = 8;
 
 impl Watch {
-    /// `has_others`: a domain has it and others.
-    pub fn new(host: Arc<Host>, rules: Rules, timeout: Duration, has_others: bool) -> Self {
+    /// `has_others`: a domain has it and others. `weight`: its share of what is spread over replicas.
+    pub fn new(
+        host: Arc<Host>,
+        rules: Rules,
+        timeout: Duration,
+        has_others: bool,
+        weight: u32,
+    ) -> Self {
         Self {
             host,
             rules,
@@ -53,6 +61,7 @@ impl Watch {
             health: Mutex::new(Health::new(Instant::now())),
             is_urgent: AtomicBool::new(has_others),
             has_others,
+            weight,
         }
     }
 

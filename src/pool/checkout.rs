@@ -13,7 +13,7 @@ use super::connector;
 use super::core::{Decision, Home, Place, ServerId, Ticket};
 use super::pool::Pool;
 use super::waiter::{Failure, Waiter};
-use crate::config::{format_duration, format_millis};
+use crate::config::{Mode, format_duration, format_millis};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::connect::ConnectError;
@@ -99,13 +99,15 @@ pub enum Asked {
 /// Why there is no server.
 #[derive(Debug, Error)]
 pub enum CheckoutError {
-    #[error("no server of domain {domain:?} became free within {after:?}; {numbers}")]
-    Timeout { domain: Arc<str>, after: Duration, numbers: PoolNumbers },
+    #[error("no server of domain {domain:?} ({mode}) became free within {after:?}; {numbers}",
+        mode = .mode.as_str())]
+    Timeout { domain: Arc<str>, mode: Mode, after: Duration, numbers: PoolNumbers },
     #[error("{waiting} clients wait for a server of domain {domain:?} already (max_waiting)")]
     QueueFull { domain: Arc<str>, waiting: usize },
-    #[error("no primary of domain {domain:?} is available: {}", .hosts.replace('\n', "; "))]
+    #[error("no {} of domain {domain:?} is available: {}", role(*.mode), .hosts.replace('\n', "; "))]
     NoHost {
         domain: Arc<str>,
+        mode: Mode,
         /// Each host on a line of its own.
         hosts: String,
     },
@@ -113,6 +115,14 @@ pub enum CheckoutError {
     Connect { domain: Arc<str>, host: String, source: Arc<ConnectError> },
     #[error("pooler is shutting down")]
     ShuttingDown,
+}
+
+/// What a host has to be for sessions in `mode`.
+const fn role(mode: Mode) -> &'static str {
+    match mode {
+        Mode::ReadOnly => "replica",
+        Mode::ReadWrite | Mode::Batch | Mode::Transactional => "primary",
+    }
 }
 
 /// The numbers of a pool at a moment, for an error's DETAIL.
@@ -152,11 +162,11 @@ impl ClientFacing for CheckoutError {
 
     fn client_message(&self) -> ClientMessage {
         match self {
-            Self::Timeout { domain, after, numbers } => ClientMessage::new(
+            Self::Timeout { domain, mode, after, numbers } => ClientMessage::new(
                 sqlstate::TOO_MANY_CONNECTIONS,
                 format!(
-                    "query_wait_timeout: no server of domain \"{domain}\" (read_write) became \
-                     free within {}",
+                    "query_wait_timeout: no server of domain \"{domain}\" ({}) became free within {}",
+                    mode.as_str(),
                     format_duration(*after)
                 ),
             )
@@ -171,9 +181,9 @@ impl ClientFacing for CheckoutError {
             )
             .detail(format!("{waiting} are waiting."))
             .hint("Raise pool.max_waiting, or pool.size."),
-            Self::NoHost { domain, hosts } => ClientMessage::new(
+            Self::NoHost { domain, mode, hosts } => ClientMessage::new(
                 sqlstate::UNABLE_TO_CONNECT,
-                format!("no primary of domain \"{domain}\" is available"),
+                format!("no {} of domain \"{domain}\" is available", role(*mode)),
             )
             .detail(hosts.clone())
             .hint(
@@ -308,7 +318,8 @@ impl Pool {
     }
 
     fn no_host_error(&self) -> CheckoutError {
-        CheckoutError::NoHost { domain: Arc::clone(&self.domain), hosts: self.outlook.describe() }
+        let (domain, mode) = (Arc::clone(&self.domain), self.mode);
+        CheckoutError::NoHost { domain, mode, hosts: self.outlook.describe() }
     }
 
     /// What a client is told whose login found no server in time.
@@ -336,6 +347,7 @@ impl Pool {
         let longest = lent.map(|r| r.requested().elapsed().unwrap_or_default()).max();
         CheckoutError::Timeout {
             domain: Arc::clone(&self.domain),
+            mode: self.mode,
             after,
             numbers: PoolNumbers {
                 size: self.settings.size,

@@ -18,7 +18,7 @@ use super::core::{
 use super::pool_site::{Outlook, PoolSite};
 use super::trouble::{Trouble, tell};
 use super::waiter::{Failure, Outcome, Waiter};
-use crate::config::PoolSettings;
+use crate::config::{Mode, PoolSettings};
 use crate::runtime::backoff::random;
 use crate::runtime::drain::Drain;
 use crate::server::Server;
@@ -97,6 +97,7 @@ const fn reason(why: Surplus) -> CloseReason {
 #[derive(Debug)]
 pub struct Pool {
     pub domain: Arc<str>,
+    pub mode: Mode,
     /// The database on the server, and who its servers are logged in as.
     pub database: Arc<str>,
     pub user: Arc<str>,
@@ -149,7 +150,8 @@ const END_TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Pool {
     pub fn new(
-        domain: Arc<str>,
+        (domain, mode): (Arc<str>, Mode),
+        balance: Balance,
         sites: PerSite<PoolSite>,
         settings: Arc<PoolSettings>,
         commons: Arc<Commons>,
@@ -164,9 +166,10 @@ impl Pool {
         };
         Self {
             domain,
+            mode,
             database: Arc::clone(database),
             user: Arc::clone(user),
-            core: Mutex::new(Core::new(limits, commons.homes, sites.count(), Balance::LeastBusy)),
+            core: Mutex::new(Core::new(limits, commons.homes, sites.count(), balance)),
             sites,
             outlook,
             is_out: AtomicBool::new(false),

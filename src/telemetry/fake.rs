@@ -13,9 +13,9 @@ use super::snapshot::{
 };
 use super::traffic::Traffic;
 use crate::config::{
-    Admin, Auth, AuthMethod, Config, ConfigRow, Domain, Failover, HealthRules, HostAddr, Http,
-    Listen, Log, LogFormat, LogLevel, LogStatements, OnPrimaryLoss, PoolMode, PoolSettings,
-    Runtime, Secret,
+    Admin, Auth, AuthMethod, Balance, Config, ConfigRow, Domain, Failover, HealthRules, HostAddr,
+    Http, Listen, Log, LogFormat, LogLevel, LogStatements, Modes, OnPrimaryLoss, PoolMode,
+    PoolSettings, Runtime, Secret,
 };
 use crate::error::Fault;
 
@@ -207,6 +207,15 @@ fn domain() -> Domain {
             timeout: Duration::from_secs(2),
             down_after: 3,
             max_lag: Duration::from_secs(10),
+        },
+        modes: Modes {
+            read_only: Arc::new(pool_settings()),
+            batch: Arc::new(pool_settings()),
+            transactional: Arc::new(pool_settings()),
+            falls_back: true,
+            balance: Balance::LeastBusy,
+            isolation: None,
+            aliases: Vec::new(),
         },
         failover: Failover {
             timeout: Duration::from_secs(5),

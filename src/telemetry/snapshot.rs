@@ -75,7 +75,6 @@ pub struct PoolSnapshot {
     pub database: Arc<str>,
     /// The server user.
     pub user: Arc<str>,
-    /// `read_write` until the other modes are built.
     pub mode: &'static str,
     pub pool_mode: PoolMode,
     /// All of its hosts, with commas between them.

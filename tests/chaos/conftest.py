@@ -27,12 +27,12 @@ def start(cluster):
     """Starts proxies with a domain `ledger` of all hosts, and keys of the test's laid over it."""
     ends = ExitStack()
 
-    def start_proxy(**keys) -> Pgweir:
-        pool = keys.pop("pool", {})
+    def start_proxy(name=DATABASE, **keys) -> Pgweir:
+        config = {table: keys.pop(table) for table in ("pool", "users") if table in keys}
         domain = {
             "hosts": cluster.hosts(), "health": {"interval": "1s", "timeout": "1s"}, **keys,
         }
-        proxy = Pgweir(cluster.primary, DATABASE, domains={DATABASE: domain}, pool=pool)
+        proxy = Pgweir(cluster.primary, DATABASE, domains={name: domain}, **config)
         ends.callback(proxy.finish)
         return proxy
 

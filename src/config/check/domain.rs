@@ -8,6 +8,7 @@ use super::super::address::host_addr;
 use super::super::error::{At, Flaw};
 use super::super::raw::{Table, View};
 use super::super::{Domain, Failover, HealthRules, HostAddr, OnPrimaryLoss, PoolSettings, Secret};
+use super::modes::same_in_all_modes;
 use super::{Check, pool_mode, some_unless_0, unless_zero};
 
 impl Check<'_> {
@@ -24,10 +25,12 @@ impl Check<'_> {
             let view = View::over(table.table("pool"), defaults);
             self.pool_problems(view);
             let mut domain = self.domain(name, table, pool(view));
+            domain.modes = self.modes(table, defaults);
             domain.tls = self.ladders(table.table("tls"), root, &domain.hosts);
             domains.push(Arc::new(domain));
         }
         self.ambiguous_databases(tables, &domains);
+        self.ambiguous_aliases(tables, &domains);
         domains
     }
 
@@ -49,6 +52,7 @@ impl Check<'_> {
                 .text_if_set("password")
                 .filter(|secret| !secret.is_empty())
                 .map(Secret::new),
+            modes: same_in_all_modes(&pool),
             pool: Arc::new(pool),
             max_connections: some_unless_0(view.count("max_connections")),
             server_options: self.server_options(table),
@@ -130,7 +134,7 @@ impl Check<'_> {
     }
 
     /// What a pool's settings say against each other.
-    fn pool_problems(&mut self, view: View<'_>) {
+    pub(super) fn pool_problems(&mut self, view: View<'_>) {
         let PoolSettings { min, size, statement_timeout, prepared_statements, .. } = pool(view);
         if min > size && !view.is_broken("min") && !view.is_broken("size") {
             let problem = format!("min, {min}, is more than size, {size}");
@@ -203,7 +207,7 @@ fn failover(table: &Table) -> Failover {
 }
 
 /// The settings of one pool.
-fn pool(view: View<'_>) -> PoolSettings {
+pub(super) fn pool(view: View<'_>) -> PoolSettings {
     PoolSettings {
         pool_mode: pool_mode(&view.text("pool_mode")),
         size: view.count("size"),
@@ -236,7 +240,7 @@ fn is_setting_name(name: &str) -> bool {
 }
 
 /// The name of the catch-all domain.
-const CATCH_ALL: &str = "*";
+pub(super) const CATCH_ALL: &str = "*";
 
 /// Fields of a `StartupMessage` that are no settings (`PostgreSQL` documentation, message formats).
 const RESERVED_OPTIONS: [&str; 4] = ["user", "database", "replication", "options"];

@@ -9,7 +9,7 @@ use super::super::{
     AuthMethod, Config, ConfigErrors, HostAddr, ListenAddr, LogLevel, MapEnvironment, PoolMode,
     load, parse,
 };
-use super::super::{HealthRules, OnPrimaryLoss};
+use super::super::{Balance, HealthRules, Mode, OnPrimaryLoss};
 
 fn env() -> MapEnvironment {
     MapEnvironment::default()
@@ -193,11 +193,6 @@ fn what_is_not_built_is_refused_by_name() {
             "[peers]\n1 = \"h:1\"",
             "f:1: peers: not built yet: cancel requests between instances ([peers])",
         ),
-        ("[users.u]\nmode = \"batch\"", "f:2: users.u.mode: not built yet: access modes (mode)"),
-        (
-            "[hosts.db]\nweight = 2",
-            "f:2: hosts.db.weight: not built yet: balancing over several hosts (weight)",
-        ),
     ]);
     for (key, feature) in [
         (
@@ -205,9 +200,6 @@ fn what_is_not_built_is_refused_by_name() {
             "route_read_only: not built yet: read-only routing (route_read_only)",
         ),
         ("causal_reads = true", "causal_reads: not built yet: causal reads (causal_reads)"),
-        ("read_only = {}", "read_only: not built yet: the mode read_only"),
-        ("batch = {}", "batch: not built yet: the mode batch"),
-        ("transactional = {}", "transactional: not built yet: the mode transactional"),
         ("strict = false", "strict: not built yet: strict mode (strict)"),
     ] {
         let text = format!("[domains.a]\nhosts = [\"db\"]\n{key}");
@@ -248,6 +240,80 @@ fn what_is_said_of_hosts_must_make_sense() {
         (
             &domain("failover = { on_primary_loss = \"readonly\" }"),
             "f:3: domains.a.failover.on_primary_loss: \"readonly\" is not one of \"wait\", \"read_only\", \"error\"; did you mean \"read_only\"?",
+        ),
+    ]);
+}
+
+#[test]
+fn a_mode_is_laid_over_its_domain_and_that_over_the_pool() {
+    let config = accepted(
+        "[pool]\nsize = 9\nmax_overflow = 1\ntimeout = \"7s\"\n\
+         [hosts.db]\nweight = 3\n[users.u]\nmode = \"batch\"\npool = { size = 2 }\n\
+         [domains.a]\nhosts = [\"db\"]\npool = { size = 5, query_timeout = \"3s\" }\n\
+         read_only = { fallback = \"none\", balance = \"round_robin\", aliases = [\"a_reports\"] }\n\
+         batch = { pool = { size = 4, max_overflow = 0 }, query_timeout = \"0s\", statement_timeout = \"1h\" }\n\
+         transactional = { isolation = \"serializable\", aliases = [\"a_admin\"] }",
+    );
+    let domain = &config.domains[0];
+    let sizes = Mode::ALL.map(|mode| {
+        let pool = domain.pool_of(mode);
+        (pool.size, pool.max_overflow)
+    });
+    assert_eq!(sizes, [(5, 1), (5, 1), (4, 0), (5, 1)]);
+    let second = Duration::from_secs(1);
+    assert!(Mode::ALL.iter().all(|mode| domain.pool_of(*mode).timeout == 7 * second));
+    assert_eq!(domain.pool_of(Mode::ReadOnly).query_timeout, Some(3 * second));
+    assert_eq!(domain.pool_of(Mode::Batch).query_timeout, None);
+    assert_eq!(domain.pool_of(Mode::Batch).statement_timeout, Some(3600 * second));
+    assert_eq!(domain.pool_of(Mode::Transactional).pool_mode, PoolMode::Session);
+    assert_eq!(domain.pool_of(Mode::ReadWrite).pool_mode, PoolMode::Transaction);
+    assert!(!domain.modes.falls_back);
+    assert_eq!(domain.modes.balance, Balance::RoundRobin);
+    assert_eq!(domain.modes.isolation.as_deref(), Some("serializable"));
+    let aliases =
+        [("a_reports".to_owned(), Mode::ReadOnly), ("a_admin".to_owned(), Mode::Transactional)];
+    assert_eq!(domain.modes.aliases, aliases);
+    assert_eq!(config.host_rules(&domain.hosts[0]).weight, 3);
+    assert_eq!(config.users["u"].mode, Some(Mode::Batch));
+    assert_eq!(config.pool_settings(domain, "u", Mode::Batch).size, 2);
+}
+
+#[test]
+fn what_is_said_of_modes_must_make_sense() {
+    let domain = |keys: &str| format!("[domains.a]\nhosts = [\"db\"]\n{keys}");
+    assert_refused(&[
+        (
+            &domain("read_only = { pool = { size = 2, min = 3 } }"),
+            "f:3: domains.a.read_only.pool.min: min, 3, is more than size, 2",
+        ),
+        (
+            &domain("transactional = { pool = { pool_mode = \"transaction\" } }"),
+            "f:3: domains.a.transactional.pool.pool_mode: a session in the mode transactional has a \
+             server of its own",
+        ),
+        (
+            &domain("batch = { aliases = [\"a\"] }"),
+            "f:3: domains.a.batch.aliases: \"a\" leads to domain \"a\" already",
+        ),
+        (
+            &domain("batch = { aliases = [\"x\"] }\nread_only = { aliases = [\"x\"] }"),
+            "f:3: domains.a.batch.aliases: listed twice",
+        ),
+        (
+            &domain("read_only = { aliases = [\"pgbouncer\"] }"),
+            "f:3: domains.a.read_only.aliases: this name is reserved",
+        ),
+        (
+            &domain(
+                "read_only = { aliases = [\"x\"] }\n[domains.b]\nhosts = [\"db\"]\n\
+                 read_only = { aliases = [\"x\"] }",
+            ),
+            "f:6: domains.b.read_only.aliases: \"x\" leads to domain \"a\" already",
+        ),
+        (
+            "[users.u]\nmode = \"readonly\"",
+            "f:2: users.u.mode: \"readonly\" is not one of \"read_write\", \"read_only\", \"batch\", \
+             \"transactional\"; did you mean \"read_only\"?",
         ),
     ]);
 }
@@ -601,11 +667,11 @@ fn a_domain_is_laid_over_the_pool_and_a_user_over_the_domain() {
     );
     let domain = |name: &str| config.domains.iter().find(|d| &*d.name == name).unwrap();
 
-    let other = config.pool_settings(domain("a"), "other");
+    let other = config.pool_settings(domain("a"), "other", Mode::ReadWrite);
     assert_eq!((other.size, other.min, other.max_overflow), (6, 4, 2));
     assert_eq!(other.query_timeout, Some(Duration::from_secs(9)));
-    assert_eq!(config.pool_settings(domain("b"), "other").size, 8);
-    let user = config.pool_settings(domain("a"), "u");
+    assert_eq!(config.pool_settings(domain("b"), "other", Mode::ReadWrite).size, 8);
+    let user = config.pool_settings(domain("a"), "u", Mode::ReadWrite);
     assert_eq!((user.size, user.max_overflow, user.query_timeout), (3, 2, None));
     assert_eq!((user.pool_mode, user.timeout), (PoolMode::Session, Duration::from_secs(1)));
     // The domain's min is more than the user's size, which goes before it.

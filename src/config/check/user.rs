@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::error::Flaw;
 use super::super::raw::{Table, View};
-use super::super::{PoolOverrides, UserRules};
+use super::super::{Mode, PoolOverrides, UserRules};
 use super::{Check, pool_mode, some_unless_0, unless_zero};
 
 impl Check<'_> {
@@ -39,6 +39,7 @@ impl Check<'_> {
             max_connections,
             max_clients: some_unless_0(view.count("max_clients")),
             client_idle_timeout: view.duration_if_set("client_idle_timeout").map(unless_zero),
+            mode: view.text_if_set("mode").and_then(|name| Mode::named(&name)),
             pool,
         }
     }

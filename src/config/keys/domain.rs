@@ -2,7 +2,8 @@
 
 use super::tls::DOMAIN_TLS;
 use super::{
-    BOUND, COUNT, DURATION, Key, POOL, POSITIVE, Type, built, later, required, table, unset, value,
+    BOUND, COUNT, DURATION, Key, MILLIS, POOL, POSITIVE, Type, built, later, required, table,
+    unset, value,
 };
 
 pub(super) const DOMAIN: &[Key] = &[
@@ -45,9 +46,13 @@ pub(super) const DOMAIN: &[Key] = &[
     table("failover", FAILOVER, "What happens when the primary of several hosts is lost."),
     later("route_read_only", "read-only routing (route_read_only)"),
     later("causal_reads", "causal reads (causal_reads)"),
-    later("read_only", "the mode read_only"),
-    later("batch", "the mode batch"),
-    later("transactional", "the mode transactional"),
+    table("read_only", READ_ONLY, "The mode `read_only`: replicas, and nothing is written."),
+    table("batch", BATCH, "The mode `batch`: long work, in a pool of its own."),
+    table(
+        "transactional",
+        TRANSACTIONAL,
+        "The mode `transactional`: a server of its own for each session, as with `pool_mode = \"session\"`.",
+    ),
     table(
         "tls",
         DOMAIN_TLS,
@@ -95,6 +100,75 @@ const FAILOVER: &[Key] = &[
          error at once.",
     ),
 ];
+
+const READ_ONLY: &[Key] = &[
+    table("pool", POOL, MODE_POOL_DOC),
+    value(
+        "fallback",
+        Type::Choice(&[built("primary"), built("none")]),
+        r#""primary""#,
+        "Who serves while no replica does: the primary, or nobody. A domain of one host has no other.",
+    ),
+    value(
+        "balance",
+        Type::Choice(&[built("least_busy"), built("round_robin")]),
+        r#""least_busy""#,
+        "Which replica is next: the one with the fewest servers lent, weighted by how long requests have \
+         taken there of late; or each in turn. Both go by `[hosts]` `weight`.",
+    ),
+    QUERY_TIMEOUT,
+    TRANSACTION_TIMEOUT,
+    IDLE_IN_TRANSACTION_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    ALIASES,
+];
+
+const BATCH: &[Key] = &[
+    table("pool", POOL, MODE_POOL_DOC),
+    QUERY_TIMEOUT,
+    TRANSACTION_TIMEOUT,
+    IDLE_IN_TRANSACTION_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    ALIASES,
+];
+
+const TRANSACTIONAL: &[Key] = &[
+    table("pool", POOL, MODE_POOL_DOC),
+    unset(
+        "isolation",
+        Type::Choice(&[
+            built("read uncommitted"),
+            built("read committed"),
+            built("repeatable read"),
+            built("serializable"),
+        ]),
+        r#""repeatable read""#,
+        "`default_transaction_isolation` of its servers. Unset: the server's own.",
+    ),
+    QUERY_TIMEOUT,
+    TRANSACTION_TIMEOUT,
+    IDLE_IN_TRANSACTION_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    ALIASES,
+];
+
+const QUERY_TIMEOUT: Key =
+    unset("query_timeout", MILLIS, r#""30s""#, "As in `pool`, which it goes before.");
+const TRANSACTION_TIMEOUT: Key =
+    unset("transaction_timeout", MILLIS, r#""5m""#, "As in `pool`, which it goes before.");
+const IDLE_IN_TRANSACTION_TIMEOUT: Key =
+    unset("idle_in_transaction_timeout", MILLIS, r#""1m""#, "As in `pool`, which it goes before.");
+const STATEMENT_TIMEOUT: Key =
+    unset("statement_timeout", MILLIS, r#""0s""#, "As in `pool`, which it goes before.");
+const ALIASES: Key = value(
+    "aliases",
+    Type::List,
+    "[]",
+    "Database names by which clients ask for this mode, besides the domain's name with its suffix.",
+);
+
+/// Also tells a mode's `pool` from others where the keys are listed.
+pub(crate) const MODE_POOL_DOC: &str = "Laid over the domain's `pool`, key by key.";
 
 /// Also tells a domain's `pool` from a user's where the keys are listed.
 pub(crate) const DOMAIN_POOL_DOC: &str = "Laid over `[pool]`, key by key.";

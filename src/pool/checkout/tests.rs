@@ -6,9 +6,9 @@ use std::task::{Wake, Waker};
 
 use super::*;
 use crate::auth::ServerSecret;
-use crate::config::{HostAddr, PoolMode, PoolSettings};
+use crate::config::{HostAddr, Mode, PoolMode, PoolSettings};
 use crate::net::stream::Stream;
-use crate::pool::core::{PerSite, Site};
+use crate::pool::core::{Balance, PerSite, Site};
 use crate::pool::host::Host;
 use crate::pool::pool::Commons;
 use crate::pool::pool_site::{Outlook, PoolSite};
@@ -110,7 +110,9 @@ fn pool() -> Arc<Pool> {
     let commons = Arc::new(Commons::new(Drain::default(), 1));
     let host = Arc::new(Host::new(host(), 1));
     let sites = PerSite::new(PoolSite::new(host, target, Arc::default()), Vec::new());
-    let pool = Pool::new("main".into(), sites, Arc::new(SETTINGS), commons, Arc::new(Clear));
+    let of = ("main".into(), Mode::ReadWrite);
+    let balance = Balance::LeastBusy;
+    let pool = Pool::new(of, balance, sites, Arc::new(SETTINGS), commons, Arc::new(Clear));
     let pool = Arc::new(pool);
     let right = pool.core().right_if_wanted().expect("min wants a server");
     pool.on_opened(right, server(), None);

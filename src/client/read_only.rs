@@ -1,0 +1,94 @@
+//! Sessions in the mode `read_only`: nothing of theirs is written, whichever host serves them.
+//!
+//! A replica refuses by nature. On a primary the servers of the pool begin with
+//! `default_transaction_read_only = on`; what would take that back is refused here, and what took it back out of
+//! sight is not carried to the next transaction.
+
+use super::batch::Batch;
+use super::from_client::Frame;
+use super::link::{Link, Replacement, Words};
+use super::names::drop_unnamed;
+use super::naming::reading;
+use super::serve::Session;
+use crate::config::Mode;
+use crate::error::ClientMessage;
+use crate::server::exchange::{Request, Verdict};
+use crate::server::fate::Effect;
+use crate::sql::asks_to_write;
+use crate::wire::{frontend, sqlstate};
+
+/// The setting that the servers of such a pool begin with.
+const SETTING: &str = "default_transaction_read_only";
+
+impl Session {
+    pub(super) fn is_read_only(&self) -> bool {
+        self.pool.mode == Mode::ReadOnly
+    }
+
+    /// Refuses a Query or Parse whose text asks to write: the server is made to fail in its place, so that a
+    /// block has failed and a segment is skipped. False: there is nothing to refuse.
+    ///
+    /// What is longer than is read at once is not looked at: this keeps from mistakes, and not from those who mean
+    /// to write, whom PostgreSQL's own rights are for.
+    pub(super) fn refuses_to_write(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> bool {
+        frame.is_whole() && self.refuse_to_write(batch, frame).is_some()
+    }
+
+    fn refuse_to_write(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Option<()> {
+        let text = match frame.head.tag {
+            b'Q' => frontend::query_text(frame.body),
+            b'P' => frontend::parse(frame.body)?.text,
+            _ => return None,
+        };
+        let Link::Linked(linked) = &mut self.link else { return None };
+        let server = linked.checkout.server()?;
+        if server.exchange.takes_copy_data() || !asks_to_write(text, reading(server)) {
+            return None;
+        }
+        linked.replacements.put(Replacement {
+            serial: server.exchange.next_serial(),
+            when: sqlstate::SYNTAX_ERROR,
+            with: Words::Ours(no_writes()),
+        });
+        server.note_text(text);
+        linked.has_unread = false;
+        self.client_rest = frame.rest();
+        batch.swallow(frame.available);
+        if frame.head.tag == b'Q' {
+            frontend::put_query(batch.out, REFUSED);
+            let undo = drop_unnamed(&mut self.prepared, server);
+            server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Reads, undo);
+        } else {
+            frontend::put_parse(batch.out, NAME, &[REFUSED, b"\0\0\0"].concat());
+            server.exchange.on_request(Request::Parse(Verdict::Forward), None);
+        }
+        Some(())
+    }
+}
+
+/// True if a server reports that transactions of this session would write from now on.
+pub(super) fn takes_it_back(name: &str, value: &str) -> bool {
+    name == SETTING && value == "off"
+}
+
+/// True if a client asks at startup for transactions that write.
+pub(super) fn asks_for_writes(settings: &[(String, String)]) -> bool {
+    settings.iter().any(|(name, value)| {
+        let is_it = name.eq_ignore_ascii_case(SETTING)
+            || name.eq_ignore_ascii_case("transaction_read_only");
+        is_it && !matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
+    })
+}
+
+/// What the server is sent in the place of a text that it is not to run: no SQL.
+const REFUSED: &[u8] = b"refused by pgweir";
+/// What no statement is called.
+const NAME: &[u8] = b"pgweir_refused";
+
+pub(super) fn no_writes() -> ClientMessage {
+    ClientMessage::new(
+        sqlstate::READ_ONLY_TRANSACTION,
+        "cannot set transaction read-write mode in a session of mode \"read_only\"",
+    )
+    .hint("Connect with another mode to write: the database's name without its suffix, or pgweir.mode.")
+}

@@ -1,0 +1,173 @@
+"""The mode of a session: how it is asked for, which hosts serve it, and what it may do there."""
+
+from __future__ import annotations
+
+import psycopg2
+import pytest
+
+from support.wait import wait_until
+from test_failover import address, in_a_thread, port_of, roles
+
+READ_ONLY = psycopg2.errors.ReadOnlySqlTransaction
+
+
+def known(proxy, cluster) -> None:
+    """Waits until the roles of all hosts are known."""
+    wait_until(
+        lambda: [roles(proxy)[address(node)][0] for node in cluster.nodes]
+        == ["primary", "replica", "replica"],
+        "all roles are known",
+    )
+
+
+def mode_of(proxy, **params) -> str:
+    """The mode that a session with these parameters gets, by the pool that it is in."""
+    conn = proxy.connect(autocommit=True, **params)
+    conn.cursor().execute("SELECT 1")
+    rows = [row for row in proxy.status()["pools"] if row["clients_active"] + row["clients_idle"]]
+    conn.close()
+    assert len(rows) == 1, rows
+    return rows[0]["mode"]
+
+
+def test_a_mode_is_chosen_by_suffix_alias_option_and_user(cluster, start):
+    proxy = start(read_only={"aliases": ["reports"]}, users={"postgres": {"mode": "batch"}})
+    option = "-c pgweir.mode=transactional"
+
+    assert mode_of(proxy) == "read_write"
+    assert mode_of(proxy, dbname="ledger_ro") == "read_only"
+    assert mode_of(proxy, dbname="ledger_batch") == "batch"
+    assert mode_of(proxy, dbname="ledger_tx") == "transactional"
+    assert mode_of(proxy, dbname="reports") == "read_only"
+    assert mode_of(proxy, dbname="ledger_ro", options=option) == "transactional"
+    assert mode_of(proxy, user="postgres", password="root") == "batch"
+    assert mode_of(proxy, user="postgres", password="root", dbname="ledger_ro") == "read_only"
+    with pytest.raises(psycopg2.OperationalError, match='"pgweir.mode": "fast"'):
+        proxy.connect(options="-c pgweir.mode=fast")
+
+
+def test_a_database_that_is_called_like_a_mode_is_that_database(cluster, start):
+    """P96: under `*` there are no suffixes."""
+    cluster.primary.create_database("sales")
+    cluster.primary.create_database("sales_batch")
+    proxy = start(name="*", database=None)
+
+    assert proxy.ask("SELECT current_database()", dbname="sales_batch") == "sales_batch"
+    assert mode_of(proxy, dbname="sales_batch") == "read_write"
+
+
+def test_readers_are_spread_over_the_replicas_and_do_not_write(cluster, start):
+    proxy = start(read_only={"balance": "round_robin"}, pool={"size": 4})
+    known(proxy, cluster)
+    conns = [proxy.connect(dbname="ledger_ro") for _ in range(4)]
+
+    ports = {port_of(conn) for conn in conns}
+
+    assert ports == {node.port for node in cluster.replicas}
+    for text in ("CREATE TABLE t (id int)", "SET TRANSACTION READ WRITE",
+                 "SET transaction_read_only = off",
+                 "SELECT set_config('default_transaction_read_only', 'off', false)"):
+        conns[0].rollback()
+        with pytest.raises(READ_ONLY):
+            conns[0].cursor().execute(text)
+    conns[0].rollback()
+    assert port_of(conns[0]) in ports
+
+
+def test_nothing_is_written_on_the_primary_either(cluster, start):
+    proxy = start(hosts=[address(cluster.primary)])
+    conn = proxy.connect(autocommit=True, dbname="ledger_ro")
+    cursor = conn.cursor()
+    for text in (
+        "CREATE TABLE t (id int)", "BEGIN READ WRITE", "START TRANSACTION READ WRITE",
+        "SET default_transaction_read_only = off",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+        "SELECT 1; SET TRANSACTION READ WRITE; CREATE TABLE t (id int)",
+        "DO $$ BEGIN COMMIT; SET TRANSACTION READ WRITE; CREATE TABLE t (id int); END $$",
+    ):
+        with pytest.raises(READ_ONLY):
+            cursor.execute(text)
+    # Out of sight: it holds for the transaction that did it, in which it is too late.
+    cursor.execute("SELECT set_config('default_transaction_read' || '_only', 'off', false)")
+    with pytest.raises(READ_ONLY):
+        cursor.execute("CREATE TABLE t (id int)")
+    cursor.execute("SHOW transaction_read_only")
+    assert cursor.fetchone() == ("on",)
+    with pytest.raises(psycopg2.OperationalError, match="read-write mode"):
+        proxy.connect(dbname="ledger_ro", options="-c default_transaction_read_only=off")
+
+
+@pytest.mark.parametrize("fallback", ["primary", "none"])
+def test_without_a_replica_the_domain_says_who_serves_readers(cluster, start, fallback):
+    """P82."""
+    proxy = start(
+        hosts=[address(node) for node in cluster.nodes[:2]],
+        read_only={"fallback": fallback}, failover={"timeout": "1s"},
+    )
+    conn = proxy.connect(autocommit=True, dbname="ledger_ro")
+    assert port_of(conn) == cluster.replicas[0].port
+
+    cluster.replicas[0].stop()
+    wait_until(lambda: roles(proxy)[address(cluster.replicas[0])][1] == "down", "it is seen to be down")
+
+    if fallback == "primary":
+        assert port_of(conn) == cluster.primary.port
+    else:
+        with pytest.raises(psycopg2.OperationalError) as told:
+            port_of(conn)
+        assert told.value.pgcode == "08001"
+        assert 'no replica of domain "ledger" is available' in str(told.value)
+    cluster.replicas[0].start()
+    wait_until(lambda: roles(proxy)[address(cluster.replicas[0])] == ("replica", "up"), "it is back")
+    assert port_of(conn) == cluster.replicas[0].port
+
+
+def test_a_replica_that_lags_is_left_out_and_taken_back(cluster, start):
+    proxy = start(
+        hosts=[address(node) for node in cluster.nodes[:2]],
+        health={"interval": "200ms", "timeout": "1s", "max_lag": "1s"},
+    )
+    writer = proxy.connect(autocommit=True)
+    reader = proxy.connect(autocommit=True, dbname="ledger_ro")
+    cursor = writer.cursor()
+    cursor.execute("CREATE TABLE t (id int)")
+    assert port_of(reader) == cluster.replicas[0].port
+
+    cluster.replicas[0].ask("SELECT pg_wal_replay_pause()")
+    cursor.execute("INSERT INTO t VALUES (1)")
+    wait_until(lambda: roles(proxy)[address(cluster.replicas[0])][0] == "replica (lags)", "it lags")
+    assert port_of(reader) == cluster.primary.port
+    row = next(row for row in proxy.show("HOSTS") if row["host"] == address(cluster.replicas[0]))
+    assert row["lag_bytes"] > 0 and row["lag_ms"] >= 1000
+
+    cluster.replicas[0].ask("SELECT pg_wal_replay_resume()")
+    wait_until(lambda: roles(proxy)[address(cluster.replicas[0])] == ("replica", "up"), "it has caught up")
+    assert port_of(reader) == cluster.replicas[0].port
+
+
+def test_a_batch_has_a_pool_and_timeouts_of_its_own(cluster, start):
+    proxy = start(
+        pool={"size": 2}, batch={"pool": {"size": 1}, "statement_timeout": "300ms"},
+    )
+    slow = in_a_thread(lambda: proxy.ask("SELECT pg_sleep(5)", dbname="ledger_batch"))
+
+    assert proxy.ask("SHOW statement_timeout") == "0"
+    with pytest.raises(psycopg2.errors.QueryCanceled):
+        slow.result(10)
+    sizes = {pool["mode"]: pool["size"] for pool in proxy.status()["pools"]}
+    assert sizes == {"read_write": 2, "batch": 1}
+
+
+def test_a_transactional_session_has_its_server_and_isolation_to_itself(cluster, start):
+    proxy = start(transactional={"isolation": "serializable"})
+    conn = proxy.connect(autocommit=True, dbname="ledger_tx")
+    cursor = conn.cursor()
+    pids = set()
+    for _ in range(3):
+        cursor.execute("SELECT pg_backend_pid(), current_setting('transaction_isolation')")
+        pid, isolation = cursor.fetchone()
+        pids.add(pid)
+        assert isolation == "serializable"
+    cursor.execute("CREATE TEMP TABLE mine (id int)")
+    cursor.execute("SELECT count(*) FROM mine")
+    assert len(pids) == 1
