@@ -48,7 +48,7 @@ impl Session {
         // Most polls end here: nothing runs for a client that may idle for ever, nor for one that may take as
         // long as it likes.
         let is_timed = match &self.link {
-            Link::Free => false,
+            Link::Free => self.begun.is_some(),
             Link::Linked(linked) => linked.is_timed(&self.rules),
             Link::StandIn(_) | Link::Waiting(_) | Link::Proving { .. } => true,
         };
@@ -69,6 +69,11 @@ impl Session {
             limit.map(|limit| (since + limit, over))
         };
         match &self.link {
+            // In a block, whether a server knows of it or not.
+            Link::Free if self.begun.is_some() => {
+                let limit = self.rules.idle_in_transaction_timeout;
+                [after(self.idle_since, limit, Over::IdleInTransaction), None, None, None]
+            }
             Link::Free | Link::StandIn(_) => {
                 [after(self.idle_since, self.idle_timeout, Over::ClientIdle), None, None, None]
             }

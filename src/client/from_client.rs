@@ -9,6 +9,7 @@ use std::task::Context as TaskContext;
 use tokio::time::Instant;
 
 use super::batch::Batch;
+use super::begun;
 use super::link::{Deeds, InFlight, Link};
 use super::memo::recall;
 use super::names::{drop_unnamed, has_unnamed};
@@ -123,7 +124,7 @@ impl Session {
             b'X' if frame.is_whole() => return Err(End::ClientLeft),
             b'X' => return Ok(Next::Hold),
             // The end of nothing: a transaction that was none.
-            b'S' if frame.head.len == HEAD => {
+            b'S' if frame.head.len == HEAD && self.begun.is_none() => {
                 let mut ready = Vec::with_capacity(6);
                 backend::put_ready(&mut ready, TxStatus::Idle);
                 batch.swallow(frame.head.len);
@@ -143,6 +144,11 @@ impl Session {
         }
         if !may_begin(frame) {
             return Ok(Next::Hold);
+        }
+        if frame.is_whole()
+            && let Some(next) = self.answer_without(batch, frame, cx)?
+        {
+            return Ok(next);
         }
         if self.ask_for_server(Instant::now()) {
             return Ok(Next::Go);
@@ -227,14 +233,17 @@ impl Session {
         Ok(Next::Go)
     }
 
-    /// Puts settings back that a RESET has taken.
+    /// Puts the BEGIN that was answered in front of what comes behind it, and settings back that a RESET has
+    /// taken.
     fn put_due(&mut self, batch: &mut Batch<'_>) {
         if self.is_session_mode() {
             return;
         }
-        if let Link::Linked(linked) = &mut self.link {
-            linked.restore_due(batch, &self.startup, &self.settings);
+        let Link::Linked(linked) = &mut self.link else { return };
+        if let Some(begin) = self.begun.take() {
+            begun::put(begin, linked, batch);
         }
+        linked.restore_due(batch, &self.startup, &self.settings);
     }
 
     /// What a message of whatever kind means, or what has to come in front of it, is known later.

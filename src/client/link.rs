@@ -160,6 +160,12 @@ impl InFlight {
         self.may_copy |= deeds.may_copy;
     }
 
+    /// True if what comes behind what has left the transaction as `tx` is the first of a block, as far as is
+    /// known.
+    pub(super) fn is_first_of_block(&self, tx: TxStatus) -> bool {
+        self.begins && tx != TxStatus::Idle
+    }
+
     /// What was run is answered.
     pub(super) const fn ran(&mut self) {
         self.deallocates = false;

@@ -240,7 +240,7 @@ pub(super) async fn let_in(
     let id = context.registry.next_id();
     let room = make_room(context, id, &request.user)?;
     let to = Destination::of(&route, mode, &request, context);
-    let placement = Box::pin(wait_for_place(stream, &to, &request, id, &mut out)).await?;
+    let placement = wait_for_place(stream, &to, &request, id, &mut out).await?;
     let record = record_of(id, &route, &request, (stream, peer), &placement)?;
     let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
     let idle_timeout = own.unwrap_or(context.config.listen.client_idle_timeout);

@@ -2,6 +2,7 @@
 
 mod affects;
 mod batch;
+mod begun;
 pub mod cancel;
 pub mod console;
 pub mod context;

@@ -222,7 +222,8 @@ async fn check_out(
 ) -> Result<Checkout, CheckoutError> {
     tokio::select! {
         lent = lend(pool, wish) => lent,
-        () = pool.out_of_patience(patience.since, patience.after) => {
+        // In a box: hardly any login waits, and each has room for all that it may do.
+        () = Box::pin(pool.out_of_patience(patience.since, patience.after)) => {
             Err(pool.login_timeout_error(patience.after))
         }
     }

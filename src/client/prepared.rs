@@ -25,7 +25,6 @@ use crate::server::unnamed::{Unnamed, UnnamedParse};
 use crate::state::settings::Settings;
 use crate::telemetry::counters::StatementOutcome;
 use crate::telemetry::traffic::Traffic;
-use crate::wire::backend::TxStatus;
 use crate::wire::frontend::{self, Target};
 use crate::wire::sqlstate;
 
@@ -310,7 +309,7 @@ impl Desk<'_> {
         let may_make_up = presence == Presence::Ready
             && self.server.exchange.may_make_up()
             && !self.in_flight.deallocates
-            && !(self.in_flight.begins && self.server.exchange.tx() != TxStatus::Idle)
+            && !self.in_flight.is_first_of_block(self.server.exchange.tx())
             && !statement.draws_notice();
         let serial = self.server.exchange.next_serial();
         let given = Arc::new(if may_make_up {

@@ -18,7 +18,6 @@ use crate::server::store::Statement;
 use crate::server::undo::{Given, Undo};
 use crate::server::unnamed::UnnamedBefore;
 use crate::telemetry::counters::StatementOutcome;
-use crate::wire::backend::TxStatus;
 use crate::wire::frame::HEAD;
 use crate::wire::frontend;
 
@@ -73,7 +72,7 @@ impl Desk<'_> {
             && exchange.may_make_up()
             && exchange.segment() != Segment::Failed
             // A Parse is a query of its block.
-            && (!in_flight.begins || exchange.tx() == TxStatus::Idle || is_bound_next(batch, frame))
+            && (!in_flight.is_first_of_block(exchange.tx()) || is_bound_next(batch, frame))
     }
 
     /// The statement that a Parse with this `rest` is of.

@@ -36,6 +36,7 @@ use crate::runtime::second_look::SecondLook;
 use crate::runtime::worker::current_home;
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
+use crate::sql::LoneBegin;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::{ClientState, ServerState};
@@ -78,6 +79,8 @@ pub(super) struct Session {
     pub(super) idle_since: Instant,
     /// The client has said goodbye and closed its end, and what it said before still waits.
     pub(super) has_left: bool,
+    /// A block that no server knows of.
+    pub(super) begun: Option<LoneBegin>,
     /// For what a cancel is meant for, where it found nothing to stop.
     pub(super) second_look: SecondLook,
 }
@@ -165,6 +168,7 @@ impl Session {
             alarm: Alarm::default(),
             idle_since: now,
             has_left: false,
+            begun: None,
             second_look: SecondLook::default(),
         };
         if let Some(checkout) = placement.checkout {
@@ -387,7 +391,12 @@ impl Session {
     pub(super) fn answer_without_server(&mut self, message: &ClientMessage) {
         self.record().set_state(ClientState::Idle);
         self.idle_since = Instant::now();
-        self.link = Link::StandIn(Box::new(StandIn::refusing(message.clone())));
+        // The client believes itself in a block.
+        let stand_in = match self.begun.take() {
+            Some(_) => StandIn::failed_block(Some(message.clone()), false),
+            None => StandIn::refusing(message.clone()),
+        };
+        self.link = Link::StandIn(Box::new(stand_in));
     }
 
     /// Gives the server back after the exchange.

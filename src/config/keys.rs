@@ -386,7 +386,13 @@ pub(super) const POOL: &[Key] = &[
         "A query that clients parse again as their unnamed statement is prepared on servers and not sent \
          again. Plans are then as `plan_cache_mode` says. No effect in session mode.",
     ),
-    later("defer_begin", "the deferred BEGIN (defer_begin)"),
+    value(
+        "defer_begin",
+        Type::Flag,
+        "true",
+        "A lone BEGIN is answered at once, and sent with the first statement behind it: a round trip less, \
+         and `now()` is the time of that statement. Transaction mode alone.",
+    ),
     value(
         "wait_notice",
         MILLIS,

@@ -409,6 +409,8 @@ pub struct PoolSettings {
     pub prepared_statements: usize,
     /// Unnamed statements are prepared under names, and not parsed again.
     pub reuse_unnamed: bool,
+    /// A lone BEGIN is sent with the first statement behind it.
+    pub defer_begin: bool,
     /// `None`: no NOTICE.
     pub wait_notice: Option<Duration>,
     /// `None`: the server's own applies. `Some(ZERO)`: none.

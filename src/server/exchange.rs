@@ -64,6 +64,8 @@ pub struct Exchange<U> {
     /// Extended messages were sent, and no Sync since.
     segment_open: bool,
     tx: TxStatus,
+    /// Up to the answer to this request the server is taken to be in a block: it is a BEGIN that cannot fail.
+    presumed: Option<u64>,
     /// Something was executed since the last `ReadyForQuery`, and told of.
     has_executed: bool,
     /// What was answered since the last `ReadyForQuery` may have done.
@@ -88,6 +90,7 @@ impl<U> Default for Exchange<U> {
             skipping: false,
             segment_open: false,
             tx: TxStatus::Idle,
+            presumed: None,
             has_executed: false,
             course: Course::from(TxStatus::Idle),
             doubtful: false,
@@ -224,6 +227,9 @@ impl<U> Exchange<U> {
     }
 
     fn on_ready(&mut self, status: TxStatus) {
+        if self.presumed.is_some_and(|serial| self.head_serial() >= serial) {
+            self.presumed = None;
+        }
         self.pop();
         self.begin_anew(status);
         self.copy = Copy::None;
@@ -235,7 +241,14 @@ impl<U> Exchange<U> {
         self.skipping = false;
     }
 
+    /// Takes the server to be in a block from now on: what was noted last is a BEGIN that it cannot refuse.
+    pub const fn presume_block(&mut self) {
+        self.presumed = Some(self.next - 1);
+        self.begin_anew(TxStatus::Block);
+    }
+
     const fn begin_anew(&mut self, status: TxStatus) {
+        let status = if self.presumed.is_some() { TxStatus::Block } else { status };
         self.tx = status;
         self.has_executed = false;
         self.course = Course::from(status);

@@ -252,6 +252,7 @@ fn pool_settings() -> PoolSettings {
         idle_in_transaction_timeout: None,
         prepared_statements: 200,
         reuse_unnamed: false,
+        defer_begin: true,
         wait_notice: None,
         statement_timeout: None,
     }

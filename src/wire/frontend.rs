@@ -101,6 +101,14 @@ pub fn put_query(out: &mut Vec<u8>, text: &[u8]) {
     put(out, b'Q', |out| put_text(out, text));
 }
 
+/// Appends a Query whose text `put` appends.
+pub fn put_query_with(out: &mut Vec<u8>, put_text: impl FnOnce(&mut Vec<u8>)) {
+    put(out, b'Q', |out| {
+        put_text(out);
+        out.push(0);
+    });
+}
+
 /// Appends a Parse of `rest` (text, terminator, types) under `name`.
 pub fn put_parse(out: &mut Vec<u8>, name: &[u8], rest: &[u8]) {
     put(out, b'P', |out| {

@@ -97,6 +97,7 @@ def test_asyncpg_cancels_what_waits_for_a_server_and_goes_on(start):
         waiter = await asyncpg.connect(**proxy.asyncpg_params())
         transaction = holder.transaction()
         await transaction.start()
+        await holder.execute("SELECT 1")
         # Its timeout sends a cancel request, and waits for what comes of it.
         with pytest.raises(asyncio.TimeoutError):
             await waiter.fetchval("SELECT 'never run'", timeout=0.5)

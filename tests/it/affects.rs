@@ -282,7 +282,7 @@ fn who_is_at_work_in_a_database_keeps_it() {
     let proxy = start(&postgres, "");
     let mut admin = client(&proxy, "app", "app_db");
     let mut app = client(&proxy, "app", "other_db");
-    app.ask("begin");
+    app.ask("begin; select 1");
     let mut idle = client(&proxy, "app", "other_db");
     idle.value("select 1");
 

@@ -38,7 +38,7 @@ fn what_a_server_says_while_its_client_idles_in_a_block_reaches_it_at_once() {
     });
     let proxy = Proxy::before(&server.host(), ONE);
     let mut client = proxy.client();
-    client.ask("begin");
+    client.ask("begin; select 1");
 
     let heard = [client.read(), client.read(), client.read()];
 

@@ -67,7 +67,7 @@ fn a_cancel_of_a_client_in_the_queue_is_57014_and_disturbs_nobody() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, ONE);
     let (mut holder, mut waiter) = (proxy.client(), proxy.client());
-    holder.ask("begin");
+    holder.ask("begin; select 1");
     waiter.send(&query("select 'never run'"));
     proxy.wait_for_waiting(1);
 
@@ -93,7 +93,7 @@ fn a_cancel_in_the_queue_ends_one_statement_of_a_pipeline_and_the_rest_goes_on()
         [extended("select 'no'", &[]), query("select 'yes'")].concat(),
     ];
     for pipeline in cases {
-        holder.ask("begin");
+        holder.ask("begin; select 1");
         waiter.send(&pipeline);
         proxy.wait_for_waiting(1);
 

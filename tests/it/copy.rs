@@ -140,7 +140,7 @@ fn data_behind_a_copy_that_failed_is_swallowed() {
     assert_eq!((failed.tags().as_str(), failed.code().as_str()), ("EZI", "22P02"));
 
     // The server is somebody else's by now; what comes late must not reach it.
-    other.ask("begin");
+    other.ask("begin; select 1");
     client.send(&[copy_data(b"2\n"), copy_data(&vec![b'3'; 100_000]), copy_done()].concat());
     client.send(&query("select 'after'"));
     proxy.wait_for_waiting(1);

@@ -76,7 +76,7 @@ fn a_client_in_the_queue_is_told() {
     let postgres = Postgres::start();
     let mut proxy = Proxy::start(&postgres, "pool.size = 1\nruntime.shutdown_timeout = '10s'");
     let (mut holder, mut waiter) = (proxy.client(), proxy.client());
-    holder.ask("begin");
+    holder.ask("begin; select 1");
     waiter.send(&query("select 1"));
     proxy.wait_for_waiting(1);
 
@@ -114,7 +114,7 @@ fn nobody_is_let_in_while_it_drains() {
     let postgres = Postgres::start();
     let mut proxy = Proxy::start(&postgres, PATIENT);
     let mut client = proxy.client();
-    client.ask("begin");
+    client.ask("begin; select 1");
     let mut idle = proxy.client();
     // Accepted before, with its login still to come.
     let mut late = proxy.connect();

@@ -714,7 +714,7 @@ fn what_a_client_said_before_its_goodbye_is_done_behind_a_wait() {
     let proxy = Proxy::start(&postgres, "pool = { size = 1, max_overflow = 0 }");
     let (mut holder, mut leaver) = (proxy.client(), proxy.client());
     holder.ask("create table t (n int)");
-    holder.ask("begin");
+    holder.ask("begin; select 1");
     let inserts = [query("insert into t values (1)"), extended("insert into t values (2)", &[])];
     leaver.send(&[inserts.concat(), terminate()].concat());
     drop(leaver);

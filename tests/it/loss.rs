@@ -284,7 +284,7 @@ fn a_loss_during_a_commit_is_08007() {
     let server = fickle(1, b'T');
     let proxy = Proxy::before(&server.host(), ONE);
     let mut client = proxy.client();
-    assert_eq!(client.ask("begin").status(), Some('T'));
+    assert_eq!(client.ask("begin; select 1").status(), Some('T'));
 
     let reply = client.ask("commit");
 
@@ -719,7 +719,10 @@ impl Mortal {
 /// for each request its error, if it has one, and the status behind it.
 fn told(before: &[&str], sent: &[u8], mode: &str) -> String {
     let server = mortal();
-    let proxy = Proxy::before(&server.host(), &format!("{ONE}pool.pool_mode = '{mode}'"));
+    let proxy = Proxy::before(
+        &server.host(),
+        &format!("{ONE}pool.pool_mode = '{mode}'\npool.defer_begin = false"),
+    );
     let mut client = proxy.client();
     for text in before {
         client.ask(text);

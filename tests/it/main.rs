@@ -17,6 +17,7 @@ mod support;
 mod affects;
 mod asynchronous;
 mod auth;
+mod begun;
 mod bytes;
 mod cancel;
 mod columns;

@@ -16,7 +16,7 @@ const ONE: &str = "pool.size = 1\n";
 /// A client that holds a server in an open block.
 fn holder(proxy: &Proxy) -> Client {
     let mut client = proxy.client();
-    assert_eq!(client.ask("begin").status(), Some('T'));
+    assert_eq!(client.ask("begin; select 1").status(), Some('T'));
     client
 }
 
@@ -78,7 +78,7 @@ fn a_waiter_that_goes_away_leaves_the_queue_to_those_behind() {
     holder.ask("commit");
 
     assert_eq!(stays.read_ready(1).values(), "stays");
-    assert_eq!(proxy.pool().traffic.queries.value(), 3);
+    assert_eq!(proxy.pool().traffic.queries.value(), 4);
 }
 
 /// P84, P85: an error that says why, with numbers and with what to do, and the session goes on.
@@ -148,14 +148,14 @@ fn a_domain_whose_servers_are_lent_is_usable_though_one_more_was_refused() {
     postgres.client().ask("alter role app connection limit 1");
     let proxy = Proxy::start(&postgres, "pool = { size = 2, timeout = '300ms' }");
     let (mut one, mut two) = (proxy.client(), proxy.client());
-    one.ask("begin");
+    one.ask("begin; select 1");
 
     assert_eq!(two.ask("select 1").code(), "53300");
 
     assert!(proxy.observe().domains()[0].usable.is_err());
     one.ask("commit");
     wait_until("the server is idle", || proxy.observe().domains()[0].usable.is_ok());
-    two.ask("begin");
+    two.ask("begin; select 1");
     assert_eq!(proxy.observe().domains()[0].usable, Ok(()));
 }
 
@@ -438,7 +438,7 @@ fn a_client_that_vanishes_in_a_block_leaves_nothing_behind() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, ONE);
     let mut gone = proxy.client();
-    gone.ask("begin");
+    gone.ask("begin; select 1");
     gone.ask("create table left_behind ()");
 
     gone.vanish();
@@ -473,7 +473,7 @@ fn assert_rolled_back(proxy: &Proxy, mode: &str) {
     for end in ["savepoint a", "no statement at all"] {
         let said = format!("{mode}, {end}");
         let mut gone = proxy.client();
-        gone.ask("begin");
+        gone.ask("begin; select 1");
         for text in left {
             assert_eq!(gone.ask(text).errors(), [], "{text}");
         }
@@ -514,9 +514,9 @@ fn a_server_that_does_not_roll_back_is_closed() {
         });
         let proxy = Proxy::before(&server.host(), ONE);
 
-        proxy.client().ask("begin");
+        proxy.client().ask("begin; select 1");
 
-        assert_eq!(proxy.client().ask("begin").status(), Some('T'), "refuses: {refuses}");
+        assert_eq!(proxy.client().ask("begin; select 1").status(), Some('T'), "refuses: {refuses}");
         assert_eq!(server.connections(), 2, "refuses: {refuses}");
     }
 }
@@ -541,7 +541,7 @@ fn a_session_prefers_the_server_that_it_had_last() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, "runtime.workers = 1\npool.size = 2");
     let (mut one, mut two) = (proxy.client(), proxy.client());
-    one.ask("begin");
+    one.ask("begin; select 1");
     let servers = [one.pid(), two.pid()];
     one.ask("commit");
     assert_ne!(servers[0], servers[1]);

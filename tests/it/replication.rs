@@ -127,7 +127,7 @@ fn a_replication_connection_counts_in_the_caps_of_hosts_and_users() {
         drop(replicating);
         assert_eq!(client.value("select 1"), "1", "{cap}");
         // One at work does not.
-        client.ask("begin");
+        client.ask("begin; select 1");
         let error = physical(&proxy).map(drop).unwrap_err();
         assert_eq!((error.severity(), error.code()), ("FATAL", "53300"), "{cap}: {error:?}");
         client.ask("commit");

@@ -583,7 +583,7 @@ fn a_parse_that_is_not_sent_counts_as_a_query_of_its_block() {
         [extended("select 1", &[]), query(serializable)].concat(),
     ] {
         let mut client = proxy.client();
-        client.ask("begin");
+        client.ask("begin; select 1");
         client.send(&sent);
         let reply = client.read_ready(2);
         assert_eq!(reply.code(), "25001", "{reply:?}");

@@ -352,7 +352,7 @@ fn a_client_whose_server_is_lost_while_ours_is_done_is_warned() {
             if text.starts_with("SET \"") {
                 return;
             }
-            if text.starts_with("begin") {
+            if text.starts_with("BEGIN") {
                 status = b'T';
             }
             peer.complete(if text.starts_with("reset") { "RESET" } else { "DONE" });

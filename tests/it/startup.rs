@@ -169,7 +169,7 @@ fn another_application_name_beside_known_settings_needs_no_server() {
     let proxy = Proxy::start(&postgres, "pool = { size = 1, timeout = '300ms' }");
     let named = |name| [("TimeZone", "utc"), ("application_name", name)];
     let mut holder = proxy.client_with(&named("first"));
-    holder.ask("begin");
+    holder.ask("begin; select 1");
 
     let mut other = proxy.client_with(&named("second"));
 

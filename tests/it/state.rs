@@ -396,7 +396,7 @@ fn settings_are_carried_to_a_server_that_was_waited_for() {
     let proxy = Proxy::start(&postgres, ONE);
     let mut holder = proxy.client_with(&[("TimeZone", "Europe/Rome")]);
     let mut waiter = proxy.client_with(&[("TimeZone", "Asia/Tokyo")]);
-    holder.ask("begin");
+    holder.ask("begin; select 1");
     waiter.send(&query("show timezone"));
     proxy.wait_for_waiting(1);
 

@@ -225,7 +225,7 @@ fn a_waiter_gets_a_notice_after_wait_notice() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(&postgres, &with("pool.wait_notice", "100ms"));
     let (mut holder, mut waiter) = (proxy.client(), proxy.client());
-    holder.ask("begin");
+    holder.ask("begin; select 1");
     waiter.send(&query("select 'at last'"));
 
     let notice = waiter.read();
@@ -321,7 +321,7 @@ fn client_idle_timeout_counts_from_the_end_of_what_was_last_done() {
 
     // One that waits is not idle, and neither is one in a block.
     let (mut holder, mut waiter) = (proxy.client(), proxy.client());
-    holder.ask("begin");
+    holder.ask("begin; select 1");
     waiter.send(&query("select 1"));
     proxy.wait_for_waiting(1);
     assert_eq!(holder.ask("select pg_sleep(0.6)").errors(), []);
@@ -333,7 +333,7 @@ fn client_idle_timeout_counts_from_the_end_of_what_was_last_done() {
     // Behind answers that no server gave.
     let mut bereaved = proxy.client();
     let pid = bereaved.pid();
-    bereaved.ask("begin");
+    bereaved.ask("begin; select 1");
     assert_eq!(bereaved.ask("select pg_sleep(0.5)").errors(), []);
     postgres.client().value(&format!("select pg_terminate_backend({pid})"));
     assert_eq!(bereaved.read().tag, b'N');
@@ -348,7 +348,7 @@ fn a_client_at_work_without_a_server_is_not_idle() {
     let proxy = Proxy::start(&postgres, &with("listen.client_idle_timeout", "800ms"));
     let mut bereaved = proxy.client();
     let pid = bereaved.pid();
-    bereaved.ask("begin");
+    bereaved.ask("begin; select 1");
     postgres.client().value(&format!("select pg_terminate_backend({pid})"));
     assert_eq!(bereaved.read().tag, b'N');
 

@@ -229,6 +229,7 @@ pub(super) fn pool(view: View<'_>) -> PoolSettings {
         idle_in_transaction_timeout: unless_zero(view.duration("idle_in_transaction_timeout")),
         prepared_statements: view.count("prepared_statements"),
         reuse_unnamed: view.flag("reuse_unnamed"),
+        defer_begin: view.flag("defer_begin"),
         wait_notice: unless_zero(view.duration("wait_notice")),
         statement_timeout: view.duration_if_set("statement_timeout"),
     }

@@ -174,10 +174,6 @@ fn what_is_not_built_is_refused_by_name() {
         ("[pool]\npool_mode = \"auto\"", mode),
         ("[pool]\nadaptive = false", "f:2: pool.adaptive: not built yet: adaptive pool sizes"),
         (
-            "[pool]\ndefer_begin = true",
-            "f:2: pool.defer_begin: not built yet: the deferred BEGIN (defer_begin)",
-        ),
-        (
             "[listen]\nproxy_protocol = false",
             "f:2: listen.proxy_protocol: not built yet: the PROXY protocol",
         ),
@@ -633,7 +629,7 @@ fn defaults_are_those_of_the_contract() {
          idle_timeout: Some(600s), pre_ping: true, pre_ping_idle: 5s, connect_timeout: 10s, \
          connect_attempts: None, connects_per_host: 4, query_timeout: None, \
          transaction_timeout: None, idle_in_transaction_timeout: None, prepared_statements: 200, \
-         reuse_unnamed: false, \
+         reuse_unnamed: false, defer_begin: true, \
          wait_notice: Some(5s), statement_timeout: None }"
     );
 }

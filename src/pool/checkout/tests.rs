@@ -42,6 +42,7 @@ const SETTINGS: PoolSettings = PoolSettings {
     idle_in_transaction_timeout: None,
     prepared_statements: 0,
     reuse_unnamed: false,
+    defer_begin: true,
     wait_notice: None,
     statement_timeout: None,
 };
