@@ -144,8 +144,7 @@ impl Running {
                     domain.reconsider(now);
                 }
                 // Each time: one may have been linked since.
-                let stranded: Vec<_> =
-                    domains.iter().flat_map(|domain| domain.stranded()).collect();
+                let stranded = domains.iter().flat_map(|domain| domain.stranded()).collect();
                 context.registry.ring_some(&stranded, Ring::Stranded);
             };
             let stop = self.drain.soft().clone();

@@ -81,7 +81,7 @@ impl Session {
             Link::Waiting(waiting) => {
                 let notice = self.rules.wait_notice.filter(|_| !waiting.was_told);
                 [
-                    Some((waiting.since + self.pool.patience(self.rules.timeout), Over::Wait)),
+                    Some((self.pool.wait_until(waiting.since, self.rules.timeout), Over::Wait)),
                     after(waiting.since, notice, Over::WaitNotice),
                     None,
                     None,

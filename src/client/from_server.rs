@@ -389,6 +389,9 @@ impl Session {
         }
         if let (Some(took), Some(observed)) = (took, observed) {
             self.traffic.query_duration.add(observed);
+            if let Some(server) = linked.checkout.peek() {
+                self.pool.note_latency(&server.record, took);
+            }
             self.log_request(took, serial);
         }
     }

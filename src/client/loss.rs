@@ -61,11 +61,13 @@ impl Session {
         Ok(())
     }
 
-    /// A server refused a write: it may be a primary no more.
+    /// A server refused a write: it may be a primary no more. Who reads is refused all the time.
     pub(super) fn on_read_only(&self) {
         let Link::Linked(linked) = &self.link else { return };
-        if let Some(server) = linked.checkout.peek() {
-            self.pool.host_of(&server.record).alert.notify_one();
+        if let Some(server) = linked.checkout.peek()
+            && !self.is_read_only()
+        {
+            self.pool.host_of(&server.record).doubt(Instant::now());
         }
     }
 
@@ -186,6 +188,13 @@ impl Session {
         batch: &mut Batch<'_>,
         message: &ClientMessage,
     ) -> Result<Option<Verdict>, End> {
+        let is_begin = matches!(&self.link, Link::Linked(linked)
+            if linked.checkout.peek().is_some_and(|server| server.exchange.is_at_presumed()));
+        if is_begin {
+            // What was sent behind it runs outside of the block that its client believes in.
+            batch.gather();
+            return self.put_given_up(message, batch.out).map(|()| None);
+        }
         if message.sqlstate == sqlstate::QUERY_CANCELED {
             // The cancel was meant for what the client had sent behind it (pitfall P24).
             let is_overdue = matches!(&self.link, Link::Linked(l) if l.cancel_sent.is_some());

@@ -1,6 +1,6 @@
 //! All sessions of a process, by what a cancel request names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -130,7 +130,7 @@ impl Registry {
     }
 
     /// Tells the sessions with the numbers `ids`.
-    pub fn ring_some(&self, ids: &[u64], ring: Ring) {
+    pub fn ring_some(&self, ids: &HashSet<u64>, ring: Ring) {
         if ids.is_empty() {
             return;
         }

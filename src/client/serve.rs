@@ -239,7 +239,9 @@ impl Session {
         // What the client is still to be sent of its answers goes first.
         let is_at_boundary = self.outbox.is_empty()
             && match &self.link {
-                Link::Free | Link::Waiting(_) => true,
+                // In a block, whether a server knows of it or not, the client may go on.
+                Link::Free => self.begun.is_none(),
+                Link::Waiting(_) => true,
                 Link::Linked(linked) => linked.is_at_boundary(),
                 Link::Proving { .. } | Link::StandIn(_) => false,
             };

@@ -76,12 +76,11 @@ impl Domain {
 
     /// Decides anew what its hosts are, at `now`, and has its pools follow.
     pub fn reconsider(&self, now: Instant) {
-        // A pool that is made meanwhile follows one decision or the other.
+        // Held to the end: a pool that is made meanwhile follows one decision or the other.
         let pools = self.pools();
         let Some(change) = self.lookout.reconsider(now) else { return };
-        let pools: Vec<_> = pools.values().map(Arc::clone).collect();
         self.tell_of(&change);
-        for pool in pools {
+        for pool in pools.values() {
             pool.set_sites(&self.lookout.standings(pool.mode));
         }
     }

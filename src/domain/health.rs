@@ -43,8 +43,6 @@ pub struct Facts {
     pub timeline: u32,
     /// Up to where a primary has written, a replica replayed.
     pub position: Lsn,
-    /// A primary that takes no writes: `default_transaction_read_only` is on for who looked.
-    pub read_only: bool,
 }
 
 /// What a look at a host has brought.
@@ -54,15 +52,23 @@ pub enum Look {
     /// It lives, and did not say what it is: it is full, is starting, or does not let the probe in.
     Alive {
         why: String,
+        /// It is this login that it does not let in.
+        is_of_login: bool,
     },
-    /// It refused the connection, cannot be reached, or has no address.
+    /// It refused the connection, cannot be reached, or has no address. `heard`: something came from it on
+    /// another connection since the look before.
     Unreachable {
         why: String,
+        heard: bool,
     },
-    /// No answer in time. `heard`: something came from it on another connection meanwhile.
+    /// It gave no answer in time, or hung up. `heard`: the same.
     Silent {
         why: String,
         heard: bool,
+    },
+    /// It was not looked at: something of our own is lacking for that.
+    Missed {
+        why: String,
     },
 }
 
@@ -84,6 +90,8 @@ pub struct Health {
     misses: u32,
     /// What it was last seen to be, and when.
     facts: Option<(Facts, Instant)>,
+    /// It has been down since: it may have become something else.
+    is_stale: bool,
     /// What is wrong with it.
     trouble: Option<Arc<str>>,
 }
@@ -98,7 +106,14 @@ const UNREACHABLE_MOST: u32 = 2;
 impl Health {
     /// One that nobody has looked at.
     pub const fn new(now: Instant) -> Self {
-        Self { condition: Condition::Unknown, since: now, misses: 0, facts: None, trouble: None }
+        Self {
+            condition: Condition::Unknown,
+            since: now,
+            misses: 0,
+            facts: None,
+            is_stale: false,
+            trouble: None,
+        }
     }
 
     /// Takes in what a look at `now` has brought; true if the condition is another.
@@ -107,16 +122,22 @@ impl Health {
             Look::Seen(facts) => {
                 self.misses = 0;
                 self.facts = Some((*facts, now));
+                self.is_stale = false;
                 (Condition::Up, None)
             }
-            Look::Alive { why } => {
+            Look::Alive { why, .. } => {
                 self.misses = 0;
                 (Condition::Suspect, Some(why))
             }
-            Look::Silent { why, heard: true } => (self.no_worse_than_suspect(), Some(why)),
+            Look::Silent { why, heard: true } | Look::Unreachable { why, heard: true } => {
+                self.misses = 0;
+                (self.no_worse_than_suspect(), Some(why))
+            }
             Look::Silent { why, heard: false } => (self.miss(rules.down_after), Some(why)),
-            Look::Unreachable { why } => (self.miss(UNREACHABLE_MOST), Some(why)),
+            Look::Unreachable { why, heard: false } => (self.miss(UNREACHABLE_MOST), Some(why)),
+            Look::Missed { why } => (self.condition, Some(why)),
         };
+        self.is_stale |= condition == Condition::Down;
         self.trouble = trouble.map(|why| why.as_str().into());
         let is_other = condition != self.condition;
         if is_other {
@@ -165,9 +186,15 @@ impl Health {
         self.since
     }
 
-    /// What it was last seen to be, and when.
-    pub const fn facts(&self) -> Option<(Facts, Instant)> {
-        self.facts
+    /// What it is, as far as that is known, and when it was seen to be that. What it was before it went down says
+    /// nothing: it may come back as something else.
+    pub fn facts(&self) -> Option<(Facts, Instant)> {
+        self.facts.filter(|_| !self.is_stale)
+    }
+
+    /// The cluster that it was last seen to be of.
+    pub fn system(&self) -> Option<u64> {
+        self.facts.map(|(facts, _)| facts.system)
     }
 
     /// What is wrong with it.
@@ -181,15 +208,14 @@ mod tests {
     use super::*;
 
     const RULES: Rules = Rules { interval: Duration::from_secs(5), down_after: 3 };
-    const FACTS: Facts =
-        Facts { in_recovery: false, system: 7, timeline: 1, position: Lsn(1), read_only: false };
+    const FACTS: Facts = Facts { in_recovery: false, system: 7, timeline: 1, position: Lsn(1) };
 
     fn silent(heard: bool) -> Look {
         Look::Silent { why: "no answer".into(), heard }
     }
 
     fn unreachable() -> Look {
-        Look::Unreachable { why: "refused".into() }
+        Look::Unreachable { why: "refused".into(), heard: false }
     }
 
     /// A host that is up, and looks at it one after the other.
@@ -207,7 +233,7 @@ mod tests {
     fn load_is_never_taken_for_an_outage() {
         let looks: Vec<_> = (0..100).map(|_| silent(true)).collect();
         assert_eq!(after(&looks).condition(), Condition::Suspect);
-        let full = Look::Alive { why: "53300".into() };
+        let full = Look::Alive { why: "53300".into(), is_of_login: false };
         let looks: Vec<_> = (0..100).map(|_| full.clone()).collect();
         assert_eq!(after(&looks).condition(), Condition::Suspect);
     }
@@ -220,6 +246,8 @@ mod tests {
         assert_eq!(after(&looks).condition(), Condition::Down);
         let looks = [silent(false), silent(false), Look::Seen(FACTS), silent(false)];
         assert_eq!(after(&looks).condition(), Condition::Suspect, "not in a row");
+        let looks = [silent(false), silent(false), silent(true), silent(false)];
+        assert_eq!(after(&looks).condition(), Condition::Suspect, "something was heard");
     }
 
     #[test]
@@ -238,9 +266,24 @@ mod tests {
     }
 
     #[test]
-    fn what_it_was_is_remembered_while_it_is_away() {
-        let health = after(&[unreachable(), unreachable()]);
-        assert_eq!(health.facts().map(|(facts, _)| facts), Some(FACTS));
+    fn what_it_was_before_it_went_down_says_nothing() {
+        let mut health = after(&[unreachable(), unreachable()]);
+        assert_eq!((health.facts(), health.system()), (None, Some(FACTS.system)));
+        let starting = Look::Alive { why: "57P03".into(), is_of_login: false };
+        health.on_look(&starting, RULES, Instant::now());
+        assert_eq!((health.condition(), health.facts()), (Condition::Suspect, None));
+        health.on_look(&Look::Seen(FACTS), RULES, Instant::now());
+        assert!(health.facts().is_some());
+    }
+
+    #[test]
+    fn a_host_that_is_heard_of_is_not_down_and_what_we_lack_says_nothing_of_it() {
+        let refused = Look::Unreachable { why: "no such name".into(), heard: true };
+        let looks: Vec<_> = (0..100).map(|_| refused.clone()).collect();
+        assert_eq!(after(&looks).condition(), Condition::Suspect);
+        let missed = Look::Missed { why: "too many open files".into() };
+        let looks: Vec<_> = (0..100).map(|_| missed.clone()).collect();
+        assert_eq!(after(&looks).condition(), Condition::Up);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::health::Condition;
+use super::health::{Condition, Facts, Health};
 use super::lag::{Lag, Positions};
 use super::topology::{Candidate, Memory, Role, Topology, Whom, standings};
 use super::watch::Watch;
@@ -31,14 +31,31 @@ struct Held {
     /// Where the primary was when.
     positions: Positions,
     /// Whose those are.
-    positions_of: Option<(Site, u32)>,
+    positions_of: Option<Line>,
     lags: Vec<Option<Lag>>,
     topology: Topology,
+    conditions: Vec<Condition>,
+    /// Its hosts were asked to be looked at often, because there is no primary.
+    is_urgent: bool,
     /// The primary before this one, if there has been any.
     last_primary: Option<Site>,
 }
 
-/// What a decision has changed.
+/// A primary's write-ahead log: positions of others say nothing about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Line {
+    site: Site,
+    system: u64,
+    timeline: u32,
+}
+
+impl Line {
+    const fn of(site: Site, facts: Facts) -> Self {
+        Self { site, system: facts.system, timeline: facts.timeline }
+    }
+}
+
+/// What a decision has changed: roles, the primary, or conditions alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     pub before: Topology,
@@ -70,8 +87,13 @@ impl Lookout {
             positions_of: None,
             lags: vec![None; count],
             topology,
+            conditions: vec![Condition::Unknown; count],
+            is_urgent: count > 1,
             last_primary: None,
         };
+        if held.is_urgent {
+            watches.iter().for_each(|watch| watch.hurry());
+        }
         Self {
             watches,
             rules: domain.health,
@@ -91,14 +113,18 @@ impl Lookout {
         let mut held = self.held();
         let candidates = self.candidates(&mut held, now);
         let after = held.memory.decide(&candidates, self.rules.max_lag);
-        if after.primary != held.topology.primary || held.positions_of.is_none() {
-            held.follow(&candidates, after.primary, now);
-        }
+        held.follow(&candidates, after.primary, now);
         let is_urgent = after.primary.is_none() && !self.is_single();
-        self.watches.iter().for_each(|watch| watch.set_urgent(is_urgent));
-        if after == held.topology {
+        if std::mem::replace(&mut held.is_urgent, is_urgent) != is_urgent {
+            let tell = if is_urgent { Watch::hurry } else { Watch::calm };
+            self.watches.iter().for_each(|watch| tell(watch));
+        }
+        // What a host is to a pool goes by its condition as well.
+        let conditions: Vec<_> = candidates.iter().map(|candidate| candidate.condition).collect();
+        if after == held.topology && conditions == held.conditions {
             return None;
         }
+        held.conditions = conditions;
         let before = std::mem::replace(&mut held.topology, after.clone());
         let is_failover = after.primary.is_some()
             && held.last_primary.is_some_and(|last| Some(last) != after.primary);
@@ -108,15 +134,14 @@ impl Lookout {
 
     fn candidates(&self, held: &mut Held, now: Instant) -> Vec<Candidate> {
         let healths: Vec<_> = self.watches.iter().map(|watch| watch.health()).collect();
-        if let Some((site, timeline)) = held.positions_of
-            && let Some(health) = healths.get(site.0)
-            && let Some((facts, at)) = health.facts()
+        if let Some(line) = held.positions_of
+            && let Some((facts, at)) = healths.get(line.site.0).and_then(Health::facts)
             && !facts.in_recovery
-            && facts.timeline == timeline
+            && Line::of(line.site, facts) == line
         {
             held.positions.note(facts.position, at);
         }
-        let lag = |health: &super::health::Health| {
+        let lag = |health: &Health| {
             let (facts, at) = health.facts().filter(|(facts, _)| facts.in_recovery)?;
             held.positions.lag(facts.position, at.min(now))
         };
@@ -125,6 +150,7 @@ impl Lookout {
             .map(|health| Candidate {
                 condition: health.condition(),
                 facts: health.facts().map(|(facts, _)| facts),
+                system: health.system(),
                 lag: lag(health),
             })
             .collect();
@@ -174,7 +200,7 @@ impl Lookout {
                 role: held.topology.roles.get(index).copied().unwrap_or(Role::Unknown),
                 lag: held.lags.get(index).copied().flatten(),
                 timeline: facts.map(|facts| facts.timeline).filter(|timeline| *timeline > 0),
-                system: facts.map(|facts| facts.system),
+                system: health.system(),
                 since: SystemTime::now() - health.since().elapsed(),
                 trouble: health.trouble().map(Arc::clone),
             }
@@ -195,7 +221,7 @@ impl Held {
         let Some(facts) = candidates.get(site.0).and_then(|candidate| candidate.facts) else {
             return;
         };
-        let of = Some((site, facts.timeline));
+        let of = Some(Line::of(site, facts));
         if self.positions_of != of {
             self.positions.forget();
             self.positions_of = of;
@@ -220,18 +246,16 @@ impl Outlook for Lookout {
         text
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn patience(&self, mode: Mode) -> Option<Duration> {
         if self.is_single() {
             return None;
         }
         let is_unknown = |watch: &Arc<Watch>| watch.health().condition() == Condition::Unknown;
-        match self.failover.on_primary_loss {
+        let is_told_at_once = mode != Mode::ReadOnly
+            && self.failover.on_primary_loss == OnPrimaryLoss::Error
             // None was lost that has not been looked for yet.
-            OnPrimaryLoss::Error if !self.watches.iter().any(is_unknown) => Some(Duration::ZERO),
-            OnPrimaryLoss::Error | OnPrimaryLoss::Wait | OnPrimaryLoss::ReadOnly => {
-                Some(self.failover.timeout)
-            }
-        }
+            && !self.watches.iter().any(is_unknown);
+        Some(if is_told_at_once { Duration::ZERO } else { self.failover.timeout })
     }
 }
 

@@ -10,7 +10,7 @@ use super::health::{Facts, Look};
 use super::lag::Lsn;
 use crate::pool::core::{Home, ServerId};
 use crate::server::Server;
-use crate::server::connect::{Target, connect};
+use crate::server::connect::{ConnectError, Target, connect};
 use crate::server::server::CommandError;
 
 /// What a host is asked. The control file's timeline lags behind a promotion: a primary tells its own by the
@@ -23,8 +23,7 @@ SELECT s.r::pg_catalog.int4,
        END,
        CASE WHEN s.r THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_lsn()
-       END,
-       (pg_catalog.current_setting('default_transaction_read_only')::pg_catalog.bool)::pg_catalog.int4
+       END
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS s";
 
 /// What a probe's connection calls itself.
@@ -34,6 +33,8 @@ pub const APPLICATION_NAME: &str = "pgweir probe";
 #[derive(Debug, Default)]
 pub struct Probe {
     server: Option<Box<Server>>,
+    /// What was heard of the host when it was last looked at.
+    heard: Heard,
 }
 
 /// How much each server at a host had read, by its number: whatever has grown, or is new, was heard.
@@ -50,15 +51,19 @@ impl Probe {
         limit: Duration,
         heard: impl Fn() -> Heard,
     ) -> Look {
-        let before = heard();
         let deadline = Instant::now() + limit;
         let look = timeout_at(deadline, self.ask(target, limit)).await;
-        look.unwrap_or_else(|_elapsed| {
+        let mut look = look.unwrap_or_else(|_elapsed| {
             // Its answer would be taken for that to the next question.
             self.server = None;
-            let heard = heard().iter().any(|(id, read)| before.get(id) != Some(read));
-            Look::Silent { why: format!("no answer within {limit:?}"), heard }
-        })
+            Look::Silent { why: format!("no answer within {limit:?}"), heard: false }
+        });
+        let now = heard();
+        if let Look::Silent { heard, .. } | Look::Unreachable { heard, .. } = &mut look {
+            *heard = now.iter().any(|(id, read)| self.heard.get(id) != Some(read));
+        }
+        self.heard = now;
+        look
     }
 
     /// Closes the connection: the next look opens another.
@@ -79,18 +84,29 @@ impl Probe {
         let opened = connect(target, None, ServerId(0), Home(0)).await;
         let mut server = match opened {
             Ok(server) => Box::new(server),
-            Err(error) if error.is_unreachable() => {
-                return Look::Unreachable { why: error.to_string() };
-            }
-            Err(error) => return Look::Alive { why: error.to_string() },
+            Err(error) => return failed(&error),
         };
         match question(&mut server, limit).await {
             Ok(look) => {
                 self.server = Some(server);
                 look
             }
-            Err(error) => Look::Alive { why: error.to_string() },
+            Err(error) => Look::Silent { why: error.to_string(), heard: false },
         }
+    }
+}
+
+/// What a connection that came to nothing says of the host.
+fn failed(error: &ConnectError) -> Look {
+    let why = error.to_string();
+    if error.is_unreachable() {
+        Look::Unreachable { why, heard: false }
+    } else if error.is_silence() {
+        Look::Silent { why, heard: false }
+    } else if error.is_ours() {
+        Look::Missed { why }
+    } else {
+        Look::Alive { why, is_of_login: error.is_of_login() }
     }
 }
 
@@ -99,25 +115,28 @@ async fn question(server: &mut Server, limit: Duration) -> Result<Look, CommandE
     match server.query_row(QUESTION, limit).await {
         Ok(row) => Ok(match facts(&row) {
             Some(facts) => Look::Seen(facts),
-            None => Look::Alive { why: format!("it gave no sense of what it is: {row:?}") },
+            None => {
+                let why = format!("it gave no sense of what it is: {row:?}");
+                Look::Alive { why, is_of_login: false }
+            }
         }),
         // It may not look: that will be no better with another connection.
         Err(CommandError::Refused { message }) if message.sqlstate.class() == "42" => {
-            Ok(Look::Alive { why: format!("the probe is refused: {}", message.message) })
+            let why = format!("the probe is refused: {}", message.message);
+            Ok(Look::Alive { why, is_of_login: true })
         }
         Err(error) => Err(error),
     }
 }
 
 fn facts(row: &[Option<String>]) -> Option<Facts> {
-    let [in_recovery, system, timeline, position, read_only] = row else { return None };
+    let [in_recovery, system, timeline, position] = row else { return None };
     Some(Facts {
         in_recovery: in_recovery.as_deref()? == "1",
         system: system.as_deref()?.parse().ok()?,
         timeline: timeline.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
         // One that has replayed nothing yet has no position.
         position: position.as_deref().and_then(Lsn::parse).unwrap_or_default(),
-        read_only: read_only.as_deref()? == "1",
     })
 }
 
@@ -125,27 +144,22 @@ fn facts(row: &[Option<String>]) -> Option<Facts> {
 mod tests {
     use super::*;
 
-    fn row(values: [Option<&str>; 5]) -> Vec<Option<String>> {
+    fn row(values: [Option<&str>; 4]) -> Vec<Option<String>> {
         values.into_iter().map(|value| value.map(str::to_owned)).collect()
     }
 
     #[test]
     fn a_replica_without_a_receiver_does_not_tell_its_timeline() {
-        let seen = facts(&row([Some("1"), Some("7"), None, Some("0/3000148"), Some("0")]));
-        let expected = Facts {
-            in_recovery: true,
-            system: 7,
-            timeline: 0,
-            position: Lsn(0x300_0148),
-            read_only: false,
-        };
+        let seen = facts(&row([Some("1"), Some("7"), None, Some("0/3000148")]));
+        let expected =
+            Facts { in_recovery: true, system: 7, timeline: 0, position: Lsn(0x300_0148) };
         assert_eq!(seen, Some(expected));
     }
 
     #[test]
     fn what_makes_no_sense_is_no_fact() {
         assert_eq!(facts(&[]), None);
-        assert_eq!(facts(&row([Some("1"), None, None, None, None])), None);
-        assert_eq!(facts(&row([Some("1"), Some("x"), None, None, Some("0")])), None);
+        assert_eq!(facts(&row([Some("1"), None, None, None])), None);
+        assert_eq!(facts(&row([Some("1"), Some("x"), None, None])), None);
     }
 }

@@ -15,8 +15,10 @@ use crate::pool::core::{Site, Standing};
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate {
     pub condition: Condition,
-    /// What it was last seen to be.
+    /// What it is, as far as that is known.
     pub facts: Option<Facts>,
+    /// The cluster that it was last seen to be of.
+    pub system: Option<u64>,
     /// How far it is behind; `None`: nothing is known.
     pub lag: Option<Lag>,
 }
@@ -86,24 +88,29 @@ impl Memory {
         Topology { roles: hosts.iter().enumerate().map(role).collect(), primary }
     }
 
-    /// The cluster is that of the first primary that is seen, or of the first host if there is none; another
-    /// one only if none of its hosts is left and the others agree: it was restored from elsewhere.
+    /// The cluster is the one that most hosts are of when all have been looked at; of as many the one that has a
+    /// primary. Another one later on only if no host is left of it and all others agree: it was restored from
+    /// elsewhere.
     fn learn_system(&mut self, hosts: &[Candidate]) {
-        let there = || {
-            let is_there = |host: &&Candidate| host.condition == Condition::Up;
-            hosts.iter().filter(is_there).filter_map(|host| host.facts)
+        let seen = || hosts.iter().filter_map(|host| host.facts);
+        let is_left =
+            self.system.is_some_and(|system| hosts.iter().any(|host| host.system == Some(system)));
+        if is_left || hosts.iter().any(|host| host.condition == Condition::Unknown) {
+            return;
+        }
+        let votes = |system: u64| {
+            let of_it = || seen().filter(|facts| facts.system == system);
+            (of_it().count(), of_it().any(|facts| !facts.in_recovery))
         };
-        let first = there().find(|facts| !facts.in_recovery).or_else(|| there().next());
-        let Some(first) = first else { return };
-        let is_left = self.system.is_some_and(|system| {
-            hosts.iter().filter_map(|host| host.facts).any(|facts| facts.system == system)
-        });
-        if !is_left && there().all(|facts| facts.system == first.system) || self.system.is_none() {
-            if self.system.is_some_and(|system| system != first.system) {
-                // Timelines of another cluster are others.
-                *self = Self::default();
-            }
-            self.system = Some(first.system);
+        // Of equals the one that is named first.
+        let systems: Vec<_> = seen().map(|facts| facts.system).collect();
+        let best = systems.into_iter().rev().max_by_key(|system| votes(*system));
+        let Some(best) = best else { return };
+        if self.system.is_none() {
+            self.system = Some(best);
+        } else if seen().all(|facts| facts.system == best) {
+            // Timelines of another cluster are others.
+            *self = Self { system: Some(best), ..Self::default() };
         }
     }
 
@@ -122,10 +129,12 @@ impl Memory {
     }
 
     fn role(&self, site: Site, host: &Candidate, primary: Option<Site>, max_lag: Duration) -> Role {
-        let Some(facts) = host.facts else { return Role::Unknown };
-        if self.system.is_some_and(|system| system != facts.system) {
-            return Role::Stranger { system: facts.system };
+        if let (Some(ours), Some(its)) = (self.system, host.system)
+            && ours != its
+        {
+            return Role::Stranger { system: its };
         }
+        let Some(facts) = host.facts else { return Role::Unknown };
         if matches!(host.condition, Condition::Down | Condition::Unknown) {
             return Role::Unknown;
         }
@@ -189,12 +198,29 @@ mod tests {
     const MAX_LAG: Duration = Duration::from_secs(10);
 
     fn up(in_recovery: bool, timeline: u32) -> Candidate {
-        let facts = Facts { in_recovery, system: 7, timeline, position: Lsn(1), read_only: false };
-        Candidate { condition: Condition::Up, facts: Some(facts), lag: None }
+        let facts = Facts { in_recovery, system: 7, timeline, position: Lsn(1) };
+        Candidate { condition: Condition::Up, facts: Some(facts), system: Some(7), lag: None }
     }
 
     fn down(host: Candidate) -> Candidate {
-        Candidate { condition: Condition::Down, ..host }
+        Candidate { condition: Condition::Down, facts: None, ..host }
+    }
+
+    fn of_another(mut host: Candidate) -> Candidate {
+        host.facts.as_mut().unwrap().system = 8;
+        Candidate { system: Some(8), ..host }
+    }
+
+    /// Whoever is looked at first: a host that was made anew must not make strangers of all others.
+    #[test]
+    fn the_cluster_is_the_one_of_most_hosts_when_all_have_been_looked_at() {
+        let unknown =
+            Candidate { condition: Condition::Unknown, facts: None, system: None, lag: None };
+        let stranger = of_another(up(false, 1));
+        let mut memory = Memory::default();
+        assert_eq!(memory.decide(&[stranger, unknown, unknown], MAX_LAG).primary, None);
+        let all = memory.decide(&[stranger, up(false, 1), up(true, 1)], MAX_LAG);
+        assert_eq!(all.roles, [Role::Stranger { system: 8 }, Role::Primary, replica()]);
     }
 
     const fn replica() -> Role {
@@ -237,8 +263,7 @@ mod tests {
 
     #[test]
     fn a_host_of_another_cluster_is_refused() {
-        let mut stranger = up(false, 9);
-        stranger.facts.as_mut().unwrap().system = 8;
+        let stranger = of_another(up(false, 9));
         let mut memory = Memory::default();
         let seen = memory.decide(&[up(false, 1), stranger], MAX_LAG);
         assert_eq!(seen.roles, [Role::Primary, Role::Stranger { system: 8 }]);
@@ -250,11 +275,7 @@ mod tests {
     fn a_cluster_that_was_restored_from_elsewhere_is_taken_for_the_new_one() {
         let mut memory = Memory::default();
         memory.decide(&[up(false, 5), up(true, 5)], MAX_LAG);
-        let other = |mut host: Candidate| {
-            host.facts.as_mut().unwrap().system = 8;
-            host
-        };
-        let restored = [other(up(false, 1)), other(up(true, 1))];
+        let restored = [of_another(up(false, 1)), of_another(up(true, 1))];
         assert_eq!(memory.decide(&restored, MAX_LAG).roles, [Role::Primary, replica()]);
     }
 
@@ -318,9 +339,8 @@ mod tests {
         ];
         let host = (condition, any::<bool>(), 1..3_u64, 1..4_u32).prop_map(
             |(condition, in_recovery, system, timeline)| {
-                let position = Lsn(1);
-                let facts = Facts { in_recovery, system, timeline, position, read_only: false };
-                Candidate { condition, facts: Some(facts), lag: None }
+                let facts = Facts { in_recovery, system, timeline, position: Lsn(1) };
+                Candidate { condition, facts: Some(facts), system: Some(system), lag: None }
             },
         );
         prop::collection::vec(host, 3)

@@ -1,6 +1,6 @@
 //! Watching a host: one task that looks at it again and again, and tells the domains that have it.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,10 +21,10 @@ pub struct Watch {
     /// Longest wait for the answer to one look.
     timeout: Duration,
     /// Whom to log in as, and how often that was changed.
-    login: Mutex<Login>,
+    logins: Mutex<Logins>,
     health: Mutex<Health>,
-    /// A domain that has it is without a primary.
-    is_urgent: AtomicBool,
+    /// How many domains that have it are without a primary.
+    urgent: AtomicUsize,
     /// A domain has others besides it: nobody is served before it is known which is the primary.
     has_others: bool,
     /// Its share of what is spread over replicas.
@@ -32,10 +32,17 @@ pub struct Watch {
 }
 
 #[derive(Debug, Default)]
-struct Login {
-    targets: Vec<Target>,
+struct Logins {
+    known: Vec<Login>,
     /// The one that is used; others are tried when it is not let in.
     current: usize,
+}
+
+#[derive(Debug)]
+struct Login {
+    target: Target,
+    /// The host has let it in.
+    has_worked: bool,
 }
 
 /// The connection of a look is kept for the next one if that comes this soon.
@@ -57,37 +64,46 @@ impl Watch {
             host,
             rules,
             timeout,
-            login: Mutex::default(),
+            logins: Mutex::default(),
             health: Mutex::new(Health::new(Instant::now())),
-            is_urgent: AtomicBool::new(has_others),
+            urgent: AtomicUsize::new(0),
             has_others,
             weight,
         }
     }
 
     /// Offers a way to log in to the host. Without any it cannot be looked at: a domain that has no user of its
-    /// own learns one from its first client.
+    /// own learns one from its clients, of whom any may name a user or a database that there is not.
     pub fn offer(&self, target: &Target) {
-        let mut login = self.login();
-        let is_known =
-            |known: &Target| known.user == target.user && known.database == target.database;
-        if login.targets.len() >= LOGINS_MOST || login.targets.iter().any(is_known) {
+        let mut logins = self.logins();
+        let is_it = |known: &Login| {
+            known.target.user == target.user && known.target.database == target.database
+        };
+        if logins.known.iter().any(is_it) {
             return;
         }
         let name = ("application_name".to_owned(), super::probe::APPLICATION_NAME.to_owned());
-        login.targets.push(Target {
+        let target = Target {
             options: vec![name],
             connect_query: String::new(),
             // The look as a whole has its limit.
             connect_timeout: self.timeout.saturating_mul(2),
             ..target.clone()
-        });
-        drop(login);
+        };
+        let login = Login { target, has_worked: false };
+        if logins.known.len() < LOGINS_MOST {
+            logins.known.push(login);
+        } else if let Some(useless) = logins.known.iter_mut().find(|known| !known.has_worked) {
+            *useless = login;
+        } else {
+            return;
+        }
+        drop(logins);
         self.host.alert.notify_one();
     }
 
-    fn login(&self) -> MutexGuard<'_, Login> {
-        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    fn logins(&self) -> MutexGuard<'_, Logins> {
+        self.logins.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host's health at this moment.
@@ -99,11 +115,15 @@ impl Watch {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A domain that has it is without a primary, or has one again.
-    pub fn set_urgent(&self, is_urgent: bool) {
-        if self.is_urgent.swap(is_urgent, Relaxed) != is_urgent && is_urgent {
-            self.host.alert.notify_one();
-        }
+    /// A domain that has it is without a primary.
+    pub fn hurry(&self) {
+        self.urgent.fetch_add(1, Relaxed);
+        self.host.alert.notify_one();
+    }
+
+    /// A domain that was without a primary has one again.
+    pub fn calm(&self) {
+        self.urgent.fetch_sub(1, Relaxed);
     }
 
     /// Looks at the host until `stop`, and has `told` look at the result. `heard` counts what comes from it on
@@ -131,7 +151,7 @@ impl Watch {
             let now = Instant::now();
             let (pause, is_down) = {
                 let health = self.held();
-                let is_urgent = self.is_urgent.load(Relaxed);
+                let is_urgent = self.urgent.load(Relaxed) > 0;
                 (health.pause(self.rules, is_urgent), health.condition() == Condition::Down)
             };
             if pause > KEEP_UNTIL {
@@ -163,9 +183,7 @@ impl Watch {
     ) {
         let Some(target) = self.target() else { return };
         let look = probe.look(&target, self.timeout, heard).await;
-        if matches!(look, Look::Alive { .. }) {
-            self.try_another_login();
-        }
+        self.judge_login(&look);
         let now = Instant::now();
         let (before, after) = {
             let mut health = self.held();
@@ -182,14 +200,28 @@ impl Watch {
     }
 
     fn target(&self) -> Option<Target> {
-        let login = self.login();
-        login.targets.get(login.current).cloned()
+        let logins = self.logins();
+        logins.known.get(logins.current).map(|login| login.target.clone())
     }
 
-    fn try_another_login(&self) {
-        let mut login = self.login();
-        let count = login.targets.len().max(1);
-        login.current = (login.current + 1) % count;
+    /// Goes on to another login if this one is not let in.
+    fn judge_login(&self, look: &Look) {
+        let mut logins = self.logins();
+        let current = logins.current;
+        match look {
+            Look::Seen(_) => {
+                if let Some(login) = logins.known.get_mut(current) {
+                    login.has_worked = true;
+                }
+            }
+            Look::Alive { is_of_login: true, .. } => {
+                logins.current = (current + 1) % logins.known.len().max(1);
+            }
+            Look::Alive { .. }
+            | Look::Unreachable { .. }
+            | Look::Silent { .. }
+            | Look::Missed { .. } => {}
+        }
     }
 }
 

@@ -112,7 +112,7 @@ pub enum CheckoutError {
         hosts: String,
     },
     #[error("no server of domain {domain:?}: {source}")]
-    Connect { domain: Arc<str>, host: String, source: Arc<ConnectError> },
+    Connect { domain: Arc<str>, mode: Mode, host: String, source: Arc<ConnectError> },
     #[error("pooler is shutting down")]
     ShuttingDown,
 }
@@ -190,8 +190,8 @@ impl ClientFacing for CheckoutError {
                 "failover.timeout of the domain is the longest wait for one; SHOW HOSTS tells what is \
                  known of its hosts.",
             ),
-            Self::Connect { domain, host, source } => {
-                let mut message = source.client_message(domain);
+            Self::Connect { domain, mode, host, source } => {
+                let mut message = source.client_message(domain, role(*mode));
                 let detail = message.detail.get_or_insert_default();
                 if !detail.is_empty() {
                     detail.push('\n');
@@ -223,7 +223,7 @@ impl Pool {
             if core.is_closed() {
                 return Err(CheckoutError::ShuttingDown);
             }
-            if self.patience(Duration::MAX).is_zero() {
+            if self.tells_at_once() {
                 drop(core);
                 return Err(self.no_host_error());
             }
@@ -314,7 +314,8 @@ impl Pool {
 
     fn connect_error(&self, failure: Failure) -> CheckoutError {
         let Failure { host, source } = failure;
-        CheckoutError::Connect { domain: Arc::clone(&self.domain), host: host.to_string(), source }
+        let (domain, mode) = (Arc::clone(&self.domain), self.mode);
+        CheckoutError::Connect { domain, mode, host: host.to_string(), source }
     }
 
     fn no_host_error(&self) -> CheckoutError {

@@ -22,8 +22,14 @@ const RESET_TIMEOUT: Duration = Duration::from_secs(10);
 impl Pool {
     /// Waits for cancels that may still hit it, rolls back what is open, discards state, and takes it back.
     pub(super) async fn clean(self: Arc<Self>, mut server: Box<Server>) {
+        let site = server.record.site;
         server.record.set_state(ServerState::BeingCanceled);
-        server.record.cancels().wait().await;
+        tokio::select! {
+            () = server.record.cancels().wait() => {}
+            () = self.wait_until_lost(site) => {
+                return self.close(server, Place::Aside, CloseReason::Lost);
+            }
+        }
         if server.record.cancels().is_doubtful() {
             // PostgreSQL may still deliver one: to whatever runs there then (pitfall P69).
             return self.close(server, Place::Aside, CloseReason::ResetFailed);
@@ -35,7 +41,13 @@ impl Pool {
                     "a client has left a block open, which is rolled back");
             }
             server.record.set_state(ServerState::Used);
-            match discard(&mut server).await {
+            let discarded = tokio::select! {
+                discarded = discard(&mut server) => discarded,
+                () = self.wait_until_lost(site) => {
+                    return self.close(server, Place::Aside, CloseReason::Lost);
+                }
+            };
+            match discarded {
                 Ok(true) => {}
                 Ok(false) => return self.close(server, Place::Aside, CloseReason::ResetFailed),
                 Err(error) => {

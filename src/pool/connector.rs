@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::caps::{Asked, Places};
-use super::core::Home;
+use super::core::{Home, Site};
 use super::pool::{Pool, Right};
 use super::pool_site::PoolSite;
 use super::waiter::Failure;
@@ -45,16 +45,15 @@ async fn open(
     right: &mut Right,
     home: Home,
 ) -> Option<(Box<Server>, Option<Places>)> {
-    let mut changes = pool.sites_changed.subscribe();
     let mut tries = Tries::default();
     let mut has_failed = false;
     loop {
-        changes.mark_unchanged();
         if !pool.core().settle(right, has_failed) {
             return None;
         }
+        let site = right.site();
         let opening = async {
-            let places = wait_for_places(pool, right).await.ok_or(Next::GiveUp)?;
+            let places = wait_for_places(pool, right).await?;
             let server = open_there(pool, right, &mut tries, home).await?;
             Ok((server, places))
         };
@@ -63,8 +62,7 @@ async fn open(
                 Ok(opened) => return Some(opened),
                 Err(next) => next,
             },
-            // Where it is being opened may be out, and there may be a better place by now.
-            _ = changes.changed() => Next::LookAgain,
+            () = pool.wait_until_out(site) => Next::LookAgain,
         };
         has_failed = match next {
             Next::GiveUp => return None,
@@ -78,8 +76,8 @@ async fn open(
 #[derive(Debug, Default)]
 struct Tries {
     attempts: u32,
-    /// Hosts that did not let it in.
-    refusals: usize,
+    /// Where it was not let in.
+    refused: Vec<Site>,
 }
 
 /// What becomes of a right with which no server was opened.
@@ -140,28 +138,31 @@ async fn wait_or_leave(pool: &Pool, at: Instant) -> Result<(), Next> {
     Ok(())
 }
 
-/// Waits for a place under each of the caps; `None` if it is not wanted any more.
-async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Option<Option<Places>> {
+/// Waits for a place under each of the caps.
+async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Result<Option<Places>, Next> {
     let caps = &pool.site(right.site()).caps;
     if caps.is_empty() {
-        return Some(None);
+        return Ok(None);
     }
-    match pool.commons.caps.ask(caps, Instant::now()) {
-        Asked::Granted(places) => Some(Some(places)),
+    let mut wanted = match pool.commons.caps.ask(caps, Instant::now()) {
+        Asked::Granted(places) => return Ok(Some(places)),
         // What `min` wants is no reason to take a place from others: the next tick asks again (P35).
-        Asked::Queued(_) if pool.core().counts().waiting == 0 => None,
-        Asked::Queued(mut wanted) => {
-            pool.commons.relieve.notify_one();
-            loop {
-                // The waiters may be served by other servers, or give up, meanwhile.
-                let look_again = Instant::now() + LOOK_AGAIN;
-                tokio::select! {
-                    places = &mut wanted => return places.map(Some),
-                    () = sleep_until(look_again) => {
-                        if !pool.core().is_opening_wanted(right) {
-                            return None;
-                        }
-                    }
+        Asked::Queued(_) if pool.core().counts().waiting == 0 => return Err(Next::GiveUp),
+        Asked::Queued(wanted) => wanted,
+    };
+    pool.commons.relieve.notify_one();
+    loop {
+        // The waiters may be served by other servers, or give up, meanwhile.
+        let look_again = Instant::now() + LOOK_AGAIN;
+        tokio::select! {
+            places = &mut wanted => return places.map(Some).ok_or(Next::GiveUp),
+            () = sleep_until(look_again) => {
+                if !pool.core().is_opening_wanted(right) {
+                    return Err(Next::GiveUp);
+                }
+                // Another host may have room.
+                if pool.core().has_choice() {
+                    return Err(Next::Elsewhere);
                 }
             }
         }
@@ -203,8 +204,10 @@ fn on_failure(
     }
     if error.is_final() {
         // The host is there; it is this login that does not work.
-        tries.refusals += 1;
-        if tries.refusals < pool.core().sites_in_use() {
+        if !tries.refused.contains(&right.site()) {
+            tries.refused.push(right.site());
+        }
+        if tries.refused.len() < pool.core().sites_in_use() {
             pool.note_trouble(&failure);
             site.on_turned_away(now);
             return Err(Next::Elsewhere);

@@ -179,7 +179,9 @@ impl<S, W, K: Kind> Core<S, W, K> {
         if self.sites.is_out(site) {
             return Some(Surplus::SiteOut);
         }
-        self.shed.take_if(|shed| *shed == site).map(|_| Surplus::Uneven)
+        // Not from under those who wait.
+        let is_idle = self.queue.len() == 0;
+        self.shed.take_if(|shed| is_idle && *shed == site).map(|_| Surplus::Uneven)
     }
 
     /// A server at `site` is being closed.

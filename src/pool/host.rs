@@ -1,7 +1,7 @@
 //! A host as those see it who open connections to it: how many at once, and how often.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -25,6 +25,8 @@ pub struct Host {
     pub dialect: Arc<Dialect>,
     /// Rung when something went wrong there: whoever watches it looks at once.
     pub alert: Notify,
+    /// When it was last doubted that it is what it was taken for.
+    doubted: Mutex<Option<Instant>>,
     trouble: Mutex<Trouble>,
 }
 
@@ -43,6 +45,9 @@ pub struct LastTrouble {
     pub since: SystemTime,
 }
 
+/// The shortest time between two looks that clients cause.
+const DOUBT_AGAIN: Duration = Duration::from_secs(1);
+
 /// Cancel requests to a host at once. Each is a connection that PostgreSQL ends by itself.
 const CANCELS_AT_ONCE: usize = 16;
 
@@ -56,6 +61,7 @@ impl Host {
             cancel_gate: Semaphore::new(CANCELS_AT_ONCE),
             dialect: Arc::default(),
             alert: Notify::new(),
+            doubted: Mutex::default(),
             trouble: Mutex::default(),
         }
     }
@@ -84,6 +90,18 @@ impl Host {
         trouble.since.get_or_insert(at);
         trouble.last = Some((error, at));
         drop(trouble);
+        self.alert.notify_one();
+    }
+
+    /// Something that a client met with, as it may whenever it likes, lets doubt that the host is what it is taken
+    /// for: it is looked at, but not each time.
+    pub fn doubt(&self, now: Instant) {
+        let mut doubted = self.doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubted.is_some_and(|last| now.saturating_duration_since(last) < DOUBT_AGAIN) {
+            return;
+        }
+        *doubted = Some(now);
+        drop(doubted);
         self.alert.notify_one();
     }
 

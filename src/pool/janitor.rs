@@ -57,6 +57,7 @@ impl Pool {
         self.close_outdated();
         self.release_min(now);
         self.expire(now);
+        self.weigh();
         self.even_out();
         self.open_if_wanted();
     }

@@ -107,6 +107,8 @@ pub struct Pool {
     pub outlook: Arc<dyn Outlook>,
     /// No site serves. Changed with the core locked.
     pub(super) is_out: AtomicBool,
+    /// Since when that was so the last time.
+    pub(super) out_since: Mutex<Option<Instant>>,
     /// Grows when what the sites are has changed.
     pub(super) sites_changed: watch::Sender<u64>,
     pub settings: Arc<PoolSettings>,
@@ -173,6 +175,7 @@ impl Pool {
             sites,
             outlook,
             is_out: AtomicBool::new(false),
+            out_since: Mutex::default(),
             sites_changed: watch::Sender::new(0),
             settings,
             stats: Arc::default(),
@@ -331,7 +334,12 @@ impl Pool {
         }
         let pool = Arc::clone(self);
         self.commons.drain.spawn(async move {
-            pool.see_off(&mut server).await;
+            let site = server.record.site;
+            tokio::select! {
+                () = pool.see_off(&mut server) => {}
+                // From a host that is gone no answer comes, and others wait for the place.
+                () = pool.wait_until_lost(site) => {}
+            }
             let id = server.id();
             drop(server);
             pool.servers().remove(&id);

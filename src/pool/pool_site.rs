@@ -1,6 +1,6 @@
 //! What a pool has at each of its hosts.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::core::{Evened, Site, Standing};
 use super::host::Host;
 use super::ledger::CapId;
 use super::pool::Pool;
+use crate::config::Mode;
 use crate::runtime::backoff::Pace;
 use crate::server::connect::Target;
 use crate::server::record::ServerRecord;
@@ -26,6 +27,8 @@ pub struct PoolSite {
     pub caps: Arc<[CapId]>,
     /// Of attempts to open one more where the host has no room for it, or does not let this pool in.
     pace: Mutex<Pace>,
+    /// How long requests take there of late, in microseconds.
+    latency: AtomicU64,
 }
 
 /// What those know of a pool's hosts who watch them.
@@ -33,13 +36,13 @@ pub trait Outlook: Send + Sync + std::fmt::Debug {
     /// Each host on a line of its own: its state, since when, and what is wrong with it.
     fn describe(&self) -> String;
 
-    /// How long a client waits, from its request on, while no host serves; `None`: as long as for any server.
-    fn patience(&self) -> Option<Duration>;
+    /// How long a client in `mode` waits while no host serves; `None`: as long as for any server.
+    fn patience(&self, mode: Mode) -> Option<Duration>;
 }
 
 impl PoolSite {
     pub fn new(host: Arc<Host>, target: Target, caps: Arc<[CapId]>) -> Self {
-        Self { host, target, caps, pace: Mutex::default() }
+        Self { host, target, caps, pace: Mutex::default(), latency: AtomicU64::new(0) }
     }
 
     /// Asks to try to open one more server.
@@ -56,6 +59,14 @@ impl PoolSite {
         *self.pace() = Pace::default();
     }
 
+    /// A request there took this long: an eighth of what is known is what came last. Two at once may lose one.
+    fn note_latency(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let known = self.latency.load(Relaxed);
+        let next = if known == 0 { took } else { known - known / 8 + took / 8 };
+        self.latency.store(next.max(1), Relaxed);
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -70,6 +81,29 @@ impl Pool {
     /// The host that a server of its is at.
     pub fn host_of(&self, server: &ServerRecord) -> &Arc<Host> {
         &self.site(server.site).host
+    }
+
+    /// A request on `server` took this long.
+    pub fn note_latency(&self, server: &ServerRecord, took: Duration) {
+        // Where there is nothing to choose, nobody asks.
+        if self.sites.count() > 1 {
+            self.site(server.site).note_latency(took);
+        }
+    }
+
+    /// Has the core choose by what requests have taken of late. Where nothing is known it is taken for the
+    /// fastest, so that it is tried.
+    pub(super) fn weigh(&self) {
+        if self.sites.count() == 1 {
+            return;
+        }
+        let known = || self.sites.iter().map(|site| site.latency.load(Relaxed));
+        let fastest = known().filter(|latency| *latency > 0).min().unwrap_or(1);
+        let latencies: Vec<_> = known()
+            .map(|latency| if latency == 0 { fastest } else { latency })
+            .map(|latency| Duration::from_micros(latency).as_secs_f64())
+            .collect();
+        self.core().set_latencies(&latencies);
     }
 
     /// Its servers at `site` that are not being closed.
@@ -96,9 +130,12 @@ impl Pool {
         let mut core = self.core();
         let gone = core.set_sites(standings);
         let is_out = core.sites_in_use() == 0;
-        let has_changed = self.is_out.swap(is_out, Relaxed) != is_out;
-        // Those who wait have another time to wait.
-        let wakers: Vec<_> = if has_changed {
+        let was_out = self.is_out.swap(is_out, Relaxed);
+        if is_out && !was_out {
+            *self.out_since() = Some(Instant::now());
+        }
+        // Those who wait may have another time to wait.
+        let wakers: Vec<_> = if is_out || was_out {
             core.waiters().filter_map(|waiter| waiter.nudge()).collect()
         } else {
             Vec::new()
@@ -117,18 +154,36 @@ impl Pool {
 
     /// The sessions that are linked to such servers.
     pub fn stranded(&self) -> Vec<u64> {
+        let lost = self.core().lost();
+        if lost.is_empty() {
+            return Vec::new();
+        }
         let records = self.records();
-        let core = self.core();
-        let lost = records.iter().filter(|record| core.is_lost(record.site));
-        lost.filter_map(|record| record.link()).collect()
+        let stranded = records.iter().filter(|record| lost.contains(&record.site));
+        stranded.filter_map(|record| record.link()).collect()
     }
 
-    /// How long a client may wait for a server that may wait for `timeout` where a host serves.
-    pub fn patience(&self, timeout: Duration) -> Duration {
+    /// Until when a client may wait that has waited `since` then, and may do so for `timeout` where a host serves.
+    /// Where none does it is told sooner: `failover.timeout` behind its request, or behind the moment when it was
+    /// seen that none does, whichever is later. That a host is silent takes a while to be seen.
+    pub fn wait_until(&self, since: Instant, timeout: Duration) -> Instant {
+        let until = since + timeout;
         if !self.is_out.load(Relaxed) {
-            return timeout;
+            return until;
         }
-        self.outlook.patience().map_or(timeout, |patience| patience.min(timeout))
+        let Some(patience) = self.outlook.patience(self.mode) else { return until };
+        let out_since = self.out_since().unwrap_or(since);
+        until.min(since.max(out_since) + patience)
+    }
+
+    /// True if no host serves, and who asks is to be told at once.
+    pub(super) fn tells_at_once(&self) -> bool {
+        self.is_out.load(Relaxed)
+            && self.outlook.patience(self.mode).is_some_and(|patience| patience.is_zero())
+    }
+
+    fn out_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.out_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until a client that has waited `since` then may wait no longer, whatever happens to the hosts
@@ -138,7 +193,7 @@ impl Pool {
         loop {
             changes.mark_unchanged();
             tokio::select! {
-                () = sleep_until(since + self.patience(timeout)) => return,
+                () = sleep_until(self.wait_until(since, timeout)) => return,
                 // Its sender is the pool's: it never goes before it.
                 _ = changes.changed() => {}
             }
@@ -150,6 +205,14 @@ impl Pool {
         let mut changes = self.sites_changed.subscribe();
         while !self.core().is_out(site) {
             // Its sender is the pool's: it never goes before it.
+            let _changed = changes.changed().await;
+        }
+    }
+
+    /// Waits until what is under way at `site` is lost.
+    pub(super) async fn wait_until_lost(&self, site: Site) {
+        let mut changes = self.sites_changed.subscribe();
+        while !self.core().is_lost(site) {
             let _changed = changes.changed().await;
         }
     }

@@ -47,7 +47,8 @@ pub enum Standing {
     Lost,
     /// None of the pool's servers may be there; what is under way may end.
     Out,
-    /// It keeps the servers that it has; they are lent, and others opened, only if no other site serves.
+    /// It keeps the servers that it has; they are lent if nothing is idle where work should go, and others are
+    /// opened only if no other site serves.
     Shunned,
     /// Work goes there, in proportion to the weight among the sites that serve. At least 1.
     Serves { weight: u32 },

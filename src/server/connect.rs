@@ -1,31 +1,29 @@
 //! Opening a connection to `PostgreSQL` and logging in.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
+pub use super::connect_error::ConnectError;
 use super::dialect::Dialect;
-use super::encrypt::{self, Way};
+use super::encrypt::Way;
 use super::exchange::Exchange;
 use super::opening::Opening;
 use super::parameters::Parameters;
 use super::record::{BackendKey, ServerRecord};
-use super::server::{CommandError, Server};
+use super::server::Server;
 use super::statements::Statements;
 use super::texts::Texts;
-use crate::auth::{Answer, ServerAuthError, ServerLogin, ServerSecret};
+use crate::auth::{Answer, ServerLogin, ServerSecret};
 use crate::config::HostAddr;
-use crate::error::ClientMessage;
 use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId, Site};
 use crate::state::settings::Settings;
 use crate::tls::Ladder;
 use crate::wire::error_response::ErrorFields;
 use crate::wire::version::Version;
-use crate::wire::{backend, frame, frontend, sqlstate, startup};
+use crate::wire::{backend, frame, frontend, startup};
 
 /// Where to connect, and as whom.
 #[derive(Debug, Clone)]
@@ -44,160 +42,6 @@ pub struct Target {
     /// Run on each new server; empty: nothing.
     pub connect_query: String,
     pub connect_timeout: Duration,
-}
-
-/// Why there is no connection.
-#[derive(Debug, Error)]
-pub enum ConnectError {
-    #[error("{source}")]
-    Io { source: io::Error },
-    #[error("no connection within {after:?}")]
-    Timeout { after: Duration },
-    /// It is what the client asks for that takes so long (`post_auth_delay`), and says nothing about
-    /// the host.
-    #[error("no connection within {after:?}, of which post_auth_delay is a part")]
-    SlowStart { after: Duration },
-    #[error("a startup packet of {len} bytes, of which PostgreSQL takes {max}", max = startup::MAX_LEN)]
-    TooLong { len: usize },
-    #[error("the server closed the connection during login")]
-    Closed,
-    #[error("the server has no TLS, and tls.mode is \"{mode}\"")]
-    NoTls { mode: &'static str },
-    #[error("no TLS with the server: {source}")]
-    Tls { source: io::Error },
-    #[error("{} ({})", .message.message, .message.sqlstate.as_str())]
-    Refused {
-        message: ClientMessage,
-        /// The body of the server's `ErrorResponse`.
-        body: Box<[u8]>,
-    },
-    #[error(transparent)]
-    Auth(#[from] ServerAuthError),
-    #[error("the server broke the protocol during login: {problem}")]
-    Protocol { problem: &'static str },
-    #[error("connect_query failed: {source}")]
-    ConnectQuery { source: CommandError },
-}
-
-impl From<io::Error> for ConnectError {
-    fn from(source: io::Error) -> Self {
-        // In TLS 1.3 a server that does not like our certificate says so when the handshake is over.
-        if encrypt::is_of_tls_itself(&source) { Self::Tls { source } } else { Self::Io { source } }
-    }
-}
-
-impl ConnectError {
-    /// True if trying again cannot help before somebody changes something: a wrong password, a
-    /// database that is not there. What a full or starting server says passes (pitfalls P20, P34).
-    pub fn is_final(&self) -> bool {
-        match self {
-            Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
-            Self::Auth(_)
-            | Self::ConnectQuery { .. }
-            | Self::NoTls { .. }
-            | Self::SlowStart { .. }
-            | Self::TooLong { .. } => true,
-            Self::Tls { source } => encrypt::is_of_tls_itself(source),
-            Self::Refused { message, .. } => {
-                !matches!(message.sqlstate.class(), "08" | "53" | "57")
-            }
-        }
-    }
-
-    /// True if there is nobody to talk to: it refuses connections, cannot be reached, or hangs up before it has
-    /// said anything.
-    pub const fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Io { .. } | Self::Closed)
-    }
-
-    /// True if the host works and has no more room for this login: what a role or a database has reached
-    /// is no matter of others.
-    pub fn is_for_lack_of_room(&self) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.sqlstate.class() == "53")
-    }
-
-    /// True if it concerns nobody but the client whose parameters the server was to be opened with:
-    /// what a server says to a user or a database that it does not let in concerns all.
-    pub fn is_for(&self, opening: &Opening) -> bool {
-        let is_about_login =
-            |message: &ClientMessage| matches!(message.sqlstate.class(), "28" | "3D");
-        match self {
-            Self::Refused { message, .. } => {
-                // To replication it has ways in of its own, and a client that asks again by itself.
-                opening.replication.is_some() || (self.is_final() && !is_about_login(message))
-            }
-            Self::Auth(_) => opening.replication.is_some(),
-            Self::ConnectQuery { .. } | Self::SlowStart { .. } | Self::TooLong { .. } => true,
-            Self::Io { .. }
-            | Self::Timeout { .. }
-            | Self::Closed
-            | Self::NoTls { .. }
-            | Self::Tls { .. }
-            | Self::Protocol { .. } => false,
-        }
-    }
-
-    /// True if this may be how the host says that it does not speak the version that it was asked
-    /// for, given that it was the first that it said.
-    fn may_refuse_version(&self) -> bool {
-        match self {
-            Self::Refused { message, .. } => {
-                let code = message.sqlstate;
-                code == sqlstate::FEATURE_NOT_SUPPORTED || code == sqlstate::PROTOCOL_VIOLATION
-            }
-            Self::Closed => true,
-            Self::Io { source } => source.kind() == io::ErrorKind::ConnectionReset,
-            Self::Timeout { .. }
-            | Self::SlowStart { .. }
-            | Self::TooLong { .. }
-            | Self::NoTls { .. }
-            | Self::Tls { .. }
-            | Self::Auth(_)
-            | Self::Protocol { .. }
-            | Self::ConnectQuery { .. } => false,
-        }
-    }
-
-    /// What a client is told: the server's own words if it gave any.
-    pub fn client_message(&self, domain: &str) -> ClientMessage {
-        match self {
-            Self::Refused { message, .. } => message.clone(),
-            Self::Auth(_) => ClientMessage::new(
-                sqlstate::UNABLE_TO_CONNECT,
-                format!("pgweir cannot log in to the server of domain \"{domain}\""),
-            )
-            .detail(self.to_string())
-            .hint("\"pgweir check\" says which secrets a server can be logged in to with."),
-            Self::TooLong { .. } => ClientMessage::new(
-                sqlstate::PROGRAM_LIMIT,
-                format!("too many startup parameters for the server of domain \"{domain}\""),
-            )
-            .detail(self.to_string())
-            .hint("What the client asks for and server_options of the domain count together."),
-            Self::SlowStart { .. } => ClientMessage::new(
-                sqlstate::UNABLE_TO_CONNECT,
-                format!(
-                    "the server of domain \"{domain}\" takes too long to begin with these startup \
-                     parameters"
-                ),
-            )
-            .detail(self.to_string())
-            .hint(
-                "Ask for a post_auth_delay that is shorter than pool.connect_timeout, or for none.",
-            ),
-            Self::Io { .. }
-            | Self::Timeout { .. }
-            | Self::Closed
-            | Self::NoTls { .. }
-            | Self::Tls { .. }
-            | Self::Protocol { .. }
-            | Self::ConnectQuery { .. } => ClientMessage::new(
-                sqlstate::UNABLE_TO_CONNECT,
-                format!("no primary of domain \"{domain}\" is available"),
-            )
-            .detail(self.to_string()),
-        }
-    }
 }
 
 /// The longest message that a server may send during its login, in bytes.

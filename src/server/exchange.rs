@@ -247,6 +247,11 @@ impl<U> Exchange<U> {
         self.begin_anew(TxStatus::Block);
     }
 
+    /// True if the request that is answered next is that BEGIN.
+    pub fn is_at_presumed(&self) -> bool {
+        self.presumed.is_some_and(|serial| serial == self.head_serial())
+    }
+
     const fn begin_anew(&mut self, status: TxStatus) {
         let status = if self.presumed.is_some() { TxStatus::Block } else { status };
         self.tx = status;

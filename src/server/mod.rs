@@ -2,6 +2,7 @@
 
 pub mod cancel;
 pub mod connect;
+mod connect_error;
 pub mod dialect;
 mod encrypt;
 pub mod exchange;

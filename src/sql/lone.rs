@@ -5,7 +5,7 @@
 pub struct LoneBegin {
     verb: Verb,
     isolation: Option<Isolation>,
-    pub is_read_only: bool,
+    is_read_only: bool,
     is_deferrable: Option<bool>,
 }
 

@@ -26,8 +26,7 @@ fn is_it(statement: &[Word<'_>]) -> bool {
     match first {
         "begin" | "start" => is_read_write(statement),
         "set" => is_read_write(statement) || sets_it_off(statement),
-        // What its body does is not looked into.
-        "do" => statement.iter().any(|word| hides_it(word.text())),
+        "do" => statement.iter().any(|word| is_in_body(word.text())),
         _ => configures_it(statement),
     }
 }
@@ -65,8 +64,16 @@ fn configures_it(statement: &[Word<'_>]) -> bool {
     statement.iter().any(is_call) && statement.iter().any(is_setting)
 }
 
-fn hides_it(body: &[u8]) -> bool {
-    has(body, b"read_only") || has(body, b"read write")
+/// True if the body of a DO, in whatever quotes, has a word of it.
+fn is_in_body(body: &[u8]) -> bool {
+    let Some((open, _)) = body.split_first().filter(|(first, _)| matches!(first, b'$' | b'\''))
+    else {
+        return false;
+    };
+    let from = body.iter().skip(1).position(|byte| byte == open).filter(|_| *open == b'$');
+    let inner = body.get(from.map_or(1, |at| at + 2)..).unwrap_or_default();
+    let of_it = |words: &Vec<Word<'_>>| is_read_write(words) || words.iter().any(is_setting);
+    statements(inner, Reading::Standard).any(|words| of_it(&words))
 }
 
 #[cfg(test)]
@@ -95,6 +102,7 @@ mod tests {
             "select pg_catalog.set_config('Transaction_Read_Only', 'off', true)",
             "DO $$ BEGIN COMMIT; SET TRANSACTION READ WRITE; END $$",
             "do 'begin set transaction_read_only = off; end'",
+            "DO $x$ BEGIN COMMIT; SET TRANSACTION READ\n /* x */ WRITE; END $x$",
         ] {
             assert!(asks(text), "{text}");
         }
@@ -117,6 +125,7 @@ mod tests {
             "select 1 -- set transaction read write",
             "set application_name = 'read write'",
             "do $$ begin perform 1; end $$",
+            "do $$ begin perform 'read write'; end $$",
             "write",
             "",
         ] {

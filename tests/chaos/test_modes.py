@@ -171,3 +171,29 @@ def test_a_transactional_session_has_its_server_and_isolation_to_itself(cluster,
     cursor.execute("CREATE TEMP TABLE mine (id int)")
     cursor.execute("SELECT count(*) FROM mine")
     assert len(pids) == 1
+
+
+def test_a_replica_that_was_restarted_gets_its_share_again(cluster, start):
+    proxy = start(read_only={"balance": "round_robin"}, pool={"size": 4})
+    known(proxy, cluster)
+    conns = [proxy.connect(autocommit=True, dbname="ledger_ro") for _ in range(4)]
+    both = {node.port for node in cluster.replicas}
+    wait_until(lambda: {port_of(conn) for conn in conns} == both, "both serve")
+
+    cluster.replicas[0].stop()
+    wait_until(lambda: {port_of(conn) for conn in conns} == {cluster.replicas[1].port}, "one serves")
+    cluster.replicas[0].start()
+
+    wait_until(lambda: {port_of(conn) for conn in conns} == both, "both serve again")
+
+
+def test_readers_notice_nothing_of_a_replica_that_goes_between_their_transactions(cluster, start):
+    proxy = start(pool={"size": 4})
+    known(proxy, cluster)
+    conns = [proxy.connect(autocommit=True, dbname="ledger_ro") for _ in range(8)]
+    for conn in conns:
+        port_of(conn)
+
+    cluster.replicas[0].kill()
+
+    assert {port_of(conn) for conn in conns} == {cluster.replicas[1].port}

@@ -89,7 +89,7 @@ impl Outlook for Clear {
         String::new()
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn patience(&self, _mode: Mode) -> Option<Duration> {
         None
     }
 }

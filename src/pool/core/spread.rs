@@ -32,6 +32,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
             return Evened::Even;
         };
         if self.total() < self.limits.size {
+            self.shed = None;
             return Evened::Open(self.right(None, to, true));
         }
         match self.idle.pop_longest_at(from) {
@@ -67,6 +68,11 @@ impl<S, W, K: Kind> Core<S, W, K> {
     /// True if no server may be at `site`.
     pub fn is_out(&self, site: Site) -> bool {
         self.sites.is_out(site)
+    }
+
+    /// The sites where what is under way is lost.
+    pub fn lost(&self) -> Vec<Site> {
+        (0..self.sites.len()).map(Site).filter(|site| self.sites.is_lost(*site)).collect()
     }
 
     /// True if what is under way at `site` is lost.
