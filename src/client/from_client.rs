@@ -71,6 +71,7 @@ impl Session {
         stepped?;
         let at = batch.at;
         self.keep_sent(data.get(..at).unwrap_or_default());
+        self.keep_for_again(data.get(..at).unwrap_or_default());
         self.answer_made_up(cx)?;
         Ok(at)
     }
@@ -240,7 +241,11 @@ impl Session {
             return;
         }
         let Link::Linked(linked) = &mut self.link else { return };
-        if let Some(begin) = self.begun.take() {
+        let begun = self.begun.take();
+        if let Some(again) = &mut linked.again {
+            again.note(batch, begun);
+        }
+        if let Some(begin) = begun {
             begun::put(begin, linked, batch);
         }
         linked.restore_due(batch, &self.startup, &self.settings);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::affects::Affecting;
+use super::again::Again;
 use super::first_use::FirstUse;
 use super::naming::Naming;
 use super::resets::Restores;
@@ -83,6 +84,8 @@ pub(super) struct Linked {
     pub(super) differs: Option<Arc<Statement>>,
     /// The exchange under way is the first use of a statement, and may be sent once more.
     pub(super) first_use: Option<Box<FirstUse>>,
+    /// In the mode `read_only`: what may be sent to another server.
+    pub(super) again: Option<Box<Again>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
     /// The server's FATAL, after which it closes.
@@ -366,6 +369,7 @@ impl Linked {
             affecting: None,
             differs: None,
             first_use: None,
+            again: None,
             has_unread: false,
             replacements: Replacements::default(),
             last_words: None,

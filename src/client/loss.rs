@@ -76,6 +76,7 @@ impl Session {
         let Some(mut linked) = self.take_linked() else { return Ok(()) };
         let mut out = Vec::new();
         self.put_held(&mut linked, &mut out);
+        let again = if out.is_empty() { self.take_again(&mut linked) } else { None };
         let Linked { mut checkout, last_words, is_told, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
         let under_way = UnderWay::of(server);
@@ -103,6 +104,10 @@ impl Session {
         }
         if let Some(words) = last_words.as_deref().filter(|words| is_of_the_client(words)) {
             return Err(End::fatal(Fault::Client, words.clone()));
+        }
+        if let Some(again) = again {
+            self.send_again(*again);
+            return self.take_inbox(cx);
         }
         self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_deref()), &mut out);
         if !out.is_empty() {

@@ -27,6 +27,7 @@ impl Session {
         if out.is_empty() {
             return Ok(());
         }
+        self.end_again();
         if let Link::Linked(linked) = &mut self.link
             && linked.checkout.peek().is_some_and(|server| server.exchange.is_held_open())
         {

@@ -1,6 +1,7 @@
 //! One accepted connection.
 
 mod affects;
+mod again;
 mod batch;
 mod begun;
 pub mod cancel;

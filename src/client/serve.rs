@@ -79,6 +79,8 @@ pub(super) struct Session {
     pub(super) idle_since: Instant,
     /// The client has said goodbye and closed its end, and what it said before still waits.
     pub(super) has_left: bool,
+    /// How often what the client waits for was sent to another server.
+    pub(super) repeated: u8,
     /// A block that no server knows of.
     pub(super) begun: Option<LoneBegin>,
     /// For what a cancel is meant for, where it found nothing to stop.
@@ -168,6 +170,7 @@ impl Session {
             alarm: Alarm::default(),
             idle_since: now,
             has_left: false,
+            repeated: 0,
             begun: None,
             second_look: SecondLook::default(),
         };
@@ -335,7 +338,11 @@ impl Session {
             }
         }
         self.record().set_state(ClientState::Active);
-        self.link = Link::Linked(spare::link(checkout, now));
+        let mut linked = spare::link(checkout, now);
+        if self.is_read_only() && !self.is_session_mode() {
+            linked.again = Some(Box::default());
+        }
+        self.link = Link::Linked(linked);
     }
 
     /// Has a server that was idle polled here. Not one that goes from hand to hand: to move costs what is

@@ -16,7 +16,7 @@ use super::core::{
     self, Balance, Core, Given, Kind, Label, Limits, PerSite, Place, ServerId, Site, Surplus,
 };
 use super::pool_site::{Outlook, PoolSite};
-use super::trouble::{Trouble, tell};
+use super::trouble::{RetryBudget, Trouble, tell};
 use super::waiter::{Failure, Outcome, Waiter};
 use crate::config::{Mode, PoolSettings};
 use crate::runtime::backoff::random;
@@ -126,6 +126,7 @@ pub struct Pool {
     /// What its servers report, for the greeting of clients.
     pub(super) welcome: ArcSwapOption<Parameters>,
     pub(super) trouble: Mutex<Trouble>,
+    pub(super) budget: Mutex<RetryBudget>,
     pub cancels_active: AtomicUsize,
     /// Startup settings that a server has taken, and how it spells them.
     pub(super) checked: Mutex<LruCache<Settings, Arc<Settings>>>,
@@ -186,6 +187,7 @@ impl Pool {
             servers: Mutex::default(),
             welcome: ArcSwapOption::empty(),
             trouble: Mutex::default(),
+            budget: Mutex::default(),
             cancels_active: AtomicUsize::new(0),
             checked: Mutex::new(LruCache::new(CHECKED_MOST)),
             shared_settings: Mutex::new(LruCache::new(COPIES_MOST)),

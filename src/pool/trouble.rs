@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -17,6 +18,37 @@ pub(super) struct Trouble {
     /// Checkouts at that moment.
     checkouts: u64,
     refusal: Option<Refusal>,
+}
+
+/// How much of what is done may be done again: a tenth, and a few more. Retries must not make an overload
+/// worse.
+#[derive(Debug, Default)]
+pub(super) struct RetryBudget {
+    /// Since when this is counted.
+    since: Option<Instant>,
+    /// Servers lent until then.
+    checkouts: u64,
+    /// Retries since then.
+    retries: u64,
+}
+
+/// For how long retries are counted together.
+const BUDGET_WINDOW: Duration = Duration::from_secs(10);
+
+/// Retries that are always allowed in that time: all that a small pool has under way when a host goes.
+const RETRIES_FREE: u64 = 100;
+
+impl RetryBudget {
+    /// Asks for one more retry at `now`, with so many servers lent so far.
+    fn take(&mut self, now: Instant, checkouts: u64) -> bool {
+        let is_over = |since: Instant| now.saturating_duration_since(since) > BUDGET_WINDOW;
+        if self.since.is_none_or(is_over) {
+            *self = Self { since: Some(now), checkouts, retries: 0 };
+        }
+        let is_left = self.retries < RETRIES_FREE + checkouts.saturating_sub(self.checkouts) / 10;
+        self.retries += u64::from(is_left);
+        is_left
+    }
 }
 
 /// Why connecting is pointless for a while.
@@ -59,6 +91,12 @@ impl Pool {
         trouble.last.clone().filter(|_| !is_over)
     }
 
+    /// Asks whether one more exchange may be sent again.
+    pub fn may_retry(&self) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.take(Instant::now(), self.traffic.checkouts())
+    }
+
     /// True if clients have their servers from it, whatever became of the last one that was to be
     /// opened.
     pub fn is_at_work(&self) -> bool {
@@ -97,4 +135,21 @@ pub(super) fn tell(waiters: Vec<Arc<Waiter>>, failure: &Failure, core: MutexGuar
     let wakers: Vec<_> = told.collect();
     drop(core);
     wakers.into_iter().flatten().for_each(Waker::wake);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_a_tenth_of_what_is_done_and_a_few() {
+        let (start, mut budget) = (Instant::now(), RetryBudget::default());
+        let granted = |budget: &mut RetryBudget, at, checkouts| {
+            (0..10_000).filter(|_| budget.take(at, checkouts)).count() as u64
+        };
+        assert_eq!(granted(&mut budget, start, 5_000), RETRIES_FREE);
+        assert_eq!(granted(&mut budget, start, 6_000), 100);
+        let later = start + BUDGET_WINDOW + Duration::from_millis(1);
+        assert_eq!(granted(&mut budget, later, 6_000), RETRIES_FREE);
+    }
 }

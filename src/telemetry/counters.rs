@@ -15,6 +15,8 @@ pub struct PoolStats {
     pub retries: Counter,
     /// Exchanges that were sent once more behind a new Parse.
     pub repeats: Counter,
+    /// Exchanges sent to another server.
+    pub lost_retries: Counter,
     pub closes: PerReason<{ CloseReason::COUNT }>,
     pub server_connect: Histogram,
 }

@@ -197,3 +197,66 @@ def test_readers_notice_nothing_of_a_replica_that_goes_between_their_transaction
     cluster.replicas[0].kill()
 
     assert {port_of(conn) for conn in conns} == {cluster.replicas[1].port}
+
+
+def busy(cluster, text: str) -> int:
+    """How many sessions of all nodes run a statement like `text`."""
+    count = 0
+    for node in cluster.nodes:
+        if node._process is not None:
+            count += node.ask("SELECT count(*) FROM pg_stat_activity WHERE state = 'active'"
+                              f" AND query LIKE '{text}%'")
+    return count
+
+
+@pytest.mark.parametrize("autocommit", [True, False], ids=["alone", "first of its block"])
+def test_readers_notice_nothing_of_a_replica_that_goes_under_their_queries(cluster, start, autocommit):
+    proxy = start(read_only={"balance": "round_robin"}, pool={"size": 4})
+    known(proxy, cluster)
+    conns = [proxy.connect(autocommit=autocommit, dbname="ledger_ro") for _ in range(4)]
+    ask = "SELECT pg_sleep(2), inet_server_port()"
+
+    def run(conn):
+        cursor = conn.cursor()
+        cursor.execute(ask)
+        return cursor.fetchone()[1]
+
+    outcomes = [in_a_thread(lambda conn=conn: run(conn)) for conn in conns]
+    wait_until(lambda: busy(cluster, ask[:20]) == 4, "all are under way")
+    cluster.replicas[0].kill()
+
+    assert {outcome.result(20) for outcome in outcomes} == {cluster.replicas[1].port}
+    assert proxy.metric("pgweir_retries_total", reason="lost") >= 1
+    for conn in conns:
+        conn.rollback()
+
+
+@pytest.mark.parametrize("text", [
+    "SELECT pg_notify('a', 'b'), pg_sleep(2)", "SELECT pg_try_advisory_lock(1), pg_sleep(2)",
+])
+def test_what_acts_outside_is_not_done_twice(cluster, start, text):
+    proxy = start(pool={"size": 1}, hosts=[address(cluster.replicas[0]), address(cluster.replicas[1])],
+                  read_only={"fallback": "none"})
+    conn = proxy.connect(autocommit=True, dbname="ledger_ro")
+    first = port_of(conn)
+    node = next(node for node in cluster.replicas if node.port == first)
+    outcome = in_a_thread(lambda: conn.cursor().execute(text))
+    wait_until(lambda: busy(cluster, text[:20].replace("'", "''")) == 1 or outcome.done(), "it is under way")
+    if not outcome.done():
+        node.kill()
+    with pytest.raises(psycopg2.Error):
+        outcome.result(10)
+    assert proxy.metric("pgweir_retries_total", reason="lost") == 0
+
+
+def test_a_block_of_which_something_was_told_is_not_run_again(cluster, start):
+    proxy = start(pool={"size": 2})
+    known(proxy, cluster)
+    conn = proxy.connect(dbname="ledger_ro")
+    node = next(node for node in cluster.replicas if node.port == port_of(conn))
+    node.kill()
+    with pytest.raises(psycopg2.Error) as lost:
+        conn.cursor().execute("SELECT 1")
+    assert lost.value.pgcode == "08006"
+    conn.rollback()
+    assert port_of(conn) != node.port
