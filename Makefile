@@ -53,12 +53,13 @@ matrix:
 	$(PYTEST) tests/drivers/matrix $(ARGS)
 
 # Adds: each property test with 20 times the cases, more differential sequences, the driver tests
-# three times over (a race shows in one run of many), 10 GB through one client, once more against the
-# newest PostgreSQL, the integration tests against the one before, the drivers of other languages,
-# PostgreSQL's regression suite, and the container image.
+# three times over (a race shows in one run of many), ten kills of a primary, 10 GB through one
+# client, once more against the newest PostgreSQL, the integration tests against the one before, the
+# drivers of other languages, PostgreSQL's regression suite, and the container image.
 test-all: test
 	PROPTEST_CASES=5000 DIFFERENTIAL_SEQUENCES=5000 cargo nextest run --no-fail-fast
 	for round in 1 2 3; do $(PYTEST) tests/drivers || exit 1; done
+	PGWEIR_CHAOS_RUNS=10 $(PYTEST) tests/chaos/test_kill.py
 	PGWEIR_COPY_MB=10240 $(PYTEST) tests/drivers/test_volume.py
 	PG_BIN=$(PG_NEWEST) $(PYTEST) tests/drivers
 	@tests/setup.sh --all

@@ -55,10 +55,11 @@ impl Caps {
         self.held().ledger.add_cap(limit)
     }
 
-    /// Asks for one place under each of `under`.
-    pub fn ask(self: &Arc<Self>, under: &Arc<[CapId]>, now: Instant) -> Asked {
+    /// Asks for one place under each of `under`. `turn`: now, or later for one that yields to those who come
+    /// until then.
+    pub fn ask(self: &Arc<Self>, under: &Arc<[CapId]>, turn: Instant) -> Asked {
         let mut held = self.held();
-        match held.ledger.request(under, now) {
+        match held.ledger.request(under, turn) {
             Answer::Granted => Asked::Granted(self.places(under)),
             Answer::Queued(id) => {
                 let (give, granted) = oneshot::channel();
@@ -75,10 +76,10 @@ impl Caps {
         self.is_awaited.load(Relaxed)
     }
 
-    /// When the oldest of those who wait came, and the caps that it lacks a place under.
-    pub fn oldest_awaited(&self) -> Option<(Instant, Vec<CapId>)> {
+    /// Whose turn is first of those who wait: since when it is that, and the caps that it lacks a place under.
+    pub fn first_awaited(&self) -> Option<(Instant, Vec<CapId>)> {
         let held = self.held();
-        Some((held.ledger.waiting_since()?, held.ledger.oldest_blocked()?))
+        Some((held.ledger.first_turn()?, held.ledger.first_blocked()?))
     }
 
     /// Places taken, and the limit.

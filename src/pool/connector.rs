@@ -11,6 +11,7 @@ use super::core::{Home, Site};
 use super::pool::{Pool, Right};
 use super::pool_site::PoolSite;
 use super::waiter::Failure;
+use crate::config::Mode;
 use crate::server::Server;
 use crate::server::connect::{ConnectError, connect};
 
@@ -144,7 +145,7 @@ async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Result<Option<Place
     if caps.is_empty() {
         return Ok(None);
     }
-    let mut wanted = match pool.commons.caps.ask(caps, Instant::now()) {
+    let mut wanted = match pool.commons.caps.ask(caps, Instant::now() + yields_for(pool)) {
         Asked::Granted(places) => return Ok(Some(places)),
         // What `min` wants is no reason to take a place from others: the next tick asks again (P35).
         Asked::Queued(_) if pool.core().counts().waiting == 0 => return Err(Next::GiveUp),
@@ -166,6 +167,15 @@ async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Result<Option<Place
                 }
             }
         }
+    }
+}
+
+/// How long a pool's turn under a cap comes behind its arrival: long work yields to short work, but not for
+/// ever.
+fn yields_for(pool: &Pool) -> Duration {
+    match pool.mode {
+        Mode::Batch => pool.settings.timeout / 2,
+        Mode::ReadWrite | Mode::ReadOnly | Mode::Transactional => Duration::ZERO,
     }
 }
 

@@ -34,7 +34,11 @@ pub async fn run(commons: Arc<Commons>, pools: impl Fn() -> Vec<Arc<Pool>>) {
 
 /// Closes the longest-idle server under a cap that somebody waits for, as long as that helps.
 fn relieve(commons: &Commons, pools: &[Arc<Pool>]) {
-    while let Some((_, lacks)) = commons.caps.oldest_awaited() {
+    while let Some((turn, lacks)) = commons.caps.first_awaited() {
+        if turn > Instant::now() {
+            // It yields: what others have idle is theirs as well.
+            return;
+        }
         let is_under = |pool: &Arc<Pool>, site: Site| {
             lacks.iter().any(|cap| pool.site(site).caps.contains(cap))
         };

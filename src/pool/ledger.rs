@@ -1,7 +1,9 @@
 //! Caps that pools share (domain, host, user): places taken, and one queue in order of arrival. Pure.
 //!
+//! Who yields to others comes as one that arrives later: its turn is behind all that arrive until then.
+//!
 //! Invariants: `used` never exceeds `limit`; a request is granted all its caps or none; no request
-//! is granted while an older one could be.
+//! is granted while one whose turn is earlier could be.
 
 use std::collections::VecDeque;
 
@@ -32,13 +34,15 @@ struct Cap {
 struct Request {
     id: RequestId,
     caps: Vec<CapId>,
-    since: Instant,
+    /// When it arrived, or up to when it yields to those who arrive.
+    turn: Instant,
 }
 
 /// The caps of a process.
 #[derive(Debug, Default)]
 pub struct Ledger {
     caps: Vec<Cap>,
+    /// The earliest turn first.
     queue: VecDeque<Request>,
     next: u64,
 }
@@ -50,16 +54,18 @@ impl Ledger {
         CapId(self.caps.len() - 1)
     }
 
-    /// Asks for one place under each of `caps`.
-    pub fn request(&mut self, caps: &[CapId], now: Instant) -> Answer {
+    /// Asks for one place under each of `caps`. `turn`: now, or later for one that yields.
+    pub fn request(&mut self, caps: &[CapId], turn: Instant) -> Answer {
+        let behind = self.queue.partition_point(|other| other.turn <= turn);
         // Caps that an older request waits for are not taken from under it.
-        if self.has_room(caps) && !self.queue.iter().any(|r| shares(&r.caps, caps)) {
+        let is_first = !self.queue.iter().take(behind).any(|r| shares(&r.caps, caps));
+        if self.has_room(caps) && is_first {
             self.take(caps);
             return Answer::Granted;
         }
         let id = RequestId(self.next);
         self.next += 1;
-        self.queue.push_back(Request { id, caps: caps.to_vec(), since: now });
+        self.queue.insert(behind, Request { id, caps: caps.to_vec(), turn });
         Answer::Queued(id)
     }
 
@@ -112,16 +118,16 @@ impl Ledger {
         }
     }
 
-    /// The caps among those of the oldest request that have no place left.
-    pub fn oldest_blocked(&self) -> Option<Vec<CapId>> {
+    /// The caps among those of the first request that have no place left.
+    pub fn first_blocked(&self) -> Option<Vec<CapId>> {
         let request = self.queue.front()?;
         let full = |id: &&CapId| self.caps.get(id.0).is_some_and(|cap| cap.used >= cap.limit);
         Some(request.caps.iter().filter(full).copied().collect())
     }
 
-    /// When the oldest request arrived.
-    pub fn waiting_since(&self) -> Option<Instant> {
-        self.queue.front().map(|request| request.since)
+    /// When the first request arrived, or up to when it yields.
+    pub fn first_turn(&self) -> Option<Instant> {
+        self.queue.front().map(|request| request.turn)
     }
 
     pub fn waiting(&self) -> usize {
@@ -144,6 +150,35 @@ mod tests {
 
     use super::*;
 
+    /// P36: the older waiter is served first, but for one that yields, until its time is over.
+    #[test]
+    fn who_yields_is_behind_those_who_come_until_then() {
+        let (start, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let mut ledger = Ledger::default();
+        let cap = [ledger.add_cap(1)];
+        assert_eq!(ledger.request(&cap, start), Answer::Granted);
+        let Answer::Queued(yields) = ledger.request(&cap, start + 10 * second) else { panic!() };
+        let Answer::Queued(early) = ledger.request(&cap, start + 5 * second) else { panic!() };
+        let Answer::Queued(late) = ledger.request(&cap, start + 11 * second) else { panic!() };
+
+        assert_eq!(ledger.first_turn(), Some(start + 5 * second));
+        assert_eq!(ledger.release(&cap), [early]);
+        assert_eq!(ledger.release(&cap), [yields]);
+        assert_eq!(ledger.release(&cap), [late]);
+    }
+
+    #[test]
+    fn a_place_that_nobody_else_waits_for_is_taken_past_one_that_yields() {
+        let (start, second) = (Instant::now(), std::time::Duration::from_secs(1));
+        let mut ledger = Ledger::default();
+        let (one, other) = (ledger.add_cap(1), ledger.add_cap(1));
+        assert_eq!(ledger.request(&[one], start), Answer::Granted);
+        let Answer::Queued(_) = ledger.request(&[one, other], start + 10 * second) else {
+            panic!()
+        };
+        assert_eq!(ledger.request(&[other], start + second), Answer::Granted);
+    }
+
     #[test]
     fn a_request_waits_for_all_of_its_caps() {
         let now = Instant::now();
@@ -152,7 +187,7 @@ mod tests {
         assert_eq!(ledger.request(&[domain, host], now), Answer::Granted);
         let Answer::Queued(second) = ledger.request(&[domain, host], now) else { panic!() };
         assert_eq!(ledger.usage(host), (1, 2));
-        assert_eq!(ledger.oldest_blocked(), Some(vec![domain]));
+        assert_eq!(ledger.first_blocked(), Some(vec![domain]));
 
         assert_eq!(ledger.release(&[domain, host]), [second]);
         assert_eq!(ledger.usage(domain), (1, 1));

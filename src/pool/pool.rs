@@ -415,7 +415,7 @@ impl Pool {
         if !self.commons.caps.is_awaited() {
             return false;
         }
-        let Some((since, lacks)) = self.commons.caps.oldest_awaited() else { return false };
+        let Some((since, lacks)) = self.commons.caps.first_awaited() else { return false };
         if !lacks.iter().any(|cap| self.site(site).caps.contains(cap)) {
             return false;
         }

@@ -260,3 +260,29 @@ def test_a_block_of_which_something_was_told_is_not_run_again(cluster, start):
     assert lost.value.pgcode == "08006"
     conn.rollback()
     assert port_of(conn) != node.port
+
+
+def test_at_a_cap_a_batch_is_behind_those_who_come_later(cluster, start):
+    proxy = start(hosts=[address(cluster.primary)], max_connections=1, pool={"size": 2, "timeout": "6s"})
+    holder = proxy.connect()
+    holder.cursor().execute("SELECT 1")
+    served = []
+
+    def ask(dbname):
+        proxy.ask("SELECT 1", dbname=dbname)
+        served.append(dbname)
+
+    batch = in_a_thread(lambda: ask("ledger_batch"))
+    wait_until(lambda: waiting(proxy) == 1, "the batch waits")
+    other = in_a_thread(lambda: ask("ledger_tx"))
+    wait_until(lambda: waiting(proxy) == 2, "the other waits")
+
+    holder.commit()
+
+    other.result(10)
+    batch.result(15)
+    assert served == ["ledger_tx", "ledger_batch"]
+
+
+def waiting(proxy) -> int:
+    return sum(pool["clients_waiting"] for pool in proxy.status()["pools"])
