@@ -8,6 +8,7 @@ use super::link::{Link, Linked};
 use super::names::Prepared;
 use super::naming::reading;
 use super::serve::Session;
+use crate::error::SqlState;
 use crate::server::Server;
 use crate::sql::{LoneBegin, may_repeat};
 use crate::wire::frame::HEAD;
@@ -16,8 +17,10 @@ use crate::wire::frontend::{self, Named, Target};
 /// Bytes that are kept of an exchange. A longer one is not sent once more.
 const KEPT_MOST: usize = 64 * 1024;
 
-/// How often one exchange is sent again.
+/// How often one exchange is sent again whose host is gone.
 const TIMES_MOST: u8 = 3;
+/// The same where only its server is known to be: it may be what the exchange does that ends it.
+const TIMES_ALONE: u8 = 1;
 
 /// What a client has sent since its link began, as long as it has been told nothing of the answers.
 #[derive(Debug, Default)]
@@ -68,8 +71,11 @@ impl Session {
         let again = linked.again.take().filter(|again| !again.sent.is_empty())?;
         let is_cancelled = linked.cancel_sent.is_some() || linked.is_leaving || linked.is_told;
         let server = linked.checkout.peek()?;
+        let is_of_host = linked.last_words.as_deref().is_none_or(|words| ends_all(words.sqlstate));
+        let is_gone = self.pool.is_stranded(&server.record);
         let may = !is_cancelled
-            && self.repeated < TIMES_MOST
+            && is_of_host
+            && self.repeated < if is_gone { TIMES_MOST } else { TIMES_ALONE }
             && !server.record.cancels().are_under_way()
             && is_harmless(&again.sent, &self.prepared, server)
             && self.pool.may_retry();
@@ -88,6 +94,12 @@ impl Session {
     }
 }
 
+/// True for what a server says that goes because its host does, or because it replays what is in the way. What
+/// ends a session for what it does comes with other codes.
+fn ends_all(code: SqlState) -> bool {
+    matches!(&code.0, b"57P01" | b"57P02" | b"57P03" | b"40001")
+}
+
 /// True if all that was sent only reads, as far as is known.
 fn is_harmless(sent: &[u8], prepared: &Prepared, server: &Server) -> bool {
     let reading = reading(server);
@@ -96,10 +108,14 @@ fn is_harmless(sent: &[u8], prepared: &Prepared, server: &Server) -> bool {
         statement.is_some_and(|statement| may_repeat(statement.text(), reading))
     };
     let mut rest = sent;
+    // A statement that is used must be the one that is called so at the end as well.
+    let mut is_used = false;
     while let Ok(Some(head)) = frontend::head(rest, KEPT_MOST) {
         let Some(frame) = rest.get(..head.len) else { return false };
         let body = frame.get(HEAD..).unwrap_or_default();
+        is_used |= matches!(head.tag, b'B' | b'D');
         let is_harmless = match head.tag {
+            b'P' | b'C' if is_used => false,
             b'Q' => may_repeat(frontend::query_text(body), reading),
             b'P' => frontend::parse(body).is_some_and(|parse| may_repeat(parse.text, reading)),
             b'B' => frontend::bind(body).is_some_and(|bind| is_known(bind.statement)),

@@ -63,6 +63,8 @@ impl Session {
             return true;
         }
         if let Some(server) = running {
+            // Whatever becomes of it, it is not sent to another server.
+            self.end_again();
             self.pool.cancel(&server, askers);
         } else if is_waiting {
             self.answer_without_server(&ClientMessage::new(

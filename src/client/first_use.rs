@@ -141,6 +141,8 @@ impl Session {
         given.note_tried();
         let mut again = first.sent.split_off(at);
         linked.first_use = None;
+        // What is kept for another server would be kept twice.
+        linked.again = None;
         linked.awaits.answers = true;
         again.append(&mut self.inbox);
         self.inbox = again;

@@ -109,6 +109,7 @@ impl Session {
             self.send_again(*again);
             return self.take_inbox(cx);
         }
+        self.repeated = 0;
         self.put_loss(&under_way, |fate| lost_message(fate, last_words.as_deref()), &mut out);
         if !out.is_empty() {
             self.send_to_client(&out, cx)?;

@@ -400,6 +400,7 @@ impl Session {
     pub(super) fn answer_without_server(&mut self, message: &ClientMessage) {
         self.record().set_state(ClientState::Idle);
         self.idle_since = Instant::now();
+        self.repeated = 0;
         // The client believes itself in a block.
         let stand_in = match self.begun.take() {
             Some(_) => StandIn::failed_block(Some(message.clone()), false),

@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::caps::{Asked, Places};
 use super::core::{Home, Site};
+use super::ledger::CapId;
 use super::pool::{Pool, Right};
 use super::pool_site::PoolSite;
 use super::waiter::Failure;
@@ -54,7 +55,8 @@ async fn open(
         }
         let site = right.site();
         let opening = async {
-            let places = wait_for_places(pool, right).await?;
+            let turn = *tries.turn.get_or_insert_with(|| Instant::now() + yields_for(pool));
+            let places = wait_for_places(pool, right, turn).await?;
             let server = open_there(pool, right, &mut tries, home).await?;
             Ok((server, places))
         };
@@ -79,6 +81,8 @@ struct Tries {
     attempts: u32,
     /// Where it was not let in.
     refused: Vec<Site>,
+    /// Its place in the queues of caps, wherever it asks.
+    turn: Option<Instant>,
 }
 
 /// What becomes of a right with which no server was opened.
@@ -140,12 +144,16 @@ async fn wait_or_leave(pool: &Pool, at: Instant) -> Result<(), Next> {
 }
 
 /// Waits for a place under each of the caps.
-async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Result<Option<Places>, Next> {
+async fn wait_for_places(
+    pool: &Arc<Pool>,
+    right: &Right,
+    turn: Instant,
+) -> Result<Option<Places>, Next> {
     let caps = &pool.site(right.site()).caps;
     if caps.is_empty() {
         return Ok(None);
     }
-    let mut wanted = match pool.commons.caps.ask(caps, Instant::now() + yields_for(pool)) {
+    let mut wanted = match pool.commons.caps.ask(caps, turn) {
         Asked::Granted(places) => return Ok(Some(places)),
         // What `min` wants is no reason to take a place from others: the next tick asks again (P35).
         Asked::Queued(_) if pool.core().counts().waiting == 0 => return Err(Next::GiveUp),
@@ -161,13 +169,20 @@ async fn wait_for_places(pool: &Arc<Pool>, right: &Right) -> Result<Option<Place
                 if !pool.core().is_opening_wanted(right) {
                     return Err(Next::GiveUp);
                 }
-                // Another host may have room.
-                if pool.core().has_choice() {
+                if pool.core().has_choice() && lacks_only_here(pool, caps) {
                     return Err(Next::Elsewhere);
                 }
             }
         }
     }
+}
+
+/// True if what lacks a place is a cap of this host alone: another may have room.
+fn lacks_only_here(pool: &Pool, caps: &[CapId]) -> bool {
+    caps.iter().all(|cap| {
+        let (used, limit) = pool.commons.caps.usage(*cap);
+        used < limit || !pool.sites.iter().all(|site| site.caps.contains(cap))
+    })
 }
 
 /// How long a pool's turn under a cap comes behind its arrival: long work yields to short work, but not for

@@ -1,6 +1,7 @@
 //! What a pool has at each of its hosts.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -130,10 +131,11 @@ impl Pool {
         let mut core = self.core();
         let gone = core.set_sites(standings);
         let is_out = core.sites_in_use() == 0;
-        let was_out = self.is_out.swap(is_out, Relaxed);
-        if is_out && !was_out {
+        // In this order: who sees the one goes by the other.
+        if is_out && !self.is_out.load(Relaxed) {
             *self.out_since() = Some(Instant::now());
         }
+        let was_out = self.is_out.swap(is_out, Release);
         // Those who wait may have another time to wait.
         let wakers: Vec<_> = if is_out || was_out {
             core.waiters().filter_map(|waiter| waiter.nudge()).collect()
@@ -168,7 +170,7 @@ impl Pool {
     /// seen that none does, whichever is later. That a host is silent takes a while to be seen.
     pub fn wait_until(&self, since: Instant, timeout: Duration) -> Instant {
         let until = since + timeout;
-        if !self.is_out.load(Relaxed) {
+        if !self.is_out.load(Acquire) {
             return until;
         }
         let Some(patience) = self.outlook.patience(self.mode) else { return until };

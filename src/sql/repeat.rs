@@ -1,7 +1,7 @@
 //! Texts that may be run once more without anybody noticing, given that they write nothing.
 
 use super::lexer::Reading;
-use super::words::{Word, statements};
+use super::words::{WORDS_MAX, Word, statements};
 
 /// True if each statement of a text only reads, and calls nothing that is known to act outside of its
 /// transaction: of a transaction that writes nothing it may then be run again, on another server.
@@ -11,7 +11,9 @@ pub fn may_repeat(text: &[u8], reading: Reading) -> bool {
     statements(text, reading).all(|statement| {
         let first = statement.first().map_or("", Word::bare);
         let is_query = matches!(first, "select" | "with" | "values" | "table" | "show" | "(");
-        is_query && !statement.iter().any(acts_outside)
+        // Of a longer one the end was not read.
+        let is_read = statement.len() < WORDS_MAX;
+        is_query && is_read && !statement.iter().any(acts_outside)
     })
 }
 
@@ -50,6 +52,15 @@ const OUTSIDE_BEGIN: &[&str] = &[
     "pg_replication_",
     "pg_create_",
     "pg_drop_",
+    "pg_logical_",
+    "pg_start_",
+    "pg_stop_",
+    "pg_sync_",
+    "query_to_xml",
+    "cursor_to_xml",
+    "ts_stat",
+    "ts_rewrite",
+    "pg_stat_statements_reset",
     "pg_wal_replay_",
     "pg_backup_",
     "pg_file_",
@@ -78,6 +89,12 @@ mod tests {
     }
 
     #[test]
+    fn what_is_too_long_to_be_read_may_not() {
+        let text = format!("select {} pg_notify('a', 'b')", "1, ".repeat(200));
+        assert!(!may_repeat(text.as_bytes(), Reading::Standard));
+    }
+
+    #[test]
     fn what_acts_outside_may_not() {
         for text in [
             "select pg_notify('a', 'b')",
@@ -99,6 +116,8 @@ mod tests {
             "select set_config('a', 'b', false)",
             "explain analyze select 1",
             "insert into t values (1)",
+            "select * from pg_logical_slot_get_changes('s', null, null)",
+            "select query_to_xml('select pg_notify(…)', true, true, '')",
         ] {
             assert!(!may_repeat(text.as_bytes(), Reading::Standard), "{text}");
         }

@@ -138,7 +138,7 @@ impl<'a> Iterator for Statements<'a> {
 const NAME_LEN: usize = 63;
 
 /// Words of a statement that are kept.
-const WORDS_MAX: usize = 256;
+pub(super) const WORDS_MAX: usize = 256;
 
 #[cfg(test)]
 mod tests {
