@@ -21,6 +21,17 @@ use crate::sql::{LoneBegin, LoneEnd, classify};
 use crate::wire::backend::TxStatus;
 use crate::wire::{frame, frontend};
 
+/// True if a frame may be a lone BEGIN, by its first two letters: hardly any other goes further.
+pub(super) const fn may_be(frame: Frame<'_>) -> bool {
+    frame.head.tag == b'Q'
+        && matches!(
+            frame.body,
+            [b'b' | b'B', b'e' | b'E', ..]
+                | [b's' | b'S', b't' | b'T', ..]
+                | [b' ' | b'\t' | b'\n' | b'\r' | 0x0b | 0x0c, ..]
+        )
+}
+
 impl Session {
     /// Answers a frame that needs no server, because it begins a block or is in one that no server knows of.
     /// `None`: it needs one.

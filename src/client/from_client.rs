@@ -146,7 +146,8 @@ impl Session {
         if !may_begin(frame) {
             return Ok(Next::Hold);
         }
-        if frame.is_whole()
+        if (self.begun.is_some() || begun::may_be(frame))
+            && frame.is_whole()
             && let Some(next) = self.answer_without(batch, frame, cx)?
         {
             return Ok(next);

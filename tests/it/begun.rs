@@ -47,6 +47,28 @@ fn a_block_without_a_statement_needs_no_server() {
     assert_eq!(client.ask("start transaction read only").done(), ["START TRANSACTION"]);
 }
 
+/// The server is asked once: nobody waits for the answer to the BEGIN.
+#[test]
+fn the_begin_and_the_first_statement_are_sent_together() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        let begin = peer.read_to(b'Q').unwrap();
+        assert_eq!(begin.body, b"BEGIN\0");
+        // It says nothing before it has heard both.
+        let first = peer.read_to(b'Q').unwrap();
+        assert_eq!(first.body, b"select 1\0");
+        for tag in ["BEGIN", "SELECT 0"] {
+            peer.complete(tag);
+            peer.ready(b'T');
+        }
+        while peer.read().is_some() {}
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+    client.ask("begin");
+    assert_eq!(client.ask("select 1").tags(), "CZT");
+}
+
 #[test]
 fn what_the_block_is_begun_with_holds_for_its_statements() {
     let postgres = Postgres::start();
