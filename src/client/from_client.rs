@@ -10,12 +10,13 @@ use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::begun;
+use super::breach::{unknown, violation};
 use super::link::{Deeds, InFlight, Link};
 use super::memo::recall;
 use super::names::{drop_unnamed, has_unnamed};
 use super::naming::note_execute;
+use super::ours::not_alone;
 use super::serve::{End, Session};
-use crate::error::{ClientMessage, Fault};
 use crate::net::buffer::HOLD_LEN;
 use crate::net::stream::send;
 use crate::server::Server;
@@ -24,8 +25,8 @@ use crate::server::fate::Effect;
 use crate::server::undo::Undo;
 use crate::sql::Traits;
 use crate::wire::backend::{self, TxStatus};
-use crate::wire::frame::{self, HEAD, Head};
-use crate::wire::{frontend, sqlstate};
+use crate::wire::frame::{HEAD, Head};
+use crate::wire::frontend;
 
 /// A frame of which at least the front is there.
 #[derive(Clone, Copy)]
@@ -130,6 +131,8 @@ impl Session {
                 backend::put_ready(&mut ready, TxStatus::Idle);
                 batch.swallow(frame.head.len);
                 self.idle_since = Instant::now();
+                self.keep_mode();
+                self.settle_mode();
                 self.send_to_client(&ready, cx)?;
                 return Ok(Next::Go);
             }
@@ -145,6 +148,9 @@ impl Session {
         }
         if !may_begin(frame) {
             return Ok(Next::Hold);
+        }
+        if let Some(next) = self.answer_ours(batch, frame, cx)? {
+            return Ok(next);
         }
         if (self.begun.is_some() || begun::may_be(frame))
             && frame.is_whole()
@@ -183,8 +189,8 @@ impl Session {
         }
         self.begin_request(tag);
         self.put_due(batch);
-        if self.is_read_only() && self.refuses_to_write(batch, frame) {
-            return Ok(Next::Go);
+        if let Some(next) = self.keep_back(batch, frame) {
+            return Ok(next);
         }
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
         let Some(server) = linked.checkout.server() else { return Ok(Next::Hold) };
@@ -223,7 +229,7 @@ impl Session {
             b'P' | b'B' | b'D' | b'C' if shares && !in_copy => {
                 return self.on_statement_frame(batch, frame);
             }
-            b'P' => self.on_plain_parse(frame, in_copy),
+            b'P' => return Ok(self.on_plain_parse(batch, frame, in_copy)),
             b'B' => self.on_plain_bind(frame),
             b'D' => server.exchange.on_request(Request::Describe(Verdict::Forward), None),
             b'C' => server.exchange.on_request(Request::Close(Verdict::Forward), None),
@@ -264,7 +270,7 @@ impl Session {
     }
 
     /// Does what a message leads to besides its answer.
-    fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
+    pub(super) fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
         self.restore_behind(batch, tag);
         let affects = matches!(&self.link, Link::Linked(linked) if linked.affecting.is_some());
         if affects && matches!(tag, b'Q' | b'E') {
@@ -303,6 +309,13 @@ impl Session {
             && let Some(next) = self.name_statements(batch, frame)
         {
             return Some(next);
+        }
+        if traits.is_some_and(Traits::names_ours) && !in_copy {
+            self.refuse_text(batch, frame, not_alone());
+            return Some(Next::Go);
+        }
+        if traits.is_some_and(Traits::resets) && !in_copy {
+            self.note_mode_reset(text);
         }
         if traits.is_some_and(Traits::affects_others) {
             self.note_affected(text);
@@ -465,26 +478,4 @@ pub(super) fn note_traits(in_flight: &mut InFlight, server: &mut Server, traits:
     let leaves = traits.leaves_state() && !traits.sets_only_reported();
     // What is made where nobody knows which schema it goes to may be temporary.
     server.is_dirty |= leaves || (in_flight.moves && traits.alters_results());
-}
-
-fn violation(error: &frame::FrameError) -> End {
-    let code = match error {
-        frame::FrameError::Length { .. } => sqlstate::PROTOCOL_VIOLATION,
-        frame::FrameError::TooLong { .. } => sqlstate::PROGRAM_LIMIT,
-    };
-    fatal(ClientMessage::new(code, error.to_string()))
-}
-
-pub(super) fn malformed(tag: u8) -> End {
-    let text = format!("malformed message of type {:?}", char::from(tag));
-    fatal(ClientMessage::new(sqlstate::PROTOCOL_VIOLATION, text))
-}
-
-fn unknown(tag: u8) -> End {
-    let text = format!("invalid frontend message type {tag}");
-    fatal(ClientMessage::new(sqlstate::PROTOCOL_VIOLATION, text).routine("SocketBackend"))
-}
-
-fn fatal(message: ClientMessage) -> End {
-    End::fatal(Fault::Client, message)
 }

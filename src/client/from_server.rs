@@ -359,6 +359,7 @@ impl Session {
         }
         if tx == TxStatus::Idle {
             self.keep_settings();
+            self.keep_mode();
         }
         self.finish_request(serial);
         verdict

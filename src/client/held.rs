@@ -2,7 +2,8 @@
 //! mean, or passed on for the server to refuse.
 
 use super::batch::Batch;
-use super::from_client::{Frame, Next, malformed};
+use super::breach::malformed;
+use super::from_client::{Frame, Next};
 use super::inbox::DEPTH_MAX;
 use super::link::{Awaits, Link, Linked};
 use super::names::Prepared;

@@ -10,6 +10,7 @@ use super::console::Seat;
 use super::context::Context;
 use super::deadlines::is_waiting;
 use super::greet::read_some;
+use super::ours::no_mode;
 use super::placement::{Destination, Placement, place};
 use super::read_only::{asks_for_writes, no_writes};
 use super::record::{ClientKey, ClientRecord, Identity};
@@ -152,9 +153,7 @@ impl ClientFacing for LoginError {
             }
             Self::UnknownSetting { .. } => message(sqlstate::UNDEFINED_OBJECT),
             Self::ReadOnly => no_writes(),
-            Self::NoSuchMode { .. } => message(sqlstate::INVALID_PARAMETER).hint(
-                "Available values: read_write, read_only, batch, transactional.",
-            ),
+            Self::NoSuchMode { value } => no_mode(value),
             Self::Server { body } => ErrorFields::parse(body).to_message(),
             Self::Refused(refusal) => refusal.client_message(),
             Self::NoSuchDatabase { .. } => message(sqlstate::INVALID_CATALOG_NAME),

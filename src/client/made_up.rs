@@ -63,9 +63,10 @@ pub(super) fn put_made_up(server: &mut Server, batch: &mut Batch<'_>) {
 /// Appends the answers of ours that are due.
 fn append(server: &mut Server, out: &mut Vec<u8>) {
     while let Some(made_up) = server.exchange.next_made_up() {
-        out.extend_from_slice(match made_up {
-            MadeUp::ParseComplete => backend::PARSE_COMPLETE,
-            MadeUp::CloseComplete => backend::CLOSE_COMPLETE,
-        });
+        match made_up {
+            MadeUp::ParseComplete => out.extend_from_slice(backend::PARSE_COMPLETE),
+            MadeUp::CloseComplete => out.extend_from_slice(backend::CLOSE_COMPLETE),
+            MadeUp::Ours => out.extend(server.made_up.pop_front().into_iter().flatten()),
+        }
     }
 }

@@ -182,13 +182,7 @@ impl Prepared {
 
     /// Refuses one more if there are as many as `max`.
     pub(super) fn check_room(&self, max: usize) -> Result<(), ClientMessage> {
-        if self.len() < max {
-            return Ok(());
-        }
-        let text = format!(
-            "a client may have at most {max} prepared statements (max_statements_per_client)"
-        );
-        Err(ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text))
+        check_room(self.len(), max)
     }
 
     pub(super) fn insert(&mut self, named: Named) {
@@ -367,4 +361,14 @@ fn take_back_unnamed(
     if let Some(later) = later {
         (later.client, later.server, later.since) = (client_had, server_had, before.since);
     }
+}
+
+/// True if a client that has `count` prepared statements may have one more.
+pub(super) fn check_room(count: usize, max: usize) -> Result<(), ClientMessage> {
+    if count < max {
+        return Ok(());
+    }
+    let text =
+        format!("a client may have at most {max} prepared statements (max_statements_per_client)");
+    Err(ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text))
 }

@@ -13,6 +13,7 @@ use super::batch::Batch;
 use super::from_client::{Frame, Next, note_traits};
 use super::link::{Deeds, InFlight, Link, Linked, Replacement, Words};
 use super::names::{Prepared, drop_unnamed};
+use super::ours::not_alone;
 use super::prepared::Desk;
 use super::provide::UNKNOWN;
 use super::reread::{self, enter_context, leave_context, put_context};
@@ -244,9 +245,15 @@ fn is_hidden(mention: &Mention) -> bool {
 }
 
 impl Desk<'_> {
-    /// Refuses a Parse whose text names a statement that is not the client's; true if it does.
+    /// Refuses a Parse whose text names a statement that is not the client's, or a setting of ours among other
+    /// things; true if it does.
     pub(super) fn refuse_hidden(&mut self, batch: &mut Batch<'_>, statement: &Statement) -> bool {
-        if !statement.traits().names_statements() {
+        let traits = statement.traits();
+        if traits.names_ours() {
+            self.refuse(batch, Words::Ours(not_alone()));
+            return true;
+        }
+        if !traits.names_statements() {
             return false;
         }
         let mentions = Mention::all(statement.text(), reading(self.server));

@@ -46,7 +46,7 @@ pub(super) struct Destination {
 
 impl Destination {
     pub(super) fn of(route: &Route, mode: Mode, request: &LoginRequest, context: &Context) -> Self {
-        let (pool, mut rules) = pool_of(route, mode, request, context);
+        let (pool, mut rules) = pool_of(route, mode, &request.user, context);
         if request.replication.is_some() {
             // The stream may last for years, and it is PostgreSQL that watches over it.
             let rules = Arc::make_mut(&mut rules);
@@ -59,15 +59,16 @@ impl Destination {
     }
 }
 
-/// The pool of the domain's user, or of the client's own where the domain has none.
-fn pool_of(
+/// The pool of the domain's user, or of the client's own where the domain has none, and the rules there for a
+/// client of this name.
+pub(super) fn pool_of(
     route: &Route,
     mode: Mode,
-    request: &LoginRequest,
+    client: &str,
     context: &Context,
 ) -> (Arc<Pool>, Arc<PoolSettings>) {
     let domain = &route.domain.config;
-    let rules = context.pool_settings(domain, &request.user, mode);
+    let rules = context.pool_settings(domain, client, mode);
     let (user, secret, settings): (Arc<str>, _, _) = match &domain.user {
         Some(user) => (
             Arc::clone(user),
@@ -75,8 +76,8 @@ fn pool_of(
             Arc::clone(domain.pool_of(mode)),
         ),
         None => {
-            let secret = context.secret_for_server(&request.user);
-            (request.user.as_str().into(), secret, Arc::clone(&rules))
+            let secret = context.secret_for_server(client);
+            (client.into(), secret, Arc::clone(&rules))
         }
     };
     let pool = route.domain.pool(PoolWanted {

@@ -1,8 +1,10 @@
 //! Messages about statements where they are not shared: they go on as they are.
 
-use super::from_client::{Frame, note_traits};
+use super::batch::Batch;
+use super::from_client::{Frame, Next, note_traits};
 use super::link::{Deeds, Link};
 use super::memo::recall;
+use super::ours::not_alone;
 use super::serve::Session;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::server::unnamed::Unnamed;
@@ -11,15 +13,24 @@ use crate::wire::frontend;
 
 impl Session {
     /// A Parse where statements are not shared.
-    pub(super) fn on_plain_parse(&mut self, frame: Frame<'_>, in_copy: bool) {
+    pub(super) fn on_plain_parse(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        in_copy: bool,
+    ) -> Next {
         let is_session_mode = self.is_session_mode();
-        let Link::Linked(linked) = &mut self.link else { return };
-        let Some(server) = linked.checkout.server() else { return };
+        let parsed = frontend::parse(frame.body);
+        let traits = parsed.map_or_else(Traits::default, |parsed| recall(parsed.text));
+        if traits.names_ours() && !in_copy {
+            self.refuse_text(batch, frame, not_alone());
+            return Next::Go;
+        }
+        let Link::Linked(linked) = &mut self.link else { return Next::Hold };
+        let Some(server) = linked.checkout.server() else { return Next::Hold };
         server.statements.unnamed = Unnamed::None;
         self.traffic.client_parses.increment();
         self.traffic.server_parses.increment();
-        let parsed = frontend::parse(frame.body);
-        let traits = parsed.map_or_else(Traits::default, |parsed| recall(parsed.text));
         if let Some(parsed) = parsed {
             // Without shared statements a name stays on the server for the next client to meet.
             server.is_dirty |= !parsed.name.is_empty() || in_copy;
@@ -35,11 +46,15 @@ impl Session {
         }
         server.exchange.on_request(Request::Parse(Verdict::Forward), None);
         self.alter();
-        let Some(parsed) = parsed else { return };
-        self.forget_affected(parsed.name);
-        if traits.affects_others() {
-            self.keep_affected(parsed.name, parsed.text);
+        if let Some(parsed) = parsed {
+            self.forget_affected(parsed.name);
+            if traits.affects_others() {
+                self.keep_affected(parsed.name, parsed.text);
+            }
         }
+        batch.pass(frame.available);
+        self.follow(batch, frame.head.tag);
+        Next::Go
     }
 
     /// A Bind where statements are not shared.

@@ -6,14 +6,11 @@
 
 use super::batch::Batch;
 use super::from_client::Frame;
-use super::link::{Link, Replacement, Words};
-use super::names::drop_unnamed;
+use super::link::Link;
 use super::naming::reading;
 use super::serve::Session;
 use crate::config::Mode;
 use crate::error::ClientMessage;
-use crate::server::exchange::{Request, Verdict};
-use crate::server::fate::Effect;
 use crate::sql::asks_to_write;
 use crate::wire::{frontend, sqlstate};
 
@@ -22,7 +19,7 @@ const SETTING: &str = "default_transaction_read_only";
 
 impl Session {
     pub(super) fn is_read_only(&self) -> bool {
-        self.pool.mode == Mode::ReadOnly
+        self.mode == Mode::ReadOnly
     }
 
     /// Refuses a Query or Parse whose text asks to write: the server is made to fail in its place, so that a
@@ -45,23 +42,7 @@ impl Session {
         if server.exchange.takes_copy_data() || !asks_to_write(text, reading(server)) {
             return None;
         }
-        linked.replacements.put(Replacement {
-            serial: server.exchange.next_serial(),
-            when: sqlstate::SYNTAX_ERROR,
-            with: Words::Ours(no_writes()),
-        });
-        server.note_text(text);
-        linked.has_unread = false;
-        self.client_rest = frame.rest();
-        batch.swallow(frame.available);
-        if frame.head.tag == b'Q' {
-            frontend::put_query(batch.out, REFUSED);
-            let undo = drop_unnamed(&mut self.prepared, server);
-            server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Reads, undo);
-        } else {
-            frontend::put_parse(batch.out, NAME, &[REFUSED, b"\0\0\0"].concat());
-            server.exchange.on_request(Request::Parse(Verdict::Forward), None);
-        }
+        self.refuse_text(batch, frame, no_writes());
         Some(())
     }
 }
@@ -79,11 +60,6 @@ pub(super) fn asks_for_writes(settings: &[(String, String)]) -> bool {
         is_it && !matches!(value.to_ascii_lowercase().as_str(), "on" | "true" | "yes" | "1")
     })
 }
-
-/// What the server is sent in the place of a text that it is not to run: no SQL.
-const REFUSED: &[u8] = b"refused by pgweir";
-/// What no statement is called.
-const NAME: &[u8] = b"pgweir_refused";
 
 pub(super) fn no_writes() -> ClientMessage {
     ClientMessage::new(

@@ -130,6 +130,7 @@ impl Session {
             (is_lost && is_unnamed).then(|| Words::Ours(no_unnamed()))
         });
         if verdict == Verdict::Forward {
+            self.undo_mode();
             let heard = match &words {
                 Some(Words::Ours(message)) => Some(message.sqlstate),
                 Some(Words::Outdated { .. }) => Some(sqlstate::FEATURE_NOT_SUPPORTED),

@@ -20,11 +20,12 @@ use super::context::Context;
 use super::link::{Link, Linked, Waiting, carry_over};
 use super::login::SessionStart;
 use super::names::Prepared;
+use super::ours::Ours;
 use super::record::{ClientRecord, Ring};
 use super::registry::Registered;
 use super::spare;
 use super::stand_in::StandIn;
-use crate::config::{PoolMode, PoolSettings};
+use crate::config::{Mode, PoolMode, PoolSettings};
 use crate::error::{ClientFacing, ClientMessage, Fault};
 use crate::net::stream::{Stream, flush, send};
 use crate::pool::checkout::Asked;
@@ -58,6 +59,7 @@ pub(super) struct Session {
     /// Bytes still to come of a client's frame whose front has gone to the server.
     pub(super) client_rest: usize,
     pub(super) pool: Arc<Pool>,
+    pub(super) mode: Mode,
     /// The numbers of the pool that this worker adds to.
     pub(super) traffic: Arc<Traffic>,
     pub(super) rules: Arc<PoolSettings>,
@@ -72,8 +74,8 @@ pub(super) struct Session {
     pub(super) prepared: Prepared,
     pub(super) link: Link,
     wish: Option<Arc<Opening>>,
-    waiter: Option<Arc<Waiter>>,
-    last: Option<ServerId>,
+    pub(super) waiter: Option<Arc<Waiter>>,
+    pub(super) last: Option<ServerId>,
     pub(super) alarm: Alarm,
     /// When the client last had nothing open; only kept if it may not idle for ever.
     pub(super) idle_since: Instant,
@@ -83,6 +85,8 @@ pub(super) struct Session {
     pub(super) repeated: u8,
     /// A block that no server knows of.
     pub(super) begun: Option<LoneBegin>,
+    /// What it has to do with settings of pgweir's own; hardly any has.
+    pub(super) ours: Option<Box<Ours>>,
     /// For what a cancel is meant for, where it found nothing to stop.
     pub(super) second_look: SecondLook,
 }
@@ -155,6 +159,7 @@ impl Session {
             outbox: Vec::new(),
             client_rest: 0,
             traffic: placement.pool.traffic.of(home.0),
+            mode: placement.pool.mode,
             pool: placement.pool,
             rules: placement.rules,
             idle_timeout: start.idle_timeout,
@@ -172,6 +177,7 @@ impl Session {
             has_left: false,
             repeated: 0,
             begun: None,
+            ours: None,
             second_look: SecondLook::default(),
         };
         if let Some(checkout) = placement.checkout {
@@ -401,6 +407,7 @@ impl Session {
         self.record().set_state(ClientState::Idle);
         self.idle_since = Instant::now();
         self.repeated = 0;
+        self.undo_mode();
         // The client believes itself in a block.
         let stand_in = match self.begun.take() {
             Some(_) => StandIn::failed_block(Some(message.clone()), false),
@@ -417,6 +424,7 @@ impl Session {
             return linked.checkout.close(CloseReason::ClientLeft);
         }
         spare::unlink(linked).checkin(self.idle_since);
+        self.settle_mode();
     }
 
     /// Appends an error and, if the client waits for it, the end of the exchange.

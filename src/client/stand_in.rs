@@ -111,7 +111,7 @@ impl StandIn {
             }
             Message::Parse(traits) => self.answer_extended(traits, backend::PARSE_COMPLETE, out),
             Message::Bind(traits) => {
-                let taken = self.answer_extended(traits, BIND_COMPLETE, out);
+                let taken = self.answer_extended(traits, backend::BIND_COMPLETE, out);
                 self.ends_bound = taken == Taken::Done;
                 taken
             }
@@ -119,7 +119,7 @@ impl StandIn {
                 let ends_block = traits.is_some_and(Traits::ends_block);
                 self.answer_if(ends_block, NO_PARAMETERS_NO_DATA, out)
             }
-            Message::DescribePortal => self.answer_if(self.ends_bound, NO_DATA, out),
+            Message::DescribePortal => self.answer_if(self.ends_bound, backend::NO_DATA, out),
             Message::Close => self.answer_if(true, backend::CLOSE_COMPLETE, out),
             // What was bound before the server was lost is gone with it.
             Message::Execute if self.pending.is_some() || !self.ends_bound => self.fail(out),
@@ -201,8 +201,6 @@ fn unchained() -> ClientMessage {
     ClientMessage::new(sqlstate::CONNECTION_FAILURE, text).hint("Begin a new transaction.")
 }
 
-const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
-const NO_DATA: &[u8] = b"n\0\0\0\x04";
 const NO_PARAMETERS_NO_DATA: &[u8] = b"t\0\0\0\x06\0\0n\0\0\0\x04";
 
 #[cfg(test)]

@@ -130,6 +130,11 @@ impl Router {
         })
     }
 
+    /// The domain with this name in the configuration.
+    pub fn domain(&self, name: &str) -> Option<&Arc<Domain>> {
+        self.domains.iter().find(|domain| &*domain.config.name == name)
+    }
+
     /// The only domain, if there is no other; `name` is its database if it has none of its own.
     pub fn only(&self, name: &str) -> Option<Route> {
         match self.domains.as_slice() {

@@ -18,7 +18,7 @@ use super::core::{
 use super::pool_site::{Outlook, PoolSite};
 use super::trouble::{RetryBudget, Trouble, tell};
 use super::waiter::{Failure, Outcome, Waiter};
-use crate::config::{Mode, PoolSettings};
+use crate::config::{HostAddr, Mode, PoolSettings};
 use crate::runtime::backoff::random;
 use crate::runtime::drain::Drain;
 use crate::server::Server;
@@ -450,6 +450,11 @@ impl Pool {
     /// True if the server is one of its.
     pub fn has(&self, server: ServerId) -> bool {
         self.servers().contains_key(&server)
+    }
+
+    /// Where a server of its is.
+    pub fn addr_of(&self, server: ServerId) -> Option<HostAddr> {
+        self.servers().get(&server).map(|known| known.record.host.clone())
     }
 
     /// The records of its servers.

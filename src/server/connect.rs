@@ -1,5 +1,6 @@
 //! Opening a connection to `PostgreSQL` and logging in.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,6 +291,7 @@ impl Login {
             notices: self.notices,
             inbox: Vec::new(),
             outbox: Vec::new(),
+            made_up: VecDeque::new(),
             is_shared: false,
             is_dirty: false,
             is_worn: false,

@@ -39,6 +39,8 @@ impl Request {
 pub enum MadeUp {
     ParseComplete,
     CloseComplete,
+    /// The next of [`super::Server::made_up`].
+    Ours,
 }
 
 /// How a copy to the server came to its end.

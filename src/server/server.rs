@@ -1,5 +1,6 @@
 //! A server: its socket, what it owes, and what is on it.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::task::Poll;
@@ -50,6 +51,8 @@ pub struct Server {
     pub inbox: Vec<u8>,
     /// What the socket has not taken yet.
     pub outbox: Vec<u8>,
+    /// What the client is told in its place, in the order of what is owed.
+    pub made_up: VecDeque<Vec<u8>>,
     /// Sessions have shared it since it was opened or last discarded clean: there may be more on it
     /// than was seen.
     pub is_shared: bool,

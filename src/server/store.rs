@@ -275,7 +275,8 @@ impl Store {
         let mut statement = self.new_statement(identity, rest_at, Some(Arc::clone(settings)));
         statement.epoch = AtomicU64::new(epoch);
         // What it names is its client's.
-        statement.is_shared = !statement.traits.names_statements();
+        let traits = statement.traits;
+        statement.is_shared = !traits.names_statements() && !traits.names_ours();
         Arc::new(statement)
     }
 

@@ -148,7 +148,8 @@ impl<'l, 'a> Statement<'l, 'a> {
         use Keyword as K;
         match opening {
             K::Select | K::Values | K::Table | K::With => self.see(first),
-            K::Show | K::Savepoint | K::Release => {}
+            K::Show => self.name_setting(),
+            K::Savepoint | K::Release => {}
             K::Begin => self.mark(Traits::BEGINS),
             K::Start => match self.next_keyword() {
                 K::Transaction => self.mark(Traits::BEGINS),
@@ -157,7 +158,10 @@ impl<'l, 'a> Statement<'l, 'a> {
             K::Commit | K::End => self.end(Traits::WRITES),
             K::Rollback | K::Abort => self.end(Traits::default()),
             K::Set => self.set(),
-            K::Reset => self.mark(Traits::RESETS.and(Traits::CHANGES_MEANING)),
+            K::Reset => {
+                self.mark(Traits::RESETS.and(Traits::CHANGES_MEANING));
+                self.name_setting();
+            }
             K::Discard => {
                 if self.next_keyword() == K::All {
                     let all = Traits::DEALLOCATES_ALL.and(Traits::RESETS);

@@ -121,6 +121,11 @@ impl Traits {
         self.has(Self::FETCHES)
     }
 
+    /// It is about a setting that is pgweir's own: [`super::Ours`] reads it, if it is about nothing else.
+    pub const fn names_ours(self) -> bool {
+        self.has(Self::NAMES_OURS)
+    }
+
     pub(super) const LEAVES_REPORTED: Self = Self(1);
     pub(super) const LEAVES_OTHER: Self = Self(1 << 1);
     pub(super) const BEGINS: Self = Self(1 << 2);
@@ -140,6 +145,7 @@ impl Traits {
     pub(super) const MOVES: Self = Self(1 << 16);
     pub(super) const SETS: Self = Self(1 << 17);
     pub(super) const FETCHES: Self = Self(1 << 18);
+    pub(super) const NAMES_OURS: Self = Self(1 << 19);
 
     /// The facts that make us more careful.
     const WARNINGS: Self = Self::LEAVES_REPORTED
@@ -152,6 +158,7 @@ impl Traits {
         .and(Self::MOVES)
         .and(Self::FETCHES)
         .and(Self::NAMES_STATEMENTS)
+        .and(Self::NAMES_OURS)
         .and(Self::WRITES)
         .and(Self::RESETS)
         .and(Self::AFFECTS_OTHERS)
@@ -199,6 +206,7 @@ impl fmt::Debug for Traits {
             (self.has(Self::SEVERAL), "several"),
             (self.has(Self::CONTROLS), "controls"),
             (self.has(Self::FETCHES), "fetches"),
+            (self.has(Self::NAMES_OURS), "names ours"),
         ];
         let held = facts.iter().filter(|(holds, _)| *holds).map(|(_, name)| name);
         f.debug_set().entries(held).finish()

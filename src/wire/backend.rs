@@ -148,8 +148,42 @@ pub fn put_negotiate(out: &mut Vec<u8>, version: Version, unknown: &[String]) {
     });
 }
 
+/// Appends a `RowDescription` of one column of text. `format`: 0 for text, 1 for binary.
+pub fn put_text_column(out: &mut Vec<u8>, name: &[u8], format: u16) {
+    put(out, b'T', |out| {
+        out.extend_from_slice(&1_u16.to_be_bytes());
+        put_text(out, name);
+        // Of no table, and no attribute of one.
+        out.extend_from_slice(&[0; 6]);
+        out.extend_from_slice(&TEXT_OID.to_be_bytes());
+        // Of no fixed length, and without a modifier.
+        out.extend_from_slice(&(-1_i16).to_be_bytes());
+        out.extend_from_slice(&(-1_i32).to_be_bytes());
+        out.extend_from_slice(&format.to_be_bytes());
+    });
+}
+
+/// Appends a `DataRow` of one text.
+pub fn put_text_row(out: &mut Vec<u8>, value: &[u8]) {
+    put(out, b'D', |out| {
+        out.extend_from_slice(&1_u16.to_be_bytes());
+        let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        out.extend_from_slice(&len.to_be_bytes());
+        out.extend_from_slice(value);
+    });
+}
+
+/// The type `text`.
+const TEXT_OID: u32 = 25;
+
 /// A `ParseComplete`, whole.
 pub const PARSE_COMPLETE: &[u8] = b"1\0\0\0\x04";
+/// A `BindComplete`, whole.
+pub const BIND_COMPLETE: &[u8] = b"2\0\0\0\x04";
+/// A `NoData`, whole.
+pub const NO_DATA: &[u8] = b"n\0\0\0\x04";
+/// A `ParameterDescription` of none, whole.
+pub const NO_PARAMETERS: &[u8] = b"t\0\0\0\x06\0\0";
 /// A `CloseComplete`, whole.
 pub const CLOSE_COMPLETE: &[u8] = b"3\0\0\0\x04";
 

@@ -82,6 +82,13 @@ pub fn take_text<'a>(body: &mut &'a [u8]) -> Option<&'a [u8]> {
     Some(text)
 }
 
+/// Takes a number of two bytes off the front of `body`.
+pub fn take_u16(body: &mut &[u8]) -> Option<u16> {
+    let (number, rest) = body.split_first_chunk::<2>()?;
+    *body = rest;
+    Some(u16::from_be_bytes(*number))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import asyncpg
+import psycopg
 import psycopg2
 import pytest
 
@@ -143,6 +147,50 @@ def test_a_replica_that_lags_is_left_out_and_taken_back(cluster, start):
     cluster.replicas[0].ask("SELECT pg_wal_replay_resume()")
     wait_until(lambda: roles(proxy)[address(cluster.replicas[0])] == ("replica", "up"), "it has caught up")
     assert port_of(reader) == cluster.replicas[0].port
+
+
+def test_a_mode_is_set_between_transactions_by_every_driver(cluster, start):
+    proxy = start()
+    known(proxy, cluster)
+    replicas = {node.port for node in cluster.replicas}
+
+    conn = proxy.connect(autocommit=True)
+    cursor = conn.cursor()
+    assert port_of(conn) == cluster.primary.port
+    cursor.execute("SET pgweir.mode = 'read_only'")
+    assert port_of(conn) in replicas
+    cursor.execute("SHOW pgweir.host")
+    assert cursor.fetchone()[0] in [address(node) for node in cluster.replicas]
+    with pytest.raises(READ_ONLY):
+        cursor.execute("CREATE TABLE t (id int)")
+    cursor.execute("RESET ALL")
+    assert port_of(conn) == cluster.primary.port
+    conn.autocommit = False
+    with pytest.raises(psycopg2.errors.ActiveSqlTransaction, match="autocommit"):
+        conn.cursor().execute("SET pgweir.mode = 'batch'")
+    conn.rollback()
+
+    with psycopg.connect(**proxy.params(), autocommit=True) as three:
+        three.execute("SET pgweir.mode = 'read_only'", prepare=True)
+        for _ in range(8):
+            assert three.execute("SELECT inet_server_port()").fetchone()[0] in replicas
+            assert three.execute("SHOW pgweir.mode", prepare=True).fetchone() == ("read_only",)
+
+    async def with_asyncpg():
+        conn = await asyncpg.connect(**proxy.asyncpg_params())
+        assert await conn.fetchval("SHOW pgweir.mode") == "read_write"
+        await conn.execute("SET pgweir.mode = 'batch'")
+        # It has the statement from before.
+        assert await conn.fetchval("SHOW pgweir.mode") == "batch"
+        async with conn.transaction():
+            assert await conn.fetchval("SHOW pgweir.mode") == "batch"
+            with pytest.raises(asyncpg.ActiveSQLTransactionError):
+                await conn.execute("SET pgweir.mode = 'read_only'")
+        await conn.reset()
+        assert await conn.fetchval("SHOW pgweir.mode") == "read_write"
+        await conn.close()
+
+    asyncio.run(with_asyncpg())
 
 
 def test_a_batch_has_a_pool_and_timeouts_of_its_own(cluster, start):

@@ -1,5 +1,6 @@
 //! A server is handed over while its waiter gives up: it goes to one of the two places, never to none.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc;
 use std::task::{Wake, Waker};
@@ -70,6 +71,7 @@ fn server() -> Box<Server> {
         notices: Vec::new(),
         inbox: Vec::new(),
         outbox: Vec::new(),
+        made_up: VecDeque::new(),
         is_shared: false,
         is_dirty: false,
         is_worn: false,

@@ -4,6 +4,7 @@ use super::Statement;
 use crate::sql::keyword::{Keyword, keyword};
 use crate::sql::lexer::{Lexer, Token, TokenKind};
 use crate::sql::meaning::{is_about_running, is_about_schemas, is_seed};
+use crate::sql::ours::PREFIX;
 use crate::sql::traits::Traits;
 
 impl<'a> Statement<'_, 'a> {
@@ -22,6 +23,7 @@ impl<'a> Statement<'_, 'a> {
             // SET SESSION CHARACTERISTICS and AUTHORIZATION are `Other` below, as they should be.
             after = self.next();
         }
+        self.note_ours(word, after);
         self.set_to_default(name, after);
         let transaction = matches!(name, Keyword::Transaction | Keyword::Constraints);
         if transaction && !self.is_dot(after) {
@@ -74,6 +76,22 @@ impl<'a> Statement<'_, 'a> {
         }
     }
 
+    /// The name of a setting comes next.
+    pub(super) fn name_setting(&mut self) {
+        let (word, after) = (self.next(), self.next());
+        self.note_ours(word, after);
+    }
+
+    fn note_ours(&mut self, word: Option<Token>, after: Option<Token>) {
+        let Some(word) = word.filter(|_| self.is_dot(after)) else { return };
+        let name = word.of(self.lexer.text());
+        let name =
+            name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
+        if name.eq_ignore_ascii_case(PREFIX.as_bytes()) {
+            self.mark(Traits::NAMES_OURS);
+        }
+    }
+
     fn is_dot(&self, token: Option<Token>) -> bool {
         token.is_some_and(|token| token.of(self.lexer.text()) == b".")
     }
@@ -86,6 +104,9 @@ impl<'a> Statement<'_, 'a> {
         }
         if name.is_some_and(is_seed) {
             self.mark(Traits::LEAVES_OTHER.and(Traits::OUTLIVES_DISCARD));
+        }
+        if name.is_some_and(is_ours) {
+            self.mark(Traits::NAMES_OURS);
         }
         // A copy looks ahead, so that what is in the call is read again as usual. The look is
         // bounded: a text full of unclosed calls must not cost more than its length.
@@ -145,6 +166,13 @@ impl Iterator for Ahead<'_> {
     fn next(&mut self) -> Option<Token> {
         self.0.significant()
     }
+}
+
+/// True of `pgweir.` and whatever is behind it.
+fn is_ours(name: &[u8]) -> bool {
+    name.split_at_checked(PREFIX.len()).is_some_and(|(prefix, rest)| {
+        rest.starts_with(b".") && prefix.eq_ignore_ascii_case(PREFIX.as_bytes())
+    })
 }
 
 /// Parameters that `PostgreSQL` reports with `ParameterStatus` in every supported version.

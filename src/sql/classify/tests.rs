@@ -437,3 +437,27 @@ fn a_fetch_is_known_wherever_it_stands() {
     assert!(!classify(b"move all in cur").fetches());
     assert!(!classify(b"select fetch from t").fetches());
 }
+
+#[test]
+fn settings_of_ours_are_known_wherever_they_are_named() {
+    for text in [
+        "SHOW pgweir.mode",
+        "set session pgweir.mode = batch",
+        "SELECT 1; RESET \"PGWEIR\".mode",
+        "select set_config('pgweir.mode', 'batch', false)",
+        "select pg_catalog.set_config('PgWeir.x', '', true) from t",
+    ] {
+        assert!(of(text).names_ours(), "{text}");
+    }
+    for text in [
+        "SHOW pgweir",
+        "select 'pgweir.mode'",
+        "select current_setting('pgweir.mode')",
+        "insert into pgweir.mode values (1)",
+        "set application_name = 'pgweir.mode'",
+        "select set_config('pgweirs.mode', '', false)",
+        "reset all",
+    ] {
+        assert!(!of(text).names_ours(), "{text}");
+    }
+}
