@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import psycopg2
 import pytest
 
 from cluster import Node
 from support.wait import wait_until
-
-
-def roles(proxy) -> dict[str, tuple[str, str]]:
-    """Role and state of each host."""
-    return {row["host"]: (row["role"], row["state"]) for row in proxy.show("HOSTS")}
-
-
-def address(node) -> str:
-    return f"127.0.0.1:{node.port}"
-
-
-def port_of(conn) -> int:
-    """The port of the server that serves the next statement of `conn`."""
-    cursor = conn.cursor()
-    cursor.execute("SELECT inet_server_port()")
-    return cursor.fetchone()[0]
+from views import address, in_a_thread, port_of, roles
 
 
 def test_the_primary_is_found_wherever_it_stands_in_the_list(cluster, start):
@@ -150,11 +134,6 @@ def test_a_host_of_another_cluster_is_refused(cluster, start):
         assert "of another cluster" in proxy.log()
     finally:
         stranger.remove()
-
-
-def in_a_thread(call):
-    """Runs `call` beside the test; what it returns or raises is its `result()`."""
-    return ThreadPoolExecutor(1).submit(call)
 
 
 def test_what_is_under_way_on_a_host_that_has_stopped_ends_when_it_is_seen_to_be_down(cluster, start):

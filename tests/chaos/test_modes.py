@@ -10,18 +10,9 @@ import psycopg2
 import pytest
 
 from support.wait import wait_until
-from test_failover import address, in_a_thread, port_of, roles
+from views import address, in_a_thread, known, port_of, roles, waiting
 
 READ_ONLY = psycopg2.errors.ReadOnlySqlTransaction
-
-
-def known(proxy, cluster) -> None:
-    """Waits until the roles of all hosts are known."""
-    wait_until(
-        lambda: [roles(proxy)[address(node)][0] for node in cluster.nodes]
-        == ["primary", "replica", "replica"],
-        "all roles are known",
-    )
 
 
 def mode_of(proxy, **params) -> str:
@@ -330,7 +321,3 @@ def test_at_a_cap_a_batch_is_behind_those_who_come_later(cluster, start):
     other.result(10)
     batch.result(15)
     assert served == ["ledger_tx", "ledger_batch"]
-
-
-def waiting(proxy) -> int:
-    return sum(pool["clients_waiting"] for pool in proxy.status()["pools"])
