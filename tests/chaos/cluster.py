@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 
 from support.postgres import Postgres, SUPERUSER, program
 from support.process import unprivileged
@@ -82,18 +83,14 @@ class Node(Postgres):
         return self._process.pid
 
     def kill(self) -> None:
-        """`kill -9` of the server and of everything that it has started."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True
-        ).stdout.split()
+        """`kill -9` of the server and of everything that it has started. Returns when all are gone."""
+        children = self._children()
         self._process.kill()
         for child in children:
-            try:
-                os.kill(int(child), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            self._signal(child, signal.SIGKILL)
         self._process.wait(10)
         self._process = None
+        wait_until(lambda: not any(map(_runs, children)), "its processes are gone")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def freeze(self) -> None:
@@ -104,14 +101,21 @@ class Node(Postgres):
         self._signal_all(signal.SIGCONT)
 
     def _signal_all(self, what: signal.Signals) -> None:
+        for pid in [self.pid, *self._children()]:
+            self._signal(pid, what)
+
+    def _children(self) -> list[int]:
         children = subprocess.run(
             ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True
-        ).stdout.split()
-        for pid in [self.pid, *map(int, children)]:
-            try:
-                os.kill(pid, what)
-            except ProcessLookupError:
-                pass
+        )
+        return [int(pid) for pid in children.stdout.split()]
+
+    @staticmethod
+    def _signal(pid: int, what: signal.Signals) -> None:
+        try:
+            os.kill(pid, what)
+        except ProcessLookupError:
+            pass
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         if self._process is not None and how == signal.SIGQUIT:
@@ -179,6 +183,15 @@ class Cluster:
     def remove(self) -> None:
         for node in self.nodes:
             node.remove()
+
+
+def _runs(pid: int) -> bool:
+    """True while a process has its sockets: it is neither gone, nor a zombie that nobody has reaped."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
 def unused_host() -> str:
