@@ -33,6 +33,15 @@ def port_of(conn) -> int:
     return cursor.fetchone()[0]
 
 
+def ports_of(*conns) -> set[int]:
+    """The ports of the servers that serve one transaction of each."""
+    ports = set()
+    for conn in conns:
+        ports.add(port_of(conn))
+        conn.rollback()
+    return ports
+
+
 def waiting(proxy) -> int:
     """How many clients wait for a server."""
     return sum(pool["clients_waiting"] for pool in proxy.status()["pools"])
