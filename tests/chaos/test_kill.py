@@ -5,18 +5,17 @@ PGWEIR_CHAOS_RUNS=10 makes the table of docs/HA.md.
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 
 import pytest
 
+import report
 from cluster import Cluster
 from support.proxy import Pgweir
 from support.wait import wait_until
 from traffic import SCHEMA, Traffic
 
-RUNS = int(os.environ.get("PGWEIR_CHAOS_RUNS", "1"))
 DATABASE = "ledger"
 WRITERS, READERS, IDLE = 30, 20, 10
 
@@ -39,12 +38,6 @@ def prepare(cluster: Cluster) -> Pgweir:
     return proxy
 
 
-def say(line: str) -> None:
-    if report := os.environ.get("PGWEIR_CHAOS_REPORT"):
-        with open(report, "a") as out:
-            out.write(line + "\n")
-
-
 @dataclass
 class Loss:
     """A primary that was lost under traffic, and when."""
@@ -57,18 +50,18 @@ class Loss:
     promoted: float
     """When its standby took writes."""
 
-    def row(self, name: object) -> str:
-        """Of the table in docs/HA.md."""
+    def report(self, name: object) -> None:
+        """A row of the table in docs/HA.md."""
         errors = self.traffic.errors()
         writers, readers = self.traffic.writers, self.traffic.readers
-        return "| " + " | ".join(map(str, [
+        report.row(
             name, f"{(self.promoted - self.begun) * 1000:.0f}",
             f"{self.traffic.first_write_behind(self.promoted) * 1000:.0f}",
             f"{len(errors)} ({', '.join(sorted({error.error for error in errors}))})",
             max(len(writer.errors) for writer in writers),
             sum(len(reader.errors) for reader in readers),
             sum(len(writer.committed) for writer in writers),
-        ])) + " |"
+        )
 
     def judge(self) -> None:
         """Who writes loses what was under way, once at most; who reads, or idles, nothing."""
@@ -101,7 +94,7 @@ def lose_the_primary(name: object, end) -> Loss:
         time.sleep(1)
         traffic.stop()
 
-        say(loss.row(name))
+        loss.report(name)
         traffic.check(standby, DATABASE)
         proxy.finish()
         return loss
@@ -109,7 +102,7 @@ def lose_the_primary(name: object, end) -> Loss:
         cluster.remove()
 
 
-@pytest.mark.parametrize("run", range(1, RUNS + 1))
+@pytest.mark.parametrize("run", range(1, report.RUNS + 1))
 @pytest.mark.timeout(180)
 def test_who_writes_loses_what_was_in_flight_and_who_reads_nothing(run):
     lose_the_primary(run, lambda primary: primary.kill()).judge()
