@@ -158,6 +158,7 @@ impl Session {
         {
             return Ok(next);
         }
+        self.choose_pool(frame);
         if self.ask_for_server(Instant::now()) {
             return Ok(Next::Go);
         }
@@ -223,6 +224,7 @@ impl Session {
             b'F' => {
                 server.is_dirty = true;
                 linked.in_flight.changes_meaning = true;
+                linked.in_flight.writes = true;
                 linked.has_unread = false;
                 server.exchange.on_run(Request::Simple(Verdict::Forward), Effect::Writes, None);
             }

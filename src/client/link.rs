@@ -143,6 +143,8 @@ pub(super) struct InFlight {
     pub(super) sets: bool,
     /// A text among them is only known by its front.
     pub(super) is_unseen: bool,
+    /// What was run may have changed something that others read. Holds until the link ends.
+    pub(super) writes: bool,
     /// If there is a block, nothing was run in it yet but control statements, as far as is known.
     pub(super) begins: bool,
 }
@@ -161,6 +163,7 @@ impl InFlight {
         self.begins = tx == TxStatus::Idle || deeds.chains || (self.begins && deeds.is_control);
         self.deallocates |= deeds.deallocates;
         self.may_copy |= deeds.may_copy;
+        self.writes |= deeds.writes;
     }
 
     /// True if what comes behind what has left the transaction as `tx` is the first of a block, as far as is
@@ -182,6 +185,7 @@ impl InFlight {
             moves: self.moves,
             alters_results: self.alters_results && tx != TxStatus::Idle,
             begins: self.begins,
+            writes: self.writes,
             ..Self::default()
         };
     }
@@ -193,6 +197,8 @@ impl InFlight {
 pub(super) struct Deeds {
     pub(super) effect: Effect,
     pub(super) may_copy: bool,
+    /// It may change something itself: the end of a transaction does not.
+    writes: bool,
     /// It reads nothing.
     is_control: bool,
     /// A block begins behind the one that it ends.
@@ -206,6 +212,7 @@ impl Deeds {
     pub(super) const UNREAD: Self = Self {
         effect: Effect::Anything,
         may_copy: true,
+        writes: true,
         is_control: false,
         chains: false,
         deallocates: true,
@@ -218,6 +225,7 @@ impl Deeds {
         Self {
             effect: Effect::of(traits),
             may_copy: traits.may_copy(),
+            writes: traits.may_write() && !(traits.is_control() && traits.ends_block()),
             is_control: traits.is_control(),
             chains: traits.chains(),
             deallocates: traits.deallocates_all() || traits.names_statements(),
@@ -229,6 +237,7 @@ impl Deeds {
         Self {
             effect: self.effect.or(other.effect),
             may_copy: self.may_copy || other.may_copy,
+            writes: self.writes || other.writes,
             is_control: self.is_control && other.is_control,
             chains: self.chains || other.chains,
             deallocates: self.deallocates || other.deallocates,

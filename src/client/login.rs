@@ -15,6 +15,7 @@ use super::placement::{Destination, Placement, place};
 use super::read_only::{asks_for_writes, no_writes};
 use super::record::{ClientKey, ClientRecord, Identity};
 use super::registry::{ClientLimits, Full, Registered, Registry, Room};
+use super::routes::Routes;
 use crate::auth::{Entropy, Login, LoginRefusal, Step};
 use crate::config::{AuthMethod, Mode};
 use crate::domain::{Route, Router};
@@ -43,6 +44,7 @@ pub(super) struct SessionStart {
     pub registered: Registered,
     pub idle_timeout: Option<Duration>,
     pub placement: Placement,
+    pub routes: Option<Box<Routes>>,
     pub begun: Instant,
     /// What the client has sent already.
     pub inbox: Vec<u8>,
@@ -243,7 +245,9 @@ pub(super) async fn let_in(
     let record = record_of(id, &route, &request, (stream, peer), &placement)?;
     let own = context.config.users.get(&request.user).and_then(|rules| rules.client_idle_timeout);
     let idle_timeout = own.unwrap_or(context.config.listen.client_idle_timeout);
+    let routes = Routes::of(&route, &placement.pool, &placement.rules, &request.user, context);
     let start = SessionStart {
+        routes,
         registered: room.take(record),
         idle_timeout: idle_timeout.filter(|_| request.replication.is_none()),
         placement,

@@ -12,6 +12,7 @@ use super::link::{Link, Linked};
 use super::serve::{End, Session};
 use super::shapes::outdated;
 use super::stand_in::{Message, StandIn, Taken};
+use crate::config::Mode;
 use crate::error::{ClientMessage, Fault};
 use crate::server::Server;
 use crate::server::exchange::{Segment, Verdict};
@@ -65,7 +66,7 @@ impl Session {
     pub(super) fn on_read_only(&self) {
         let Link::Linked(linked) = &self.link else { return };
         if let Some(server) = linked.checkout.peek()
-            && !self.is_read_only()
+            && self.pool.mode != Mode::ReadOnly
         {
             self.pool.host_of(&server.record).doubt(Instant::now());
         }

@@ -39,6 +39,7 @@ pub mod report;
 mod reread;
 mod resets;
 mod reuse;
+mod routes;
 mod serve;
 pub mod session;
 mod shapes;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::placement::pool_of;
+use super::routes::Routes;
 use super::serve::Session;
 use crate::config::{Mode, PoolSettings};
 use crate::domain::Route;
@@ -28,13 +29,16 @@ impl Session {
             mode: None,
         };
         let (pool, rules) = pool_of(&route, mode, &self.record().user, &self.context);
+        if self.routes.is_none() {
+            self.routes = Routes::of(&route, &pool, &rules, &self.record().user, &self.context);
+        }
         self.mode = mode;
         self.rules = rules;
         self.use_pool(pool);
     }
 
     /// Takes servers from another pool from now on.
-    fn use_pool(&mut self, pool: Arc<Pool>) {
+    pub(super) fn use_pool(&mut self, pool: Arc<Pool>) {
         self.pool.clients.fetch_sub(1, Relaxed);
         pool.clients.fetch_add(1, Relaxed);
         self.traffic = pool.traffic.of(self.home.0);

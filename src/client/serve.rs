@@ -23,6 +23,7 @@ use super::names::Prepared;
 use super::ours::Ours;
 use super::record::{ClientRecord, Ring};
 use super::registry::Registered;
+use super::routes::Routes;
 use super::spare;
 use super::stand_in::StandIn;
 use crate::config::{Mode, PoolMode, PoolSettings};
@@ -87,6 +88,8 @@ pub(super) struct Session {
     pub(super) begun: Option<LoneBegin>,
     /// What it has to do with settings of pgweir's own; hardly any has.
     pub(super) ours: Option<Box<Ours>>,
+    /// Where its transactions may go, if there is a choice.
+    pub(super) routes: Option<Box<Routes>>,
     /// For what a cancel is meant for, where it found nothing to stop.
     pub(super) second_look: SecondLook,
 }
@@ -178,6 +181,7 @@ impl Session {
             repeated: 0,
             begun: None,
             ours: None,
+            routes: start.routes,
             second_look: SecondLook::default(),
         };
         if let Some(checkout) = placement.checkout {
@@ -318,6 +322,11 @@ impl Session {
     }
 
     fn on_lent(&mut self, checkout: Checkout, since: Instant) {
+        let Some(checkout) = self.give_back_unfit(checkout) else {
+            self.link = Link::Free;
+            self.ask_for_server(since);
+            return;
+        };
         let now = Instant::now();
         let waited = now.saturating_duration_since(since);
         self.traffic.checkout_wait.observe(waited);
@@ -340,12 +349,14 @@ impl Session {
             } else {
                 server.is_shared = true;
                 carry_over(server, &self.settings);
-                self.tell_base(&server.base);
+                if !self.is_away() {
+                    self.tell_base(&server.base);
+                }
             }
         }
         self.record().set_state(ClientState::Active);
         let mut linked = spare::link(checkout, now);
-        if self.is_read_only() && !self.is_session_mode() {
+        if self.pool.mode == Mode::ReadOnly && !self.is_session_mode() {
             linked.again = Some(Box::default());
         }
         self.link = Link::Linked(linked);
@@ -363,7 +374,10 @@ impl Session {
     pub(super) fn ask_for_server(&mut self, since: Instant) -> bool {
         let waiter = self.waiter.get_or_insert_default();
         match self.pool.ask(self.home, self.last, self.wish.as_ref(), waiter, since) {
-            Ok(Asked::Lent(mut checkout)) => {
+            Ok(Asked::Lent(checkout)) => {
+                let Some(mut checkout) = self.give_back_unfit(checkout) else {
+                    return self.ask_for_server(since);
+                };
                 self.have_come(&mut checkout);
                 self.traffic.checkout_wait.observe(Duration::ZERO);
                 self.record().set_requested(since);
@@ -465,6 +479,12 @@ impl Session {
         self.idle_since = if linked.is_done { linked.quiet_since } else { Instant::now() };
         // What it was about to alter may be done all the same.
         self.alter();
+        if linked.in_flight.writes
+            && !self.is_away()
+            && let Some(routes) = &mut self.routes
+        {
+            routes.note_written(self.idle_since);
+        }
         self.record().clear_link();
         self.record().set_state(ClientState::Idle);
         match std::mem::replace(&mut self.link, Link::Free) {

@@ -172,6 +172,10 @@ pub struct Domain {
     pub hosts: Vec<HostAddr>,
     pub health: HealthRules,
     pub failover: Failover,
+    /// Transactions that say that they only read go to replicas.
+    pub route_read_only: bool,
+    /// A session reads what it has written: from the primary, until replicas have it.
+    pub causal_reads: bool,
     /// The one user of all its servers; without it each client's own.
     pub user: Option<Arc<str>>,
     pub password: Option<Secret>,

@@ -90,6 +90,8 @@ pub struct Health {
     misses: u32,
     /// What it was last seen to be, and when.
     facts: Option<(Facts, Instant)>,
+    /// When the question was sent that they answer, or before that.
+    asked: Option<Instant>,
     /// It has been down since: it may have become something else.
     is_stale: bool,
     /// What is wrong with it.
@@ -111,6 +113,7 @@ impl Health {
             since: now,
             misses: 0,
             facts: None,
+            asked: None,
             is_stale: false,
             trouble: None,
         }
@@ -190,6 +193,16 @@ impl Health {
     /// nothing: it may come back as something else.
     pub fn facts(&self) -> Option<(Facts, Instant)> {
         self.facts.filter(|_| !self.is_stale)
+    }
+
+    /// It was last seen in answer to a question that was sent at `asked`, or later.
+    pub const fn note_asked(&mut self, asked: Instant) {
+        self.asked = Some(asked);
+    }
+
+    /// When it was asked what it has last said.
+    pub const fn asked(&self) -> Option<Instant> {
+        self.asked
     }
 
     /// The cluster that it was last seen to be of.

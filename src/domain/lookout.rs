@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
+use super::causal::{Mark, Replayed, Timeline, Written};
 use super::health::{Condition, Facts, Health};
 use super::lag::{Lag, Positions};
 use super::topology::{Candidate, Memory, Role, Topology, Whom, standings};
@@ -39,6 +40,12 @@ struct Held {
     is_urgent: bool,
     /// The primary before this one, if there has been any.
     last_primary: Option<Site>,
+    /// Where the primary was when it was last asked.
+    written: Option<Written>,
+    /// How far each replica is.
+    replayed: Vec<Option<Replayed>>,
+    /// There has been more than one timeline.
+    has_failed_over: bool,
 }
 
 /// A primary's write-ahead log: positions of others say nothing about it.
@@ -90,6 +97,9 @@ impl Lookout {
             conditions: vec![Condition::Unknown; count],
             is_urgent: count > 1,
             last_primary: None,
+            written: None,
+            replayed: vec![None; count],
+            has_failed_over: false,
         };
         if held.is_urgent {
             watches.iter().for_each(|watch| watch.hurry());
@@ -114,6 +124,7 @@ impl Lookout {
         let candidates = self.candidates(&mut held, now);
         let after = held.memory.decide(&candidates, self.rules.max_lag);
         held.follow(&candidates, after.primary, now);
+        held.written = after.primary.and_then(|primary| self.written(primary));
         let is_urgent = after.primary.is_none() && !self.is_single();
         if std::mem::replace(&mut held.is_urgent, is_urgent) != is_urgent {
             let tell = if is_urgent { Watch::hurry } else { Watch::calm };
@@ -155,12 +166,43 @@ impl Lookout {
             })
             .collect();
         held.lags = candidates.iter().map(|candidate| candidate.lag).collect();
+        held.replayed = candidates.iter().map(replayed).collect();
         candidates
+    }
+
+    fn written(&self, primary: Site) -> Option<Written> {
+        let health = self.watches.get(primary).health();
+        let (facts, _) = health.facts()?;
+        let on = Timeline { system: facts.system, timeline: facts.timeline };
+        Some(Written { on, lsn: facts.position, asked: health.asked()? })
     }
 
     /// True if it has several hosts, and none of them is the primary.
     pub fn lacks_primary(&self) -> bool {
         !self.is_single() && self.held().topology.primary.is_none()
+    }
+
+    /// True if the next read of a session may go to a replica: there is one that serves, and those that do have what
+    /// the session has `written`. If that is not known yet it is asked for.
+    pub fn may_read(&self, written: &mut Option<Mark>) -> bool {
+        let held = self.held();
+        if self.is_single() || !held.sites().any(|site| held.serves_reads(site)) {
+            return false;
+        }
+        let Some(mark) = written else { return true };
+        *mark = mark.located(held.written, Instant::now());
+        let lacks_it = |site: Site| held.serves_reads(site) && !held.has_replayed(site, *mark);
+        let has_it = !held.sites().any(lacks_it);
+        drop(held);
+        if !has_it {
+            self.watches.iter().for_each(|watch| watch.want_position());
+        }
+        has_it
+    }
+
+    /// True if the host has what a session has written.
+    pub fn has_replayed(&self, site: Site, written: Mark) -> bool {
+        self.held().has_replayed(site, written)
     }
 
     /// What each host is to a pool of `mode`, in the order of the sites.
@@ -214,6 +256,28 @@ impl Lookout {
 }
 
 impl Held {
+    fn sites(&self) -> impl Iterator<Item = Site> {
+        (0..self.topology.roles.len()).map(Site)
+    }
+
+    /// It is a replica that pools of `read_only` use before all others.
+    fn serves_reads(&self, site: Site) -> bool {
+        self.topology.roles.get(site.0) == Some(&Role::Replica { lags: false }) && self.is_up(site)
+    }
+
+    fn is_up(&self, site: Site) -> bool {
+        self.conditions.get(site.0) == Some(&Condition::Up)
+    }
+
+    fn has_replayed(&self, site: Site, written: Mark) -> bool {
+        if self.topology.primary == Some(site) {
+            return true;
+        }
+        // What is suspect may have been started anew, and be further back than it was.
+        let replayed = self.replayed.get(site.0).copied().flatten().filter(|_| self.is_up(site));
+        replayed.is_some_and(|replayed| written.is_in(replayed, !self.has_failed_over))
+    }
+
     /// Goes on with the positions of another primary, or of none for the time being: how far replicas are
     /// behind is then told by the last one's.
     fn follow(&mut self, candidates: &[Candidate], primary: Option<Site>, now: Instant) {
@@ -223,11 +287,18 @@ impl Held {
         };
         let of = Some(Line::of(site, facts));
         if self.positions_of != of {
+            self.has_failed_over |= self.positions_of.is_some();
             self.positions.forget();
             self.positions_of = of;
             self.positions.note(facts.position, now);
         }
     }
+}
+
+/// How far a replica is, of which that is known.
+fn replayed(candidate: &Candidate) -> Option<Replayed> {
+    let facts = candidate.facts.filter(|facts| facts.in_recovery)?;
+    Some(Replayed { lsn: facts.position, timeline: facts.timeline })
 }
 
 impl Outlook for Lookout {

@@ -1,5 +1,6 @@
 //! A name, and where it goes: which of its hosts is the primary, and what is wrong with the others.
 
+pub mod causal;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod domain;
 pub mod health;

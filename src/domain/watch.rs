@@ -25,6 +25,8 @@ pub struct Watch {
     health: Mutex<Health>,
     /// How many domains that have it are without a primary.
     urgent: AtomicUsize,
+    /// When its position was last wanted.
+    wanted: Mutex<Option<Instant>>,
     /// A domain has others besides it: nobody is served before it is known which is the primary.
     has_others: bool,
     /// Its share of what is spread over replicas.
@@ -48,6 +50,9 @@ struct Login {
 /// The connection of a look is kept for the next one if that comes this soon.
 const KEEP_UNTIL: Duration = Duration::from_millis(500);
 
+/// How long its connection is kept after its position was wanted.
+const WANTED_FOR: Duration = Duration::from_secs(10);
+
 /// Logins that are kept to look with.
 const LOGINS_MOST: usize = 8;
 
@@ -67,6 +72,7 @@ impl Watch {
             logins: Mutex::default(),
             health: Mutex::new(Health::new(Instant::now())),
             urgent: AtomicUsize::new(0),
+            wanted: Mutex::default(),
             has_others,
             weight,
         }
@@ -115,6 +121,18 @@ impl Watch {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Somebody waits to hear how far it is in the log: it is looked at soon.
+    pub fn want_position(&self) {
+        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.host.alert.notify_one();
+    }
+
+    /// Its position was wanted of late, and will be again.
+    fn is_wanted(&self) -> bool {
+        let wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
+        wanted.is_some_and(|last| last.elapsed() < WANTED_FOR)
+    }
+
     /// A domain that has it is without a primary.
     pub fn hurry(&self) {
         self.urgent.fetch_add(1, Relaxed);
@@ -154,7 +172,7 @@ impl Watch {
                 let is_urgent = self.urgent.load(Relaxed) > 0;
                 (health.pause(self.rules, is_urgent), health.condition() == Condition::Down)
             };
-            if pause > KEEP_UNTIL {
+            if pause > KEEP_UNTIL && !self.is_wanted() {
                 // It would keep its database from being dropped, and take a place for nothing.
                 probe.disconnect();
             }
@@ -182,6 +200,7 @@ impl Watch {
         told: &impl Fn(&Self, Instant),
     ) {
         let Some(target) = self.target() else { return };
+        let asked = Instant::now();
         let look = probe.look(&target, self.timeout, heard).await;
         self.judge_login(&look);
         let now = Instant::now();
@@ -189,6 +208,9 @@ impl Watch {
             let mut health = self.held();
             let before = health.condition();
             health.on_look(&look, self.rules, now);
+            if matches!(look, Look::Seen(_)) {
+                health.note_asked(asked);
+            }
             (before, health.clone())
         };
         if before != after.condition() {

@@ -76,6 +76,10 @@ impl LoneBegin {
         Some(())
     }
 
+    pub const fn is_read_only(self) -> bool {
+        self.is_read_only
+    }
+
     /// Its command tag.
     pub const fn tag(self) -> &'static str {
         match self.verb {

@@ -217,6 +217,8 @@ fn domain() -> Domain {
             isolation: None,
             aliases: Vec::new(),
         },
+        route_read_only: false,
+        causal_reads: true,
         failover: Failover {
             timeout: Duration::from_secs(5),
             on_primary_loss: OnPrimaryLoss::Wait,

@@ -70,8 +70,10 @@ class Node(Postgres):
 
     def follow(self, primary: "Node") -> None:
         """Goes on as a replica of another primary. It must not run, or be reloaded."""
-        self.settings(primary_conninfo=f"host={primary.folder} port={primary.port} "
-                      f"user={SUPERUSER[0]} application_name={self.name}")
+        # pg_basebackup has put it there, which goes before postgresql.conf.
+        with (self.data / "postgresql.auto.conf").open("a") as lines:
+            lines.write(f"primary_conninfo = 'host={primary.folder} port={primary.port} "
+                        f"user={SUPERUSER[0]} application_name={self.name}'\n")
         (self.data / "standby.signal").touch()
         if os.geteuid() == 0:
             shutil.chown(self.data / "standby.signal", "postgres", "postgres")

@@ -47,6 +47,8 @@ impl Check<'_> {
             hosts: self.domain_hosts(table),
             health: health(table.table("health")),
             failover: failover(table.table("failover")),
+            route_read_only: view.flag("route_read_only"),
+            causal_reads: view.flag("causal_reads"),
             user: self.non_empty(table, "user").map(Arc::from),
             password: view
                 .text_if_set("password")

@@ -44,8 +44,19 @@ pub(super) const DOMAIN: &[Key] = &[
     ),
     table("health", HEALTH, "How its hosts are watched; see `docs/HA.md`."),
     table("failover", FAILOVER, "What happens when the primary of several hosts is lost."),
-    later("route_read_only", "read-only routing (route_read_only)"),
-    later("causal_reads", "causal reads (causal_reads)"),
+    value(
+        "route_read_only",
+        Type::Flag,
+        "false",
+        "Transactions that say that they only read (`BEGIN READ ONLY`, or `default_transaction_read_only = on`) go to \
+         replicas, by the pool of `read_only`, from sessions of `read_write` too.",
+    ),
+    value(
+        "causal_reads",
+        Type::Flag,
+        "true",
+        "With `route_read_only`: a session that has written reads from the primary until the replicas have what it wrote.",
+    ),
     table("read_only", READ_ONLY, "The mode `read_only`: replicas, and nothing is written."),
     table("batch", BATCH, "The mode `batch`: long work, in a pool of its own."),
     table(
