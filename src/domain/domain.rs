@@ -95,6 +95,9 @@ impl Domain {
         if change.is_failover {
             self.failovers.increment();
         }
+        if change.is_first_view && change.after.primary.is_none() && self.hosts.count() > 1 {
+            tracing::warn!(%domain, hosts = self.lookout.describe().replace('\n', "; "), "no host is the primary");
+        }
         let host = |site: Option<Site>| site.map(|site| self.hosts.get(site).0.addr.to_string());
         if change.before.primary != change.after.primary {
             let (was, is) = (host(change.before.primary), host(change.after.primary));

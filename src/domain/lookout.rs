@@ -69,6 +69,8 @@ pub struct Change {
     pub after: Topology,
     /// Another host has become the primary than was it before.
     pub is_failover: bool,
+    /// By now all hosts have been looked at, and were not before.
+    pub is_first_view: bool,
 }
 
 /// A host as a domain sees it.
@@ -135,12 +137,14 @@ impl Lookout {
         if after == held.topology && conditions == held.conditions {
             return None;
         }
+        let is_known = |conditions: &[Condition]| !conditions.contains(&Condition::Unknown);
+        let is_first_view = is_known(&conditions) && !is_known(&held.conditions);
         held.conditions = conditions;
         let before = std::mem::replace(&mut held.topology, after.clone());
         let is_failover = after.primary.is_some()
             && held.last_primary.is_some_and(|last| Some(last) != after.primary);
         held.last_primary = after.primary.or(held.last_primary);
-        Some(Change { before, after, is_failover })
+        Some(Change { before, after, is_failover, is_first_view })
     }
 
     fn candidates(&self, held: &mut Held, now: Instant) -> Vec<Candidate> {

@@ -215,8 +215,12 @@ impl Watch {
         };
         if before != after.condition() {
             let trouble = after.trouble().map(|why| &**why);
-            tracing::info!(host = %self.host.addr, was = before.as_str(), is = after.condition().as_str(),
-                trouble, "a host's condition has changed");
+            let (host, was, is) = (&self.host.addr, before.as_str(), after.condition().as_str());
+            if after.condition() == Condition::Down {
+                tracing::warn!(%host, was, trouble, "a host is down");
+            } else {
+                tracing::info!(%host, was, is, trouble, "a host's condition has changed");
+            }
         }
         told(self, now);
     }

@@ -272,6 +272,7 @@ impl Pool {
 
     /// A server turned out to be dead: others that were idle may have gone with it (pitfall P33).
     fn on_dead(self: &Arc<Self>, server: Box<Server>) {
+        self.stats.closed_retries.increment();
         self.close(server, Place::Lent, CloseReason::Lost);
         self.purge_dead();
     }
@@ -305,6 +306,7 @@ impl Pool {
             Err(error) => {
                 tracing::info!(domain = %self.domain, %error, "an idle server was found dead");
                 self.site(site).host.alert.notify_one();
+                self.stats.closed_retries.increment();
                 checkout.close(CloseReason::PrePing);
                 self.purge_dead();
                 None

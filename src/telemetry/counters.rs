@@ -17,6 +17,8 @@ pub struct PoolStats {
     pub repeats: Counter,
     /// Exchanges sent to another server.
     pub lost_retries: Counter,
+    /// Servers that were found closed before anything was sent to them: another was taken.
+    pub closed_retries: Counter,
     pub closes: PerReason<{ CloseReason::COUNT }>,
     pub server_connect: Histogram,
 }

@@ -132,11 +132,13 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "pgweir_retries_total",
         kind: Counter,
-        help: "What was tried once more: to open a server (connect), an exchange for which a server had an \
+        help: "What was tried once more: to open a server (connect), to lend one, since the first was found \
+               closed before anything was sent to it (closed), an exchange for which a server had an \
                outdated plan (plan), and one of a session that only reads, whose server was lost (lost).",
         labels: &["domain", "mode", "user", "host", "reason"],
         read: Pools(|pools, out| {
             out.push(&["connect"], pools.total(|pool| pool.stats.retries.value()));
+            out.push(&["closed"], pools.total(|pool| pool.stats.closed_retries.value()));
             out.push(&["plan"], pools.total(|pool| pool.stats.repeats.value()));
             out.push(&["lost"], pools.total(|pool| pool.stats.lost_retries.value()));
         }),

@@ -216,3 +216,17 @@ fn a_server_that_came_to_one_who_gives_up_goes_to_the_next_in_the_queue() {
     drop(checkout);
     assert_eq!(pool.core().counts().idle, 1);
 }
+
+/// P33: nothing was sent to it, so that whoever asks gets another one.
+#[tokio::test]
+async fn a_server_that_is_found_closed_is_not_lent() {
+    let pool = pool();
+    let server = take(&pool);
+    pool.checkin(server, Instant::now());
+    assert_eq!(pool.core().counts().idle, 1);
+
+    let _waits = wait(&pool, &Arc::new(Waiter::default()));
+
+    assert_eq!(pool.core().counts().idle, 0);
+    assert_eq!(pool.stats.closed_retries.value(), 1);
+}
