@@ -227,7 +227,7 @@ impl Pool {
                 drop(core);
                 return Err(self.no_host_error());
             }
-            if core.total() == 0
+            if !core.counts().has_open()
                 && let Some(failure) = self.refusal(now)
             {
                 return Err(self.connect_error(failure));

@@ -102,16 +102,14 @@ async fn open_there(
 ) -> Result<Box<Server>, Next> {
     let (site, opening) = (pool.site(right.site()), right.kind());
     loop {
+        let gate = site.host.gate(opening.map(|opening| &**opening)).acquire().await;
+        let gate = gate.map_err(|_closed| Next::GiveUp)?;
+        // Whoever was in front may have found out that it is pointless.
         if !pool.core().is_opening_wanted(right) {
             return Err(Next::GiveUp);
         }
-        if let Err(at) = site.admit(Instant::now()) {
-            wait_or_leave(pool, at).await?;
-            continue;
-        }
-        let gate = site.host.gate(opening.map(|opening| &**opening)).acquire().await;
-        let gate = gate.map_err(|_closed| Next::GiveUp)?;
-        if let Err(at) = site.host.admit(Instant::now()) {
+        let now = Instant::now();
+        if let Err(at) = site.admit(now).and_then(|()| site.host.admit(now)) {
             drop(gate);
             wait_or_leave(pool, at).await?;
             continue;
@@ -232,12 +230,12 @@ fn on_failure(
         if !tries.refused.contains(&right.site()) {
             tries.refused.push(right.site());
         }
+        let until = site.on_turned_away(now);
         if tries.refused.len() < pool.core().sites_in_use() {
             pool.note_trouble(&failure);
-            site.on_turned_away(now);
             return Err(Next::Elsewhere);
         }
-        pool.on_refused(&failure, now);
+        pool.on_refused(&failure, until);
         return Err(Next::GiveUp);
     }
     if error.is_for_lack_of_room() {

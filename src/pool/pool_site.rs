@@ -51,9 +51,9 @@ impl PoolSite {
         self.pace().admit(now)
     }
 
-    /// The host is there, and did not let in one more, at `now`.
-    pub(super) fn on_turned_away(&self, now: Instant) {
-        self.pace().on_failure(now);
+    /// The host is there, and did not let in one more, at `now`. Returns when it may be asked again.
+    pub(super) fn on_turned_away(&self, now: Instant) -> Instant {
+        self.pace().on_failure(now)
     }
 
     pub(super) fn on_let_in(&self) {

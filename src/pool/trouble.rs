@@ -8,7 +8,6 @@ use tokio::time::Instant;
 
 use super::pool::{Pool, PoolCore};
 use super::waiter::{Failure, Waiter};
-use crate::runtime::backoff::{Backoff, random};
 use crate::server::opening::Opening;
 
 /// What went wrong since a server was last opened.
@@ -56,7 +55,6 @@ impl RetryBudget {
 struct Refusal {
     failure: Failure,
     until: Instant,
-    backoff: Backoff,
 }
 
 impl Pool {
@@ -65,15 +63,11 @@ impl Pool {
         *self.trouble() = Trouble::default();
     }
 
-    /// A connection attempt failed for good: everybody who waits is told.
-    pub(super) fn on_refused(&self, failure: &Failure, now: Instant) {
+    /// A connection attempt failed for good: everybody who waits is told, and until the next attempt
+    /// everybody who asks.
+    pub(super) fn on_refused(&self, failure: &Failure, until: Instant) {
         self.note_trouble(failure);
-        {
-            let mut trouble = self.trouble();
-            let mut backoff = trouble.refusal.take().map_or_else(Backoff::new, |old| old.backoff);
-            let until = now + backoff.next(random());
-            trouble.refusal = Some(Refusal { failure: failure.clone(), until, backoff });
-        }
+        self.trouble().refusal = Some(Refusal { failure: failure.clone(), until });
         self.fail_waiters(failure);
     }
 

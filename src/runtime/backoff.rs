@@ -61,9 +61,11 @@ impl Pace {
         Ok(())
     }
 
-    /// An attempt came to nothing, at `now`.
-    pub fn on_failure(&mut self, now: Instant) {
-        self.next_attempt = Some(now + self.backoff.next(random()));
+    /// An attempt came to nothing, at `now`. Returns when the next one may be made.
+    pub fn on_failure(&mut self, now: Instant) -> Instant {
+        let next = now + self.backoff.next(random());
+        self.next_attempt = Some(next);
+        next
     }
 }
 

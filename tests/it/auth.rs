@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use crate::support::fake_server::FakeServer;
 use crate::support::messages::{message, query, startup};
 use crate::support::password::{Asked, log_in};
 use crate::support::postgres::Postgres;
@@ -203,4 +204,30 @@ fn a_wrong_secret_of_the_domain_is_told_at_once() {
 
     assert_eq!((refused.severity(), refused.code()), ("FATAL", "28P01"), "{refused:?}");
     assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+}
+
+/// P20: whoever asks meanwhile is told what is known. Four attempts (`connects_per_host`) may be made before
+/// anything is; the shortest waits from there are 10, 20, 40, 80 ms, and then 100 ms.
+#[test]
+fn a_wrong_secret_of_the_domain_is_tried_at_the_pace_of_the_backoff() {
+    const CLIENTS: usize = 8;
+    const LOGINS: usize = 400;
+    let server = FakeServer::start(|peer| {
+        peer.error("FATAL", "28P01", "password authentication failed");
+    });
+    let proxy = Proxy::before(&server.host(), "pool.size = 8");
+    let begun = tokio::time::Instant::now();
+
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                for _ in 0..LOGINS {
+                    assert_eq!(proxy.try_client_with(&[]).unwrap_err().code(), "28P01");
+                }
+            });
+        }
+    });
+
+    let most = 4 + 5 + begun.elapsed().as_millis() as usize / 100;
+    assert!(server.connections() <= most, "{} in {:?}", server.connections(), begun.elapsed());
 }

@@ -136,3 +136,10 @@ pub struct Counts {
     pub closing: usize,
     pub waiting: usize,
 }
+
+impl Counts {
+    /// True if there is a server that clients may get.
+    pub const fn has_open(&self) -> bool {
+        self.idle + self.lent + self.aside > 0
+    }
+}
