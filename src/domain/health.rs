@@ -88,6 +88,8 @@ pub struct Health {
     since: Instant,
     /// Looks in a row that brought no answer.
     misses: u32,
+    /// Looks in a row whose login was not let in.
+    refusals: u32,
     /// What it was last seen to be, and when.
     facts: Option<(Facts, Instant)>,
     /// When the question was sent that they answer, or before that.
@@ -100,8 +102,10 @@ pub struct Health {
 
 /// Between two looks at a host with which something is wrong, or that may have become the primary.
 pub const LOOK_CLOSELY: Duration = Duration::from_millis(100);
-/// The longest pause between two looks at a host that is down.
-const DOWN_PAUSE_MOST: Duration = Duration::from_secs(1);
+/// The longest pause between two looks at a host that is down, or lets nobody in.
+const PAUSE_MOST: Duration = Duration::from_secs(1);
+/// Logins that a host is looked at with, one after the other, until one is let in.
+pub const LOGINS_MOST: u32 = 8;
 /// Looks in a row that did not reach it. A single one may be a restart that is over by the next.
 const UNREACHABLE_MOST: u32 = 2;
 
@@ -112,6 +116,7 @@ impl Health {
             condition: Condition::Unknown,
             since: now,
             misses: 0,
+            refusals: 0,
             facts: None,
             asked: None,
             is_stale: false,
@@ -121,6 +126,8 @@ impl Health {
 
     /// Takes in what a look at `now` has brought; true if the condition is another.
     pub fn on_look(&mut self, look: &Look, rules: Rules, now: Instant) -> bool {
+        let is_refused = matches!(look, Look::Alive { is_of_login: true, .. });
+        self.refusals = if is_refused { self.refusals.saturating_add(1) } else { 0 };
         let (condition, trouble) = match look {
             Look::Seen(facts) => {
                 self.misses = 0;
@@ -167,15 +174,15 @@ impl Health {
         }
     }
 
-    /// How long to wait before the next look. `is_urgent`: the domain has no primary. One that is down is tried
-    /// ever more seldom.
+    /// How long to wait before the next look. `is_urgent`: the domain has no primary. One that is down, or lets in
+    /// none of the logins that are known, is tried ever more seldom.
     pub fn pause(&self, rules: Rules, is_urgent: bool) -> Duration {
         let pause = match self.condition {
             Condition::Up if !is_urgent => rules.interval,
-            Condition::Down => {
-                LOOK_CLOSELY.saturating_mul(1 << self.misses.min(8)).min(DOWN_PAUSE_MOST)
+            Condition::Down => growing(self.misses),
+            Condition::Up | Condition::Unknown | Condition::Suspect => {
+                growing(self.refusals.saturating_sub(LOGINS_MOST))
             }
-            Condition::Up | Condition::Unknown | Condition::Suspect => LOOK_CLOSELY,
         };
         pause.min(rules.interval)
     }
@@ -214,6 +221,11 @@ impl Health {
     pub const fn trouble(&self) -> Option<&Arc<str>> {
         self.trouble.as_ref()
     }
+}
+
+/// A pause that doubles with each time that something came to nothing.
+fn growing(times: u32) -> Duration {
+    LOOK_CLOSELY.saturating_mul(1 << times.min(8)).min(PAUSE_MOST)
 }
 
 #[cfg(test)]
@@ -313,6 +325,21 @@ mod tests {
         let looks: Vec<_> = (0..100).map(|_| unreachable()).collect();
         let pauses: Vec<_> = (2..8).map(|n| after(&looks[..n]).pause(RULES, true)).collect();
         assert!(pauses.is_sorted() && pauses[0] < pauses[1], "{pauses:?}");
-        assert_eq!(after(&looks).pause(RULES, true), DOWN_PAUSE_MOST);
+        assert_eq!(after(&looks).pause(RULES, true), PAUSE_MOST);
+    }
+
+    #[test]
+    fn one_that_lets_nobody_in_is_tried_ever_more_seldom_behind_all_logins() {
+        let refused = Look::Alive { why: "28P01".into(), is_of_login: true };
+        let looks: Vec<_> = (0..100).map(|_| refused.clone()).collect();
+        let all = usize::try_from(LOGINS_MOST).unwrap();
+        for known in 0..=all {
+            assert_eq!(after(&looks[..known]).pause(RULES, true), LOOK_CLOSELY);
+        }
+        assert!(after(&looks[..=all]).pause(RULES, true) > LOOK_CLOSELY);
+        assert_eq!(after(&looks).pause(RULES, true), PAUSE_MOST);
+        let full = Look::Alive { why: "53300".into(), is_of_login: false };
+        let looks: Vec<_> = looks.into_iter().chain([full]).collect();
+        assert_eq!(after(&looks).pause(RULES, true), LOOK_CLOSELY, "not in a row");
     }
 }

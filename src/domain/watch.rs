@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Condition, Health, LOOK_CLOSELY, Look, Rules};
+use super::health::{Condition, Health, LOGINS_MOST, LOOK_CLOSELY, Look, Rules};
 use super::probe::{Heard, Probe};
 use crate::pool::host::Host;
 use crate::runtime::backoff::random;
@@ -53,9 +53,6 @@ const KEEP_UNTIL: Duration = Duration::from_millis(500);
 /// How long its connection is kept after its position was wanted.
 const WANTED_FOR: Duration = Duration::from_secs(10);
 
-/// Logins that are kept to look with.
-const LOGINS_MOST: usize = 8;
-
 impl Watch {
     /// `has_others`: a domain has it and others. `weight`: its share of what is spread over replicas.
     pub fn new(
@@ -97,7 +94,7 @@ impl Watch {
             ..target.clone()
         };
         let login = Login { target, has_worked: false };
-        if logins.known.len() < LOGINS_MOST {
+        if logins.known.len() < LOGINS_MOST as usize {
             logins.known.push(login);
         } else if let Some(useless) = logins.known.iter_mut().find(|known| !known.has_worked) {
             *useless = login;
