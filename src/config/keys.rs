@@ -399,7 +399,13 @@ pub(super) const POOL: &[Key] = &[
         r#""5s""#,
         "A client that has waited this long for a server gets a NOTICE. `\"0s\"`: none.",
     ),
-    later("adaptive", "adaptive pool sizes"),
+    value(
+        "adaptive",
+        Type::Flag,
+        "false",
+        "How many servers are lent at once follows what they get done, from `size` on, between `min` and `size` \
+         and `max_overflow` together; see `docs/SIZING.md`. No effect in session mode.",
+    ),
     unset(
         "statement_timeout",
         MILLIS,
@@ -463,4 +469,5 @@ const USER_POOL: &[Key] = &[
     unset("min", COUNT, "1", "As in `[pool]`. Unset: the domain's, at most this `size`."),
     unset("max_overflow", COUNT, "0", "As in `[pool]`. Unset: the domain's."),
     unset("timeout", BOUND, r#""10s""#, "As in `[pool]`. Unset: the domain's."),
+    unset("adaptive", Type::Flag, "true", "As in `[pool]`. Unset: the domain's."),
 ];

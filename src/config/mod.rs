@@ -359,6 +359,7 @@ pub struct PoolOverrides {
     pub min: Option<usize>,
     pub max_overflow: Option<usize>,
     pub timeout: Option<Duration>,
+    pub adaptive: Option<bool>,
     pub query_timeout: Option<Option<Duration>>,
     pub transaction_timeout: Option<Option<Duration>>,
     pub idle_in_transaction_timeout: Option<Option<Duration>>,
@@ -384,6 +385,7 @@ impl PoolMode {
 
 /// `[pool]` with the domain's own keys laid over it.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a key of the file")]
 pub struct PoolSettings {
     pub pool_mode: PoolMode,
     /// At least 1.
@@ -417,6 +419,8 @@ pub struct PoolSettings {
     pub defer_begin: bool,
     /// `None`: no NOTICE.
     pub wait_notice: Option<Duration>,
+    /// How many are lent at once follows what they get done; not in session mode.
+    pub adaptive: bool,
     /// `None`: the server's own applies. `Some(ZERO)`: none.
     pub statement_timeout: Option<Duration>,
 }

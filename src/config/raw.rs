@@ -109,7 +109,7 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn flag(self, name: &str) -> bool {
-        self.must(name, |value| if let Value::Flag(flag) = value { Some(*flag) } else { None })
+        self.must(name, flag)
     }
 
     pub(super) fn count(self, name: &str) -> usize {
@@ -137,6 +137,10 @@ impl<'a> View<'a> {
 
     pub(super) fn map(self, name: &str) -> Vec<(String, String)> {
         self.must(name, |value| if let Value::Map(map) = value { Some(map.clone()) } else { None })
+    }
+
+    pub(super) fn flag_if_set(self, name: &str) -> Option<bool> {
+        self.value(name).as_ref().and_then(flag)
     }
 
     pub(super) fn count_if_set(self, name: &str) -> Option<usize> {
@@ -190,6 +194,10 @@ impl<'a> View<'a> {
             .and_then(pick)
             .expect("the table of keys has a default of this type")
     }
+}
+
+const fn flag(value: &Value) -> Option<bool> {
+    if let Value::Flag(flag) = value { Some(*flag) } else { None }
 }
 
 fn count(value: &Value) -> Option<usize> {

@@ -38,6 +38,14 @@ impl Config {
     }
 }
 
+impl PoolSettings {
+    /// True if the pool's limit follows what its servers get done. A session that has a server to itself is not
+    /// what holds others back.
+    pub fn adapts(&self) -> bool {
+        self.adaptive && self.pool_mode != PoolMode::Session
+    }
+}
+
 impl PoolOverrides {
     fn over(&self, domain: &PoolSettings) -> PoolSettings {
         let size = self.size.unwrap_or(domain.size);
@@ -47,6 +55,7 @@ impl PoolOverrides {
             min: self.min.unwrap_or(domain.min).min(size),
             max_overflow: self.max_overflow.unwrap_or(domain.max_overflow),
             timeout: self.timeout.unwrap_or(domain.timeout),
+            adaptive: self.adaptive.unwrap_or(domain.adaptive),
             query_timeout: self.query_timeout.unwrap_or(domain.query_timeout),
             transaction_timeout: self.transaction_timeout.unwrap_or(domain.transaction_timeout),
             idle_in_transaction_timeout: self

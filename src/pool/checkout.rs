@@ -130,6 +130,8 @@ const fn role(mode: Mode) -> &'static str {
 pub struct PoolNumbers {
     pub size: usize,
     pub max_overflow: usize,
+    /// How many may be in use, of an adaptive pool.
+    pub limit: Option<usize>,
     pub in_use: usize,
     pub opening: usize,
     pub waiting: usize,
@@ -139,11 +141,13 @@ pub struct PoolNumbers {
 
 impl std::fmt::Display for PoolNumbers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "size {}, max_overflow {}, ", self.size, self.max_overflow)?;
+        if let Some(limit) = self.limit {
+            write!(f, "adapted to {limit}, ")?;
+        }
         write!(
             f,
-            "size {}, max_overflow {}, in use {}, being opened {}, waiting {}, longest loan {}",
-            self.size,
-            self.max_overflow,
+            "in use {}, being opened {}, waiting {}, longest loan {}",
             self.in_use,
             self.opening,
             self.waiting,
@@ -355,6 +359,7 @@ impl Pool {
             numbers: PoolNumbers {
                 size: self.settings.size,
                 max_overflow: self.settings.max_overflow,
+                limit: self.settings.adapts().then(|| self.limit()),
                 in_use: counts.lent,
                 opening: counts.opening,
                 waiting: counts.waiting,

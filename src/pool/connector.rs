@@ -33,7 +33,7 @@ pub fn start(pool: Arc<Pool>, mut right: Right) {
                 // Someone may have come to wait while this right was still counted.
                 let is_draining = pool.commons.drain.soft().is_cancelled();
                 if !is_draining && pool.core().counts().waiting > 0 {
-                    pool.open_if_wanted();
+                    pool.advance();
                 }
             }
         }

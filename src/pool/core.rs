@@ -11,15 +11,18 @@
 //! - A server is in exactly one place: being opened, idle, lent, aside (reset, tested, awaiting a
 //!   cancel), or closing until PostgreSQL has let go of it. Their number never exceeds
 //!   `size + max_overflow`.
-//! - Nobody waits while a server is idle that fits, or while any is idle and nothing is on its way:
-//!   a server of the right kind that is being opened, or one of another kind that is being closed to
-//!   make room. What comes free goes to the oldest waiter whom it fits, unless an older one has
+//! - The limit, at most that, says how many may be in use: lent or aside. Nothing is lent beyond it; what is
+//!   when it falls comes back in its own time. What it keeps idle counts as overflow does.
+//! - As long as fewer are in use, nobody waits while a server is idle that fits, or while any is idle and nothing
+//!   is on its way: a server of the right kind that is being opened, or one of another kind that is being closed
+//!   to make room. What comes free goes to the oldest waiter whom it fits, unless an older one has
 //!   nothing on its way: then it makes room for that one.
 //! - Servers are opened one [`Right`] each, and there are never more rights than are wanted by
 //!   waiters and by `min`, and one to even out the sites.
 //! - No server is idle at a site that is out, and none is opened there.
 
 mod lacks;
+mod limit;
 mod spread;
 mod terms;
 
@@ -28,6 +31,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::lacks::{Lack, Taker};
+pub use self::limit::Step;
 pub use self::terms::{
     Counts, Decision, Evened, Expired, Given, Home, Kind, Label, Limits, Place, Right, ServerId,
     Surplus,
@@ -42,6 +46,8 @@ pub use super::sites::{Balance, PerSite, Site, Standing};
 #[derive(Debug)]
 pub struct Core<S, W, K> {
     limits: Limits,
+    /// How many may be in use at the moment.
+    limit: usize,
     sites: Sites,
     idle: IdleServers<S, K>,
     opening: usize,
@@ -61,6 +67,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
     pub fn new(limits: Limits, homes: usize, sites: usize, balance: Balance) -> Self {
         Self {
             limits,
+            limit: limits.most(),
             sites: Sites::new(sites, balance),
             idle: IdleServers::new(homes, sites),
             opening: 0,
@@ -86,6 +93,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
         waiter: impl FnOnce() -> W,
     ) -> Decision<S, K> {
         let idle = match wish {
+            _ if self.is_full() => None,
             None => self.take_plain(home, last),
             Some(kind) => self.idle.take_of(kind, home),
         };
@@ -118,7 +126,8 @@ impl<S, W, K: Kind> Core<S, W, K> {
     /// Takes out, to be closed, the longest-idle server if someone waits for another kind and has
     /// nothing on its way.
     fn displace(&mut self) -> Option<S> {
-        if self.idle.len() == 0 || self.first_without(self.closing).is_none() {
+        let is_spoken_for = self.in_use() + self.opening + self.closing >= self.limit;
+        if self.idle.len() == 0 || is_spoken_for || self.first_without(self.closing).is_none() {
             return None;
         }
         self.pop_longest_idle()
@@ -155,6 +164,9 @@ impl<S, W, K: Kind> Core<S, W, K> {
         if let Some(why) = self.surplus(label.site) {
             self.end(label.site);
             return Given::Close(server, why);
+        }
+        if self.is_full() || (self.idle.len() > 0 && self.queue.len() > 0) {
+            return self.give_within(label, server, now);
         }
         let is_kept = label.kind.as_ref().is_none_or(Kind::may_idle);
         match self.taker(label.kind.as_ref()) {
@@ -260,7 +272,8 @@ impl<S, W, K: Kind> Core<S, W, K> {
             return None;
         }
         let site = self.sites.pick_to_open(None)?;
-        let wish = match self.first_without(0) {
+        let has_room = self.in_use() + self.opening < self.limit;
+        let wish = match self.first_without(0).filter(|_| has_room) {
             Some(Lack(wish)) => wish.cloned(),
             None if self.kept() < self.limits.min => None,
             None => return None,
@@ -298,7 +311,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
     }
 
     /// Takes out, to be closed, one idle server that has been idle for longer than it may: `linger` if the pool is
-    /// beyond its size, `idle_timeout` (`None`: for ever) if it is beyond `min`.
+    /// beyond its size or limit, `idle_timeout` (`None`: for ever) if it is beyond `min`.
     pub fn take_expired(
         &mut self,
         now: Instant,
@@ -307,7 +320,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
     ) -> Option<(S, Expired)> {
         let since = self.idle.longest()?;
         let idle_for = now.saturating_duration_since(since);
-        let why = if self.kept() > self.limits.size && idle_for >= linger {
+        let why = if self.kept() > self.lasting() && idle_for >= linger {
             Expired::Overflow
         } else if self.kept() > self.limits.min && idle_timeout.is_some_and(|most| idle_for >= most)
         {

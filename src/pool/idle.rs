@@ -97,6 +97,11 @@ impl<S, K: Kind> IdleServers<S, K> {
         Some(found.server)
     }
 
+    /// True if one of `kind` is idle.
+    pub(super) fn has_of(&self, kind: &K) -> bool {
+        self.of_kinds.values().any(|entry| entry.kind.as_ref() == Some(kind))
+    }
+
     /// The server of `kind` used last among those at `home`, else anywhere; and its site.
     pub(super) fn take_of(&mut self, kind: &K, home: Home) -> Option<(S, Site)> {
         let fits = |entry: &Idle<S, K>| entry.kind.as_ref() == Some(kind);

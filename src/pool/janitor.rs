@@ -63,7 +63,8 @@ impl Pool {
         self.expire(now);
         self.weigh();
         self.even_out();
-        self.open_if_wanted();
+        self.size_up(now);
+        self.advance();
     }
 
     fn expire(self: &Arc<Self>, now: Instant) {

@@ -10,6 +10,8 @@ pub mod host;
 mod idle;
 pub mod janitor;
 pub mod ledger;
+pub mod limiter;
+mod load;
 #[expect(clippy::module_inception, reason = "the room is about this type")]
 pub mod pool;
 pub mod pool_site;
@@ -17,6 +19,7 @@ mod queue;
 mod retire;
 mod shared;
 mod sites;
+mod sizing;
 mod trouble;
 pub mod waiter;
 

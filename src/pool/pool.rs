@@ -16,6 +16,7 @@ use super::core::{
     self, Balance, Core, Given, Kind, Label, Limits, PerSite, Place, ServerId, Site, Surplus,
 };
 use super::pool_site::{Outlook, PoolSite};
+use super::sizing::Sizing;
 use super::trouble::{RetryBudget, Trouble, tell};
 use super::waiter::{Failure, Outcome, Waiter};
 use crate::config::{HostAddr, Mode, PoolSettings};
@@ -125,6 +126,7 @@ pub struct Pool {
     servers: Mutex<HashMap<ServerId, Known>>,
     /// What its servers report, for the greeting of clients.
     pub(super) welcome: ArcSwapOption<Parameters>,
+    pub(super) sizing: Mutex<Sizing>,
     pub(super) trouble: Mutex<Trouble>,
     pub(super) budget: Mutex<RetryBudget>,
     pub cancels_active: AtomicUsize,
@@ -167,12 +169,17 @@ impl Pool {
             max_overflow: settings.max_overflow,
             max_waiting: settings.max_waiting,
         };
+        let sizing = Sizing::new(&settings, limits, Instant::now());
+        let mut core = Core::new(limits, commons.homes, sites.count(), balance);
+        if let Some(limit) = sizing.limit() {
+            core.set_limit(limit);
+        }
         Self {
             domain,
             mode,
             database: Arc::clone(database),
             user: Arc::clone(user),
-            core: Mutex::new(Core::new(limits, commons.homes, sites.count(), balance)),
+            core: Mutex::new(core),
             sites,
             outlook,
             is_out: AtomicBool::new(false),
@@ -186,6 +193,7 @@ impl Pool {
             min_held_until: Mutex::default(),
             servers: Mutex::default(),
             welcome: ArcSwapOption::empty(),
+            sizing: Mutex::new(sizing),
             trouble: Mutex::default(),
             budget: Mutex::default(),
             cancels_active: AtomicUsize::new(0),
@@ -284,7 +292,7 @@ impl Pool {
     }
 
     /// Puts a server into its waiter's letter box before the core is unlocked, and wakes it after.
-    fn pass_on(
+    pub(super) fn pass_on(
         self: &Arc<Self>,
         given: Given<Box<Server>, Arc<Waiter>>,
         core: MutexGuard<'_, PoolCore>,
@@ -297,7 +305,8 @@ impl Pool {
             Given::Idle => None,
             Given::Close(server, why) => {
                 drop(core);
-                return self.end(server, reason(why));
+                self.end(server, reason(why));
+                return self.advance_if_limited();
             }
         };
         drop(core);
@@ -312,6 +321,7 @@ impl Pool {
     pub fn close(self: &Arc<Self>, server: Box<Server>, place: Place, reason: CloseReason) {
         self.core().begin_close(place, server.record.site);
         self.end(server, reason);
+        self.advance_if_limited();
     }
 
     /// Closes servers that were taken out of the idle list.
@@ -395,17 +405,6 @@ impl Pool {
             pid = server.record.key.process_id, reason = reason.label(), "server closed");
         if reason == CloseReason::Lost {
             self.servers().remove(&server.id());
-        }
-    }
-
-    /// Opens servers that waiters or `min` want.
-    pub fn open_if_wanted(self: &Arc<Self>) {
-        // Nobody waits behind a refusal; `min` alone is no reason to ask again so soon.
-        if self.refusal(Instant::now()).is_some() && self.core().counts().waiting == 0 {
-            return;
-        }
-        while let Some(right) = self.core().right_if_wanted() {
-            connector::start(Arc::clone(self), right);
         }
     }
 

@@ -146,7 +146,7 @@ impl Pool {
         wakers.into_iter().for_each(Waker::wake);
         self.sites_changed.send_modify(|version| *version += 1);
         self.close_idle(gone, CloseReason::HostOut);
-        self.open_if_wanted();
+        self.advance();
     }
 
     /// True if what is under way on `server` is lost, whether that has been noticed or not.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::counters::{CloseReason, PoolStats, ProcessStats, StatementOutcome};
 use super::snapshot::{
-    ClientSnapshot, ClientState, DomainSnapshot, HostSnapshot, Observe, Peer, PoolSnapshot,
+    ClientSnapshot, ClientState, DomainSnapshot, HostSnapshot, Load, Observe, Peer, PoolSnapshot,
     ProcessSnapshot, ServerCounts, ServerSnapshot, ServerState,
 };
 use super::traffic::Traffic;
@@ -176,6 +176,9 @@ pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
         size: 20,
         min: 2,
         max_overflow: 10,
+        limit: 30,
+        adaptive: false,
+        load: Load::default(),
         oldest_wait: Duration::from_micros(1_500_250),
         cancels_active: 1,
         stats: Arc::new(stats),
@@ -256,6 +259,7 @@ fn pool_settings() -> PoolSettings {
         reuse_unnamed: false,
         defer_begin: true,
         wait_notice: None,
+        adaptive: false,
         statement_timeout: None,
     }
 }

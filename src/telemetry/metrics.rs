@@ -54,9 +54,10 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "pgweir_pool_limit",
         kind: Gauge,
-        help: "Most servers that the pool may open: pool.size and pool.max_overflow.",
+        help: "Most servers that may be lent at once: pool.size and pool.max_overflow, or what \
+               pool.adaptive has come to.",
         labels: &["domain", "mode", "user"],
-        read: Pools(|pools, out| out.push(&[], pools.count(PoolSnapshot::limit))),
+        read: Pools(|pools, out| out.push(&[], pools.count(|pool| pool.limit))),
     },
     Metric {
         name: "pgweir_pool_utilization",

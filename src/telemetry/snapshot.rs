@@ -87,6 +87,10 @@ pub struct PoolSnapshot {
     pub size: usize,
     pub min: usize,
     pub max_overflow: usize,
+    /// How many may be in use at the moment, and whether that follows what they get done.
+    pub limit: usize,
+    pub adaptive: bool,
+    pub load: Load,
     /// Age of the oldest waiter.
     pub oldest_wait: Duration,
     /// Cancel requests being sent for clients of this pool.
@@ -102,7 +106,7 @@ impl PoolSnapshot {
     }
 
     /// Most servers that it may open.
-    pub fn limit(&self) -> usize {
+    pub fn most(&self) -> usize {
         self.size.saturating_add(self.max_overflow)
     }
 
@@ -116,6 +120,39 @@ impl PoolSnapshot {
     pub fn shown_database(&self) -> &Arc<str> {
         if &*self.domain == "*" { &self.database } else { &self.domain }
     }
+}
+
+/// What was asked of a pool in the last quarter of an hour. All zero: nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Load {
+    /// The time looked at.
+    pub period: Duration,
+    pub transactions: u64,
+    /// For how long a transaction had its server, on average.
+    pub hold: Duration,
+    /// Servers in use on average, in the busiest half-minute.
+    pub busiest: f64,
+    /// Clients that waited on average, in that half-minute.
+    pub queued: f64,
+    /// Most servers in use at once, of those moments when it was looked at.
+    pub most: usize,
+    /// Share of the time when as many were in use as may be (0 to 1).
+    pub full: f64,
+    /// Clients that waited for longer than a millisecond, how long on average, and the longest.
+    pub waits: u64,
+    pub mean_wait: Duration,
+    pub longest_wait: Duration,
+    /// `None`: it was not quiet at one time and busy at another.
+    pub strain: Option<Strain>,
+}
+
+/// What many servers at work do to each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Strain {
+    /// How many times as long a transaction takes as when few are at work.
+    pub slower: f64,
+    /// How many would have been in use in the busiest half-minute if it took no longer.
+    pub servers: f64,
 }
 
 /// Servers of a pool by the place that they are in.

@@ -156,7 +156,7 @@ impl PoolStatus {
             overflow: pool.overflow(),
             invalid: pool.servers.closing,
             min: pool.min,
-            max: pool.limit(),
+            max: pool.most(),
             free: idle,
             used: pool.servers.total().saturating_sub(idle),
             active_connections: pool.checked_out(),
@@ -166,7 +166,7 @@ impl PoolStatus {
             clients_idle: pool.clients_idle,
             clients_waiting: pool.clients_waiting,
             oldest_wait_ms: milliseconds(pool.oldest_wait),
-            pool_utilization_percent: 100.0 * ratio(pool.checked_out() as u64, pool.limit() as u64),
+            pool_utilization_percent: 100.0 * ratio(pool.checked_out() as u64, pool.limit as u64),
             mean_response_time_ms: ratio(
                 pool.traffic.query_duration.sum_micros(),
                 pool.traffic.queries.value(),

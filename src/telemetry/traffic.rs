@@ -90,6 +90,41 @@ impl Traffic {
     }
 }
 
+/// What the servers of a pool have been used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Servers lent, and transactions ended.
+    pub checkouts: u64,
+    pub transactions: u64,
+    /// How long transactions had their servers, and how long clients waited for one, in microseconds.
+    pub held_micros: u64,
+    pub waited_micros: u64,
+}
+
+impl Work {
+    /// What was done since `earlier`.
+    #[must_use]
+    pub const fn since(&self, earlier: &Self) -> Self {
+        Self {
+            checkouts: self.checkouts.wrapping_sub(earlier.checkouts),
+            transactions: self.transactions.wrapping_sub(earlier.transactions),
+            held_micros: self.held_micros.wrapping_sub(earlier.held_micros),
+            waited_micros: self.waited_micros.wrapping_sub(earlier.waited_micros),
+        }
+    }
+
+    /// What was done in both.
+    #[must_use]
+    pub const fn plus(&self, other: &Self) -> Self {
+        Self {
+            checkouts: self.checkouts.wrapping_add(other.checkouts),
+            transactions: self.transactions.wrapping_add(other.transactions),
+            held_micros: self.held_micros.wrapping_add(other.held_micros),
+            waited_micros: self.waited_micros.wrapping_add(other.waited_micros),
+        }
+    }
+}
+
 /// The traffic of a pool, by worker.
 #[derive(Debug)]
 pub struct Shares(Box<[Arc<Traffic>]>);
@@ -109,6 +144,24 @@ impl Shares {
     /// Servers lent.
     pub fn checkouts(&self) -> u64 {
         self.0.iter().map(|traffic| traffic.checkouts.value()).sum()
+    }
+
+    /// What is needed to tell how busy the pool is, in all: cheaper than `sum`.
+    pub fn work(&self) -> Work {
+        let work = |traffic: &Traffic| Work {
+            checkouts: traffic.checkouts.value(),
+            transactions: traffic.transactions.value(),
+            held_micros: traffic.transaction_duration.sum_micros(),
+            waited_micros: traffic.checkout_wait.sum_micros(),
+        };
+        self.0.iter().fold(Work::default(), |sum, traffic| sum.plus(&work(traffic)))
+    }
+
+    /// How long clients have waited for servers.
+    pub fn waits(&self) -> Histogram<LocalCounter> {
+        let sum = Histogram::default();
+        self.0.iter().for_each(|traffic| sum.add_all(&traffic.checkout_wait));
+        sum
     }
 
     /// All workers' together.
@@ -154,6 +207,9 @@ mod tests {
 
         assert_eq!(shares.of(1).queries.value(), 10);
         assert_eq!(shares.checkouts(), 11);
+        let work = Work { checkouts: 11, transactions: 11, held_micros: 11, waited_micros: 11 };
+        assert_eq!(shares.work(), work);
+        assert_eq!(shares.waits().sum_micros(), 11);
         let numbers = [
             &sum.queries,
             &sum.transactions,

@@ -144,7 +144,7 @@ def test_no_message_shows_a_password(tmp_path):
 
 
 @pytest.mark.parametrize("key", [
-    "strict = true", "adaptive = true",
+    "strict = true",
 ])
 def test_a_key_of_what_is_not_built_is_refused_by_name(tmp_path, key):
     done = run("check", "--config", write_config(tmp_path, GOOD + key + "\n"))

@@ -233,6 +233,7 @@ pub(super) fn pool(view: View<'_>) -> PoolSettings {
         reuse_unnamed: view.flag("reuse_unnamed"),
         defer_begin: view.flag("defer_begin"),
         wait_notice: unless_zero(view.duration("wait_notice")),
+        adaptive: view.flag("adaptive"),
         statement_timeout: view.duration_if_set("statement_timeout"),
     }
 }

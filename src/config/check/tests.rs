@@ -172,7 +172,6 @@ fn what_is_not_built_is_refused_by_name() {
     let mode = "f:2: pool.pool_mode: not built yet: \"auto\" pool mode";
     assert_refused(&[
         ("[pool]\npool_mode = \"auto\"", mode),
-        ("[pool]\nadaptive = false", "f:2: pool.adaptive: not built yet: adaptive pool sizes"),
         (
             "[listen]\nproxy_protocol = false",
             "f:2: listen.proxy_protocol: not built yet: the PROXY protocol",
@@ -263,6 +262,25 @@ fn a_mode_is_laid_over_its_domain_and_that_over_the_pool() {
     assert_eq!(config.host_rules(&domain.hosts[0]).weight, 3);
     assert_eq!(config.users["u"].mode, Some(Mode::Batch));
     assert_eq!(config.pool_settings(domain, "u", Mode::Batch).size, 2);
+}
+
+#[test]
+fn a_pool_adapts_where_it_says_so_and_a_session_has_no_server_to_itself() {
+    let config = accepted(
+        "[pool]\nadaptive = true\n\
+         [domains.a]\nhosts = [\"db\"]\nbatch = { pool = { adaptive = false } }\n\
+         [domains.b]\nhosts = [\"db\"]\npool = { pool_mode = \"session\" }\n\
+         [users.fixed]\npool = { adaptive = false }\n[users.alone]\npool_mode = \"session\"",
+    );
+    let adapts = |domain: usize, user: &str, mode| {
+        config.pool_settings(&config.domains[domain], user, mode).adapts()
+    };
+
+    assert!(adapts(0, "u", Mode::ReadWrite) && adapts(0, "u", Mode::ReadOnly));
+    assert!(!adapts(0, "u", Mode::Batch), "the mode says so");
+    assert!(!adapts(0, "fixed", Mode::ReadWrite), "the user says so");
+    assert!(!adapts(0, "u", Mode::Transactional) && !adapts(0, "alone", Mode::ReadWrite));
+    assert!(!adapts(1, "u", Mode::ReadWrite));
 }
 
 #[test]
@@ -583,7 +601,7 @@ fn rows_give_each_value_beside_what_would_apply_without_its_line() {
     assert_eq!(row("domains.a.pool.min"), None);
     assert_eq!(row("domains.a.server_options"), Some(("jit=off, work_mem=64MB", "")));
     assert_eq!(row("users.u.max_clients"), Some(("4", "0")));
-    assert_eq!(row("pool.adaptive"), None);
+    assert_eq!(row("pool.adaptive"), Some(("false", "false")));
 }
 
 #[test]
@@ -621,7 +639,7 @@ fn defaults_are_those_of_the_contract() {
          connect_attempts: None, connects_per_host: 4, query_timeout: None, \
          transaction_timeout: None, idle_in_transaction_timeout: None, prepared_statements: 200, \
          reuse_unnamed: false, defer_begin: true, \
-         wait_notice: Some(5s), statement_timeout: None }"
+         wait_notice: Some(5s), adaptive: false, statement_timeout: None }"
     );
 }
 

@@ -54,6 +54,7 @@ fn overrides(table: &Table) -> PoolOverrides {
         min: pool.count_if_set("min"),
         max_overflow: pool.count_if_set("max_overflow"),
         timeout: pool.duration_if_set("timeout"),
+        adaptive: pool.flag_if_set("adaptive"),
         query_timeout: view.duration_if_set("query_timeout").map(unless_zero),
         transaction_timeout: view.duration_if_set("transaction_timeout").map(unless_zero),
         idle_in_transaction_timeout: view

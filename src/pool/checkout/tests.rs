@@ -45,6 +45,7 @@ const SETTINGS: PoolSettings = PoolSettings {
     reuse_unnamed: false,
     defer_begin: true,
     wait_notice: None,
+    adaptive: false,
     statement_timeout: None,
 };
 

@@ -327,6 +327,74 @@ fn a_server_that_was_to_even_things_out_is_not_opened_elsewhere() {
     assert_eq!(core.counts_at(Site(1)), (0, 0));
 }
 
+/// Three servers, all lent, and two who wait.
+fn three_lent() -> Pool {
+    let now = Instant::now();
+    let mut core = with_idle(&[(1, 0), (2, 0), (3, 0)]);
+    (core.limits.min, core.limits.max_overflow) = (0, 0);
+    for _ in 0..3 {
+        assert!(matches!(checkout(&mut core, now), Decision::Lend(_)));
+    }
+    for waiter in [7, 8] {
+        let decision = core.checkout(Home(0), None, None, now, || waiter);
+        assert!(matches!(decision, Decision::Wait { connect: None, displaced: None, .. }));
+    }
+    core
+}
+
+#[test]
+fn what_is_lent_beyond_a_limit_that_fell_stays_idle_when_it_comes_back() {
+    let now = Instant::now();
+    let mut core = three_lent();
+
+    core.set_limit(1);
+
+    assert!(core.next_step().is_none());
+    assert!(matches!(core.checkin(Place::Lent, plain(1), 1, now), Given::Idle));
+    assert!(matches!(core.checkin(Place::Lent, plain(2), 2, now), Given::Idle));
+    assert!(matches!(core.checkin(Place::Lent, plain(3), 3, now), Given::HandTo(7, 3)));
+    // As overflow is.
+    let linger = Duration::from_secs(5);
+    assert!(matches!(core.take_expired(now + linger, linger, None), Some((1, Expired::Overflow))));
+}
+
+#[test]
+fn a_limit_that_rises_hands_out_what_is_idle_before_it_opens_more() {
+    let now = Instant::now();
+    let mut core = three_lent();
+    core.set_limit(1);
+    for id in [1, 2] {
+        assert!(matches!(core.checkin(Place::Lent, plain(id), id, now), Given::Idle));
+    }
+    core.limits.max_overflow = 1;
+    for waiter in [9, 10] {
+        assert!(matches!(
+            core.checkout(Home(0), None, None, now, || waiter),
+            Decision::Wait { .. }
+        ));
+    }
+
+    core.set_limit(4);
+
+    assert!(matches!(core.next_step(), Some(Step::HandTo(7, 2))));
+    assert!(matches!(core.next_step(), Some(Step::HandTo(8, 1))));
+    let Some(Step::Open(right)) = core.next_step() else { panic!("there is room for one more") };
+    assert!(core.next_step().is_none());
+    core.abandon(right);
+}
+
+#[test]
+fn a_lent_server_that_is_lost_makes_room_for_one_that_the_limit_kept_idle() {
+    let now = Instant::now();
+    let mut core = three_lent();
+    core.set_limit(2);
+    assert!(matches!(core.checkin(Place::Lent, plain(1), 1, now), Given::Idle));
+
+    core.begin_close(Place::Lent, Site(0));
+
+    assert!(matches!(core.next_step(), Some(Step::HandTo(7, 1))));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Checkout { home: usize, last: Option<u64>, wish: Option<u8> },
@@ -341,6 +409,7 @@ enum Act {
     GiveUp(usize),
     Expire,
     TakeOver,
+    Limit(usize),
 }
 
 fn acts() -> impl Strategy<Value = Act> {
@@ -358,6 +427,7 @@ fn acts() -> impl Strategy<Value = Act> {
         1 => any::<usize>().prop_map(Act::GiveUp),
         1 => Just(Act::Expire),
         1 => Just(Act::TakeOver),
+        1 => (1..6_usize).prop_map(Act::Limit),
     ]
 }
 
@@ -400,7 +470,48 @@ impl Model {
         without
     }
 
-    fn given(&mut self, server: u64, given: &Given<u64, u32>) {
+    fn in_use(&self) -> usize {
+        self.lent.len() + self.aside.len()
+    }
+
+    /// Moves the oldest waiter whom an idle server fits, and that server.
+    fn hand_to(&mut self, waiter: u32, server: u64, limit: usize) {
+        assert!(self.in_use() < limit, "more are in use than may be");
+        let is_fit = |wish: &Option<Sort>| self.idle.iter().any(|id| self.kind(*id) == *wish);
+        let oldest = self.waiting.iter().position(|(_, _, wish)| is_fit(wish));
+        let (_, first, wish) = self.waiting.remove(oldest.expect("nothing fits anybody"));
+        assert_eq!(first, waiter, "not the oldest whom one fits");
+        assert_eq!(self.kind(server), wish);
+        self.idle.retain(|id| *id != server);
+        self.lent.push(server);
+    }
+
+    /// The limit keeps others idle, or would keep this one.
+    fn given_within(&mut self, server: u64, given: &Given<u64, u32>, limit: usize) {
+        self.idle.push(server);
+        match given {
+            // It goes to who wishes for such a one, or to nobody.
+            Given::HandTo(waiter, _) if self.kind(server) == Some(Sort(2)) => {
+                let others = self.idle.drain(..self.idle.len() - 1).collect();
+                self.hand_to(*waiter, server, limit);
+                self.idle = others;
+            }
+            Given::HandTo(waiter, given) => self.hand_to(*waiter, *given, limit),
+            Given::Close(given, _) => {
+                let is_used_up = self.kind(server) == Some(Sort(2)) && *given == server;
+                assert!(is_used_up || self.in_use() < limit, "closed for nothing");
+                self.idle.retain(|id| id != given);
+                self.closing += 1;
+            }
+            Given::Idle => assert_ne!(self.kind(server), Some(Sort(2))),
+        }
+    }
+
+    fn given(&mut self, server: u64, given: &Given<u64, u32>, limit: usize) {
+        let is_full = self.in_use() >= limit;
+        if is_full || (!self.idle.is_empty() && !self.waiting.is_empty()) {
+            return self.given_within(server, given, limit);
+        }
         let kind = self.kind(server);
         let fits = self.waiting.iter().position(|(_, _, wish)| *wish == kind);
         let lacks = self.without(self.closing).first().copied();
@@ -444,6 +555,7 @@ fn step_checkout(
     let of_kind = |model: &Model, id: &u64| model.kind(*id) == wish;
     match core.checkout(Home(home), last.map(ServerId), wish.as_ref(), now, || waiter) {
         Decision::Lend(server) => {
+            assert!(model.in_use() < core.limit(), "more are in use than may be");
             assert_eq!(model.kind(server), wish, "it does not fit");
             let wanted = last.filter(|id| model.idle.contains(id) && model.kind(*id).is_none());
             let wanted = wanted.filter(|_| wish.is_none());
@@ -455,7 +567,9 @@ fn step_checkout(
             model.lent.push(server);
         }
         Decision::Wait { ticket, connect, displaced } => {
-            assert!(!model.idle.iter().any(|id| of_kind(model, id)), "one that fits is idle");
+            let is_full = model.in_use() >= core.limit();
+            let fits = model.idle.iter().any(|id| of_kind(model, id));
+            assert!(is_full || !fits, "one that fits is idle");
             model.waiting.push((ticket, waiter, wish));
             model.rights.extend(connect);
             if let Some(server) = displaced {
@@ -468,6 +582,28 @@ fn step_checkout(
     }
 }
 
+/// Does what there is to do after a change that gave back no server.
+fn go_on(core: &mut Pool, model: &mut Model) {
+    while let Some(step) = core.next_step() {
+        match step {
+            Step::HandTo(waiter, server) => model.hand_to(waiter, server, core.limit()),
+            Step::Open(right) => model.rights.push(right),
+            Step::Close(server) => {
+                assert_eq!(server, model.idle.remove(0), "not the longest idle");
+                assert!(!model.without(model.closing).is_empty(), "nobody needs its place");
+                model.closing += 1;
+            }
+        }
+    }
+}
+
+/// One that is closed when it comes back leaves room, under a limit.
+fn go_on_if_closed(core: &mut Pool, model: &mut Model, given: &Given<u64, u32>) {
+    if matches!(given, Given::Close(..)) {
+        go_on(core, model);
+    }
+}
+
 #[expect(clippy::too_many_lines, reason = "one arm for each act")]
 fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
     match act {
@@ -477,7 +613,8 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
         Act::Checkin(n) => {
             if let Some(id) = pick(&mut model.lent, n) {
                 let given = core.checkin(Place::Lent, model.labels[&id].clone(), id, now);
-                model.given(id, &given);
+                model.given(id, &given, core.limit());
+                go_on_if_closed(core, model, &given);
             }
         }
         Act::Reset(n) => {
@@ -489,16 +626,19 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
         Act::AsideBack(n) => {
             if let Some(id) = pick(&mut model.aside, n) {
                 let given = core.checkin(Place::Aside, model.labels[&id].clone(), id, now);
-                model.given(id, &given);
+                model.given(id, &given, core.limit());
+                go_on_if_closed(core, model, &given);
             }
         }
         Act::Close(n) => {
             if pick(&mut model.lent, n).is_some() {
                 core.begin_close(Place::Lent, Site(0));
                 model.closing += 1;
+                go_on(core, model);
             } else if pick(&mut model.aside, n).is_some() {
                 core.begin_close(Place::Aside, Site(0));
                 model.closing += 1;
+                go_on(core, model);
             }
         }
         Act::Closed => {
@@ -515,7 +655,7 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
                 let label = Label { id: ServerId(id), home: Home(n % 3), site: right.site(), kind };
                 model.labels.insert(id, label.clone());
                 let given = core.opened(right, label, id, now);
-                model.given(id, &given);
+                model.given(id, &given, core.limit());
             }
         }
         Act::OpenFails(n) => {
@@ -544,6 +684,10 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
                 assert_eq!(id, model.idle.remove(0), "not the longest idle");
                 model.closing += 1;
             }
+        }
+        Act::Limit(limit) => {
+            core.set_limit(limit);
+            go_on(core, model);
         }
         Act::TakeOver => {
             if let Some(id) = core.take_longest_idle(|_| true) {
@@ -586,12 +730,19 @@ proptest! {
             prop_assert!(core.total() <= limits.most());
             prop_assert_eq!(core.total(), model.total());
             let idle_fits = |wish| model.idle.iter().any(|id| model.kind(*id) == wish);
-            prop_assert!(!model.waiting.iter().any(|(_, _, wish)| idle_fits(*wish)),
+            let is_full = model.in_use() >= core.limit();
+            prop_assert!(is_full || !model.waiting.iter().any(|(_, _, wish)| idle_fits(*wish)),
                 "a waiter while a server that fits is idle");
-            if !model.without(model.closing).is_empty() {
+            let is_all_open = core.total() == limits.most();
+            let places = model.in_use() + counts.opening + counts.closing;
+            if places < core.limit() && is_all_open && !model.without(model.closing).is_empty() {
                 prop_assert!(model.idle.is_empty(), "an idle server could make room");
             }
-            prop_assert!(model.without(0).is_empty() || core.total() == limits.most(),
+            let is_limited = core.limit() < limits.most();
+            let is_full = model.in_use() + counts.opening >= core.limit();
+            // One that makes room is waited for, whether all that may be are open or not.
+            let is_coming = is_limited && model.closing > 0;
+            prop_assert!(model.without(0).is_empty() || is_all_open || is_full || is_coming,
                 "a place is free, and nobody opens a server for the waiter");
             for right in &model.rights {
                 let kind = right.kind();

@@ -33,7 +33,7 @@ pub(super) fn servers(pools: &Group<'_>, out: &mut Samples) {
 }
 
 pub(super) fn utilization(pools: &Group<'_>, out: &mut Samples) {
-    let limit = pools.count(PoolSnapshot::limit).max(1.0);
+    let limit = pools.count(|pool| pool.limit).max(1.0);
     out.push(&[], pools.count(PoolSnapshot::checked_out) / limit);
 }
 

@@ -1,0 +1,107 @@
+//! The limit that a pool is under at the moment, of those that its size allows, and what it keeps from waiters.
+
+use tokio::time::Instant;
+
+use super::{Core, Given, Home, Kind, Label, Right, Surplus, Taker, Ticket};
+
+/// What may be done now that something has changed.
+#[derive(Debug)]
+pub enum Step<S, W, K> {
+    /// An idle server is the waiter's.
+    HandTo(W, S),
+    Open(Right<K>),
+    /// It is in the way of someone who waits for another kind.
+    Close(S),
+}
+
+impl<S, W, K: Kind> Core<S, W, K> {
+    /// Changes how many servers may be in use. What is in use beyond it comes back in its own time; what
+    /// may be done at once is in `next_step`.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit.clamp(1, self.limits.most());
+    }
+
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Servers that are lent or aside.
+    pub const fn in_use(&self) -> usize {
+        self.lent + self.aside
+    }
+
+    /// True if as many are in use as may be.
+    pub(super) const fn is_full(&self) -> bool {
+        self.in_use() >= self.limit
+    }
+
+    /// How many may stay open without being in use.
+    pub(super) fn lasting(&self) -> usize {
+        self.limits.size.min(self.limit).max(self.limits.min)
+    }
+
+    /// What there is to do after a change that gave back no server: another limit, or one that closes. To be asked
+    /// until there is nothing more.
+    pub fn next_step(&mut self) -> Option<Step<S, W, K>> {
+        if let Some((waiter, server)) = self.serve(Home(0)) {
+            return Some(Step::HandTo(waiter, server));
+        }
+        if let Some(right) = self.right_if_wanted() {
+            return Some(Step::Open(right));
+        }
+        let displaced = if self.total() < self.limits.most() { None } else { self.displace() };
+        displaced.map(Step::Close)
+    }
+
+    /// Gives a server to a pool that is full, or was and has others idle.
+    pub(super) fn give_within(&mut self, label: Label<K>, server: S, now: Instant) -> Given<S, W> {
+        if !label.kind.as_ref().is_none_or(Kind::may_idle) {
+            return self.give_once(&label, server);
+        }
+        let home = label.home;
+        self.idle.insert(label, server, now);
+        if let Some((waiter, server)) = self.serve(home) {
+            return Given::HandTo(waiter, server);
+        }
+        match self.displace() {
+            Some(server) => Given::Close(server, Surplus::Displaced),
+            None => Given::Idle,
+        }
+    }
+
+    /// Gives one that is used once: now or never.
+    fn give_once(&mut self, label: &Label<K>, server: S) -> Given<S, W> {
+        if !self.is_full()
+            && let Taker::Fits(ticket) = self.taker(label.kind.as_ref())
+            && let Some(waiter) = self.queue.remove(ticket)
+        {
+            self.lend(label.site);
+            return Given::HandTo(waiter, server);
+        }
+        self.end(label.site);
+        Given::Close(server, Surplus::Displaced)
+    }
+
+    /// Lends an idle server to the oldest waiter whom one fits, if not as many are in use as may be.
+    fn serve(&mut self, home: Home) -> Option<(W, S)> {
+        if self.is_full() || self.idle.len() == 0 {
+            return None;
+        }
+        let (ticket, wish) = self.first_served()?;
+        let (server, site) = match &wish {
+            None => self.take_plain(home, None)?,
+            Some(kind) => self.idle.take_of(kind, home)?,
+        };
+        let waiter = self.queue.remove(ticket)?;
+        self.lend(site);
+        Some((waiter, server))
+    }
+
+    /// The oldest waiter whom an idle server fits, and its wish.
+    fn first_served(&self) -> Option<(Ticket, Option<K>)> {
+        let has_plain = self.sites.in_use().any(|site| self.idle.has_plain(site));
+        let fits = |wish: Option<&K>| wish.map_or(has_plain, |kind| self.idle.has_of(kind));
+        let (ticket, wish) = self.queue.wishes().find(|(_, wish)| fits(*wish))?;
+        Some((ticket, wish.cloned()))
+    }
+}
