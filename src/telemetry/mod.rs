@@ -1,5 +1,6 @@
 //! Seeing what happens: counters, snapshots of them, and the ways out.
 
+pub mod advice;
 pub mod averages;
 pub mod counters;
 pub mod http;

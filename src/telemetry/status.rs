@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use super::advice::Advice;
 use super::counters::CloseReason;
 use super::snapshot::{HostSnapshot, Observe, PoolSnapshot};
 
@@ -74,6 +75,12 @@ struct PoolStatus {
     clients_idle: usize,
     clients_waiting: usize,
     oldest_wait_ms: f64,
+    /// Most that may be lent at once: less than `max` where `adaptive` has found that more do not do more.
+    limit: usize,
+    adaptive: bool,
+    /// As `SHOW ADVICE` has it.
+    advised_size: Option<usize>,
+    advice: String,
     pool_utilization_percent: f64,
     /// Of all queries since the pool was made; 0 without any.
     mean_response_time_ms: f64,
@@ -143,6 +150,7 @@ impl HostStatus {
 impl PoolStatus {
     fn new(pool: &PoolSnapshot) -> Self {
         let idle = pool.servers.idle;
+        let Advice { servers: advised_size, text: advice } = Advice::of(pool);
         Self {
             domain: pool.domain.to_string(),
             database: pool.database.to_string(),
@@ -166,6 +174,10 @@ impl PoolStatus {
             clients_idle: pool.clients_idle,
             clients_waiting: pool.clients_waiting,
             oldest_wait_ms: milliseconds(pool.oldest_wait),
+            limit: pool.limit,
+            adaptive: pool.adaptive,
+            advised_size,
+            advice,
             pool_utilization_percent: 100.0 * ratio(pool.checked_out() as u64, pool.limit as u64),
             mean_response_time_ms: ratio(
                 pool.traffic.query_duration.sum_micros(),
@@ -236,6 +248,9 @@ mod tests {
         assert_eq!(seed.map(|key| pool[key].as_u64().unwrap()), [2, 1, 6]);
         assert_eq!(pool["mean_response_time_ms"], 5000.1);
         assert_eq!(pool["oldest_wait_ms"], 1500.25);
+        assert_eq!((&pool["limit"], &pool["adaptive"]), (&json!(30), &json!(false)));
+        assert_eq!(pool["advice"], "nothing came of late");
+        assert_eq!(pool["advised_size"], Value::Null);
         assert_eq!(pool["totals"]["query_seconds"], 100.002);
     }
 

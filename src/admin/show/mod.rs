@@ -1,5 +1,6 @@
 //! The SHOWs: each a function from snapshots to a table, with `PgBouncer`'s columns and types.
 
+pub mod advice;
 pub mod clients;
 pub mod config;
 pub mod databases;
@@ -19,6 +20,7 @@ use crate::telemetry::snapshot::{Observe, Peer};
 /// A table that the console can show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Show {
+    Advice,
     Clients,
     Config,
     /// `SELECT current_schema()`
@@ -45,7 +47,8 @@ pub enum Show {
 }
 
 /// The name of each SHOW, and one sentence for `SHOW HELP`.
-pub const SHOWS: [(&str, Show, &str); 13] = [
+pub const SHOWS: [(&str, Show, &str); 14] = [
+    ("advice", Show::Advice, "how many servers each pool would do with"),
     ("clients", Show::Clients, "connections from clients"),
     ("config", Show::Config, "the configuration file as it is in force"),
     ("databases", Show::Databases, "domains, with their hosts and limits"),
@@ -76,7 +79,8 @@ impl Show {
     pub const fn tag(self) -> &'static str {
         match self {
             Self::One | Self::ServerVersion | Self::CurrentSchema | Self::UnlockAll => "SELECT 1",
-            Self::Clients
+            Self::Advice
+            | Self::Clients
             | Self::Config
             | Self::Databases
             | Self::Hosts
@@ -96,6 +100,7 @@ impl Show {
     /// Its columns, known without a look at the proxy.
     pub fn columns(self) -> Vec<Column> {
         match self {
+            Self::Advice => advice::COLUMNS.to_vec(),
             Self::Clients | Self::Servers => clients::COLUMNS.to_vec(),
             Self::Config => config::COLUMNS.to_vec(),
             Self::CurrentSchema => vec![("current_schema", Type::Text)],
@@ -120,6 +125,7 @@ impl Show {
     pub fn table(self, observe: &dyn Observe, averages: &Averages) -> Table {
         let single = |text: &str| vec![vec![Some(text.to_owned())]];
         let rows = match self {
+            Self::Advice => advice::rows(&observe.pools()),
             Self::Clients => clients::rows(&observe.clients()),
             Self::Config => config::rows(&observe.config()),
             Self::CurrentSchema => single("public"),

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::telemetry::fake::{self, Fake};
+use crate::telemetry::snapshot::Load;
 
 fn table(show: Show, fake: &Fake) -> Table {
     show.table(fake, &Averages::new(Instant::now()))
@@ -64,6 +65,36 @@ fn pools_has_pgbouncers_columns() {
     assert_eq!(
         row(Show::Pools, &fake).join(" "),
         "markets postgres 3 3 1 0 2 1 8 1 5 6 7 1 500250 transaction NULL"
+    );
+}
+
+#[test]
+fn advice_has_a_number_and_a_sentence_for_each_pool() {
+    assert_eq!(
+        shape(Show::Advice),
+        "domain:s mode:s user:s database:s size:i adaptive:s limit:i advised:i in_use:s full_percent:s \
+         waits:N avg_wait_ms:N longest_wait_ms:N seconds:i advice:s"
+    );
+    let mut fake = Fake::new();
+    let silent =
+        "markets|read_write|postgres|markets_db|20|no|30|NULL|0.0|0.0|0|0|0|0|nothing came of late";
+    assert_eq!(row(Show::Advice, &fake).join("|"), silent);
+
+    fake.pools[0].load = Load {
+        period: Duration::from_secs(600),
+        transactions: 5_000,
+        busiest: 3.24,
+        most: 6,
+        full: 0.125,
+        waits: 7,
+        mean_wait: Duration::from_millis(4),
+        longest_wait: Duration::from_millis(25),
+        ..Load::default()
+    };
+    assert_eq!(
+        row(Show::Advice, &fake).join("|"),
+        "markets|read_write|postgres|markets_db|20|no|30|7|3.2|12.5|7|4|25|600|\
+         7 are enough for what came in the last 10m; size is 20"
     );
 }
 
