@@ -117,7 +117,11 @@ impl Session {
     fn linked_server(&mut self) -> Option<&mut Server> {
         match &mut self.link {
             Link::Linked(linked) => linked.checkout.server(),
-            Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => None,
+            Link::Free
+            | Link::Waiting(_)
+            | Link::Proving { .. }
+            | Link::Doubting(_)
+            | Link::StandIn(_) => None,
         }
     }
 

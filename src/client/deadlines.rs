@@ -50,7 +50,7 @@ impl Session {
         let is_timed = match &self.link {
             Link::Free => self.begun.is_some(),
             Link::Linked(linked) => linked.is_timed(&self.rules),
-            Link::StandIn(_) | Link::Waiting(_) | Link::Proving { .. } => true,
+            Link::StandIn(_) | Link::Waiting(_) | Link::Proving { .. } | Link::Doubting(_) => true,
         };
         debug_assert!(
             is_timed || self.idle_timeout.is_some() || self.deadlines().iter().all(Option::is_none),
@@ -77,7 +77,7 @@ impl Session {
             Link::Free | Link::StandIn(_) => {
                 [after(self.idle_since, self.idle_timeout, Over::ClientIdle), None, None, None]
             }
-            Link::Proving { .. } => [None; 4],
+            Link::Proving { .. } | Link::Doubting(_) => [None; 4],
             Link::Waiting(waiting) => {
                 let notice = self.rules.wait_notice.filter(|_| !waiting.was_told);
                 [

@@ -84,7 +84,11 @@ impl Session {
                 self.client_rest -= n;
                 match self.link {
                     Link::Linked(_) => batch.pass(n),
-                    Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => {
+                    Link::Free
+                    | Link::Waiting(_)
+                    | Link::Proving { .. }
+                    | Link::Doubting(_)
+                    | Link::StandIn(_) => {
                         batch.swallow(n);
                     }
                 }
@@ -106,7 +110,7 @@ impl Session {
                 Link::Free => self.on_frame_unlinked(batch, frame, cx)?,
                 Link::Linked(_) => self.on_frame_linked(batch, frame)?,
                 Link::StandIn(_) => self.on_frame_stand_in(batch, frame, cx)?,
-                Link::Waiting(_) | Link::Proving { .. } => Next::Hold,
+                Link::Waiting(_) | Link::Proving { .. } | Link::Doubting(_) => Next::Hold,
             };
             if next == Next::Hold {
                 return Ok(());
@@ -164,7 +168,11 @@ impl Session {
         }
         Ok(match self.link {
             Link::StandIn(_) => Next::Go,
-            Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::Linked(_) => Next::Hold,
+            Link::Free
+            | Link::Waiting(_)
+            | Link::Proving { .. }
+            | Link::Doubting(_)
+            | Link::Linked(_) => Next::Hold,
         })
     }
 

@@ -85,7 +85,9 @@ impl Session {
         match &mut self.link {
             Link::Free | Link::StandIn(_) => self.outbox.len() < HOLD_LEN,
             // Its end must be noticed, and little more.
-            Link::Waiting(_) | Link::Proving { .. } => self.inbox.len() < HOLD_LEN,
+            Link::Waiting(_) | Link::Proving { .. } | Link::Doubting(_) => {
+                self.inbox.len() < HOLD_LEN
+            }
             Link::Linked(linked) => {
                 linked.broken_since.is_none()
                     && !linked.is_done

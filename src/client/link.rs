@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::affects::Affecting;
 use super::again::Again;
+use super::doubt::Doubt;
 use super::first_use::FirstUse;
 use super::naming::Naming;
 use super::resets::Restores;
@@ -36,6 +37,8 @@ pub(super) enum Link {
         since: Instant,
     },
     Linked(Box<Linked>),
+    /// The server is asked, on its way back, where it has a setting from.
+    Doubting(Doubt),
     /// The server is gone in the middle of something, and we answer in its place.
     StandIn(Box<StandIn>),
 }
@@ -102,6 +105,8 @@ pub(super) struct Linked {
     pub(super) cancel_sent: Option<Instant>,
     /// The client has said goodbye, or broken the protocol, and is still owed answers.
     pub(super) is_leaving: bool,
+    /// Settings that have changed, and no text of the client's has set.
+    pub(super) doubts: Vec<Box<str>>,
     /// The exchange is over, and the server goes back when what was read of it is dealt with.
     pub(super) is_done: bool,
 }
@@ -388,6 +393,7 @@ impl Linked {
             has_ended_copy: false,
             cancel_sent: None,
             is_leaving: false,
+            doubts: Vec::new(),
             is_done: false,
         }
     }

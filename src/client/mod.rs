@@ -9,6 +9,7 @@ pub mod cancel;
 pub mod console;
 pub mod context;
 mod deadlines;
+mod doubt;
 mod farewell;
 mod first_use;
 mod from_client;

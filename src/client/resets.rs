@@ -312,11 +312,12 @@ impl Session {
             return Verdict::Swallow;
         }
         let is_base = server.base.value(name) == Some(value);
-        if linked.reset_seen && is_base && self.startup.value(name).is_none() {
+        let is_reset = linked.reset_seen && is_base && self.startup.value(name).is_none();
+        if is_reset {
             Arc::make_mut(&mut self.settings).remove(name);
         } else {
             Arc::make_mut(&mut server.applied).set(name, value);
-            if self.pool.mode == Mode::ReadOnly && takes_it_back(name, value) {
+            if self.mode == Mode::ReadOnly && takes_it_back(name, value) {
                 // The next transaction begins without it.
                 Arc::make_mut(&mut self.settings).remove(name);
             } else {
@@ -326,6 +327,9 @@ impl Session {
         if name == "application_name" {
             self.registered.record.set_application_name(value);
             server.record.set_application_name(value);
+        }
+        if !is_reset {
+            linked.doubt(name);
         }
         verdict
     }

@@ -256,7 +256,7 @@ impl Session {
                 Link::Free => self.begun.is_none(),
                 Link::Waiting(_) => true,
                 Link::Linked(linked) => linked.is_at_boundary(),
-                Link::Proving { .. } | Link::StandIn(_) => false,
+                Link::Proving { .. } | Link::Doubting(_) | Link::StandIn(_) => false,
             };
         if bell.is_rung(Ring::Stop) || (bell.is_rung(Ring::Drain) && is_at_boundary) {
             let message = ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
@@ -315,6 +315,10 @@ impl Session {
                     self.link = Link::Free;
                     self.ask_for_server(since);
                 }
+            }
+            Link::Doubting(doubt) => {
+                let Poll::Ready(told) = doubt.as_mut().poll(cx) else { return Ok(false) };
+                self.end_doubt(told);
             }
         }
         self.take_inbox(cx)?;
@@ -437,8 +441,11 @@ impl Session {
             // It waits for the rest of a message: of a COPY that has failed meanwhile (P31).
             return linked.checkout.close(CloseReason::ClientLeft);
         }
-        spare::unlink(linked).checkin(self.idle_since);
-        self.settle_mode();
+        let linked = if linked.doubts.is_empty() { Some(linked) } else { self.begin_doubt(linked) };
+        if let Some(linked) = linked {
+            spare::unlink(linked).checkin(self.idle_since);
+            self.settle_mode();
+        }
     }
 
     /// Appends an error and, if the client waits for it, the end of the exchange.
@@ -489,7 +496,11 @@ impl Session {
         self.record().set_state(ClientState::Idle);
         match std::mem::replace(&mut self.link, Link::Free) {
             Link::Linked(linked) => Some(linked),
-            Link::Free | Link::Waiting(_) | Link::Proving { .. } | Link::StandIn(_) => None,
+            Link::Free
+            | Link::Waiting(_)
+            | Link::Proving { .. }
+            | Link::Doubting(_)
+            | Link::StandIn(_) => None,
         }
     }
 }

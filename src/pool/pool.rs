@@ -132,6 +132,8 @@ pub struct Pool {
     pub cancels_active: AtomicUsize,
     /// Startup settings that a server has taken, and how it spells them.
     pub(super) checked: Mutex<LruCache<Settings, Arc<Settings>>>,
+    /// Settings that functions were seen to set, and when.
+    pub(super) set_by_functions: Mutex<LruCache<Box<str>, Instant>>,
     /// Settings of sessions: those who have the same have one copy of them.
     pub(super) shared_settings: Mutex<LruCache<Arc<Settings>, Arc<Settings>>>,
 }
@@ -198,6 +200,7 @@ impl Pool {
             budget: Mutex::default(),
             cancels_active: AtomicUsize::new(0),
             checked: Mutex::new(LruCache::new(CHECKED_MOST)),
+            set_by_functions: Mutex::new(LruCache::new(CHECKED_MOST)),
             shared_settings: Mutex::new(LruCache::new(COPIES_MOST)),
             commons,
         }

@@ -1,11 +1,18 @@
 //! What a pool's sessions and servers have one copy of.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hashlink::LruCache;
+use tokio::time::Instant;
 
 use super::pool::Pool;
 use crate::server::Server;
 use crate::server::parameters::Parameters;
 use crate::state::settings::Settings;
+
+/// How long it holds that functions set something.
+const FUNCTIONS_FOR: Duration = Duration::from_secs(10);
 
 impl Pool {
     /// What its servers report; `None` before the first one was opened.
@@ -32,6 +39,21 @@ impl Pool {
     pub fn note_checked(&self, settings: &Settings, spelled: &Arc<Settings>) {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         checked.insert(settings.clone(), Arc::clone(spelled));
+    }
+
+    /// A setting was changed by something that a client has called, as may happen all the time.
+    pub fn note_set_by_functions(&self, name: &str) {
+        self.set_by_functions().insert(name.into(), Instant::now());
+    }
+
+    /// True if that was so of late: it need not be asked for each time.
+    pub fn is_set_by_functions(&self, name: &str) -> bool {
+        let mut known = self.set_by_functions();
+        known.get(name).is_some_and(|at| at.elapsed() < FUNCTIONS_FOR)
+    }
+
+    fn set_by_functions(&self) -> MutexGuard<'_, LruCache<Box<str>, Instant>> {
+        self.set_by_functions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The copy that others have of the same settings, if anybody has: two sessions that share one need not

@@ -371,3 +371,50 @@ fn a_client_whose_server_is_lost_while_ours_is_done_is_warned() {
     assert_eq!(client.ask("select 1").code(), "08006");
     assert_eq!(client.ask("rollback").tags(), "CZI");
 }
+
+/// A configuration that is read anew changes what servers report as a SET does, and goes away again.
+#[test]
+fn what_the_configuration_sets_is_not_the_sessions_own() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2\n");
+    let mut admin = postgres.client();
+    let (mut one, mut two) = (proxy.client(), proxy.client());
+    two.ask("set timezone = 'Asia/Tokyo'");
+    admin.ask("create table written (id int)");
+    for zone in ["Europe/Rome", "America/Lima"] {
+        admin.ask(&format!("alter system set timezone = '{zone}'"));
+        admin.ask("select pg_reload_conf()");
+        wait_until("the configuration is read", || {
+            // Any statement may be the one in front of which it is.
+            one.ask("insert into written values (1)");
+            one.value("show timezone") == zone
+        });
+        assert_eq!(two.value("show timezone"), "Asia/Tokyo");
+    }
+    admin.ask("alter system reset timezone");
+    admin.ask("select pg_reload_conf()");
+    let first = admin.value("select reset_val from pg_settings where name = 'TimeZone'");
+    wait_until("it is what it was", || one.value("show timezone") == first);
+    let mut three = proxy.client();
+    assert_eq!(three.value("show timezone"), first);
+}
+
+/// What a function sets for the session is its own, though no text of the client's says so.
+#[test]
+fn what_a_function_sets_stays_with_the_session() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2\n");
+    let mut admin = postgres.client();
+    admin.ask(
+        "create function here() returns text language sql as \
+         $$ select set_config('timezone', 'Asia/Tokyo', false) $$",
+    );
+    let mut clients = [proxy.client(), proxy.client(), proxy.client()];
+    for _ in 0..3 {
+        clients[0].ask("select here()");
+        for client in &mut clients[1..] {
+            assert_ne!(client.value("show timezone"), "Asia/Tokyo");
+        }
+        assert_eq!(clients[0].value("show timezone"), "Asia/Tokyo");
+    }
+}
