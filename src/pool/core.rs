@@ -69,7 +69,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
             limits,
             limit: limits.most(),
             sites: Sites::new(sites, balance),
-            idle: IdleServers::new(homes, sites),
+            idle: IdleServers::new(homes),
             opening: 0,
             opening_kinds: Vec::new(),
             lent: 0,

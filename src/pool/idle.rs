@@ -9,7 +9,8 @@ use super::sites::Site;
 /// The idle servers of a pool.
 #[derive(Debug)]
 pub(super) struct IdleServers<S, K> {
-    /// Plain ones, those of one site after those of the other, by home; in each list the longest idle first.
+    /// Plain ones, those of one site after those of the other, by home, up to the last site that has had any; in
+    /// each list the longest idle first.
     plain: Vec<List<S, K>>,
     homes: usize,
     of_kinds: List<S, K>,
@@ -28,12 +29,11 @@ struct Idle<S, K> {
 }
 
 impl<S, K: Kind> IdleServers<S, K> {
-    /// None, for `homes` workers and `sites` hosts.
-    pub(super) fn new(homes: usize, sites: usize) -> Self {
-        let homes = homes.max(1);
+    /// None, for `homes` workers.
+    pub(super) fn new(homes: usize) -> Self {
         Self {
-            plain: (0..homes * sites.max(1)).map(|_| LinkedHashMap::default()).collect(),
-            homes,
+            plain: Vec::new(),
+            homes: homes.max(1),
             of_kinds: LinkedHashMap::default(),
             count: 0,
         }
@@ -47,7 +47,10 @@ impl<S, K: Kind> IdleServers<S, K> {
         let Label { id, home, site, kind } = label;
         let index = home.0.min(self.homes - 1);
         let list = match &kind {
-            None => self.plain_at_mut(site).get_mut(index),
+            None => {
+                self.make_room_at(site);
+                self.plain_at_mut(site).get_mut(index)
+            }
             Some(_) => Some(&mut self.of_kinds),
         };
         if let Some(list) = list {
@@ -64,6 +67,13 @@ impl<S, K: Kind> IdleServers<S, K> {
     fn plain_at_mut(&mut self, site: Site) -> &mut [List<S, K>] {
         let first = site.0 * self.homes;
         self.plain.get_mut(first..first + self.homes).unwrap_or_default()
+    }
+
+    fn make_room_at(&mut self, site: Site) {
+        let end = (site.0 + 1) * self.homes;
+        if self.plain.len() < end {
+            self.plain.resize_with(end, LinkedHashMap::default);
+        }
     }
 
     /// True if a plain one is idle at `site`.

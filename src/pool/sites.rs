@@ -68,7 +68,9 @@ pub enum Balance {
 pub(super) struct Sites {
     all: Vec<State>,
     balance: Balance,
-    /// The only one that is not out, if there is only one: nothing has to be chosen.
+    /// Those that are not out. Most may be: the places of addresses that a name does not have.
+    in_use: Vec<Site>,
+    /// The only one of these, if there is only one: nothing has to be chosen.
     sole: Option<Site>,
 }
 
@@ -133,8 +135,9 @@ impl Sites {
             credit: 0,
         };
         let all: Vec<_> = (0..count.max(1)).map(|_| state()).collect();
+        let in_use: Vec<_> = (0..all.len()).map(Site).collect();
         let sole = (all.len() == 1).then_some(Site(0));
-        Self { all, balance, sole }
+        Self { all, balance, in_use, sole }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -152,10 +155,13 @@ impl Sites {
             state.standing = standings.get(index).copied().unwrap_or(Standing::Out);
             state.credit = 0;
         }
-        let mut in_use = self.in_use();
-        let sole = in_use.next().filter(|_| in_use.next().is_none());
-        drop(in_use);
-        self.sole = sole;
+        let is_in = |(_, state): &(usize, &State)| !state.is_out();
+        let in_use = self.all.iter().enumerate().filter(is_in).map(|(index, _)| Site(index));
+        self.in_use = in_use.collect();
+        self.sole = match self.in_use.as_slice() {
+            [sole] => Some(*sole),
+            _ => None,
+        };
     }
 
     /// Sets how long requests have taken at each site of late, in their order.
@@ -166,9 +172,13 @@ impl Sites {
     }
 
     /// The sites that are not out.
-    pub(super) fn in_use(&self) -> impl Iterator<Item = Site> {
-        let is_in = |(_, state): &(usize, &State)| !state.is_out();
-        self.all.iter().enumerate().filter(is_in).map(|(index, _)| Site(index))
+    pub(super) fn in_use(&self) -> &[Site] {
+        &self.in_use
+    }
+
+    /// What is known of those.
+    fn states_in_use(&self) -> impl Iterator<Item = (Site, &State)> {
+        self.in_use.iter().filter_map(|site| Some((*site, self.all.get(site.0)?)))
     }
 
     pub(super) fn is_out(&self, site: Site) -> bool {
@@ -181,39 +191,36 @@ impl Sites {
 
     /// The site that the next server is to be taken from, among those that `has_idle`.
     pub(super) fn pick_to_lend(&mut self, has_idle: impl Fn(Site) -> bool) -> Option<Site> {
-        let is_candidate = |index: usize, state: &State| !state.is_out() && has_idle(Site(index));
-        let candidates = self.all.iter().enumerate().filter(|(index, s)| is_candidate(*index, s));
+        let candidates = self.states_in_use().filter(|(site, _)| has_idle(*site));
         let order =
             |a: &State, b: &State| a.rank().cmp(&b.rank()).then(compare(a.load(), b.load()));
         let (best, state) = candidates.min_by(|(_, a), (_, b)| order(a, b))?;
         if self.balance == Balance::LeastBusy {
-            return Some(Site(best));
+            return Some(best);
         }
         let rank = state.rank();
-        Some(
-            self.next_in_turn(|index, s| s.rank() == rank && is_candidate(index, s))
-                .unwrap_or(Site(best)),
-        )
+        Some(self.next_in_turn(|site, s| s.rank() == rank && has_idle(site)).unwrap_or(best))
     }
 
     /// Each gets as many turns as its weight says, evenly spread (smooth weighted round robin).
-    fn next_in_turn(&mut self, is_candidate: impl Fn(usize, &State) -> bool) -> Option<Site> {
+    fn next_in_turn(&mut self, is_candidate: impl Fn(Site, &State) -> bool) -> Option<Site> {
         let mut total = 0;
-        let mut next: Option<(usize, i64)> = None;
-        for (index, state) in self.all.iter_mut().enumerate() {
-            if !is_candidate(index, state) {
+        let mut next: Option<(Site, i64)> = None;
+        let Self { all, in_use, .. } = self;
+        for site in in_use.iter().copied() {
+            let Some(state) = all.get_mut(site.0).filter(|state| is_candidate(site, state)) else {
                 continue;
-            }
+            };
             let weight = i64::from(state.weight());
             state.credit += weight;
             total += weight;
             if next.is_none_or(|(_, most)| state.credit > most) {
-                next = Some((index, state.credit));
+                next = Some((site, state.credit));
             }
         }
         let (next, _) = next?;
-        self.all.get_mut(next)?.credit -= total;
-        Some(Site(next))
+        self.all.get_mut(next.0)?.credit -= total;
+        Some(next)
     }
 
     /// The site to open the next server at: the one with the fewest for its weight. `except`: not there if
@@ -228,7 +235,7 @@ impl Sites {
             let ((rank_a, last_a, fill_a), (rank_b, last_b, fill_b)) = (key(a), key(b));
             (rank_a, last_a).cmp(&(rank_b, last_b)).then(compare(fill_a, fill_b))
         };
-        self.in_use().min_by(order)
+        self.in_use.iter().copied().min_by(order)
     }
 
     /// Where servers are too many and where too few, by two at least: moving one helps.
@@ -236,15 +243,15 @@ impl Sites {
         if self.sole.is_some() {
             return None;
         }
-        let serves = |(_, s): &(usize, &State)| matches!(s.standing, Standing::Serves { .. });
-        let serving = || self.all.iter().enumerate().filter(serves);
+        let serves = |(_, s): &(Site, &State)| matches!(s.standing, Standing::Serves { .. });
+        let serving = || self.states_in_use().filter(serves);
         let fill = |state: &State| count(state.kept) / f64::from(state.weight());
         let order = |a: &State, b: &State| compare(fill(a), fill(b));
         let (from, fullest) = serving().max_by(|(_, a), (_, b)| order(a, b))?;
         let (to, emptiest) = serving().min_by(|(_, a), (_, b)| order(a, b))?;
         // After the move the one must not be emptier than the other was full.
         let without = count(fullest.kept.checked_sub(1)?) / f64::from(fullest.weight());
-        (without >= emptiest.fill()).then_some((Site(from), Site(to)))
+        (without >= emptiest.fill()).then_some((from, to))
     }
 
     /// A server is being opened there.

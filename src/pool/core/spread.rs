@@ -82,7 +82,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
 
     /// How many sites are not out.
     pub fn sites_in_use(&self) -> usize {
-        self.sites.in_use().count()
+        self.sites.in_use().len()
     }
 
     /// True if there is more than one site to open servers at.
