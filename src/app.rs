@@ -17,14 +17,17 @@ use crate::client::context::Context;
 use crate::client::record::Ring;
 use crate::client::registry::Registry;
 use crate::client::session::{self, Accepted};
-use crate::config::{Config, ListenAddr};
+use crate::config::{Config, HostAddr, ListenAddr};
 use crate::domain::watch::Watch;
 use crate::domain::{Domain, Router};
 use crate::net::listener::{BindError, Bound, Listener, bind};
+use crate::net::resolve::{Resolve, System};
+use crate::pool::host::Host;
 use crate::pool::janitor;
 use crate::pool::pool::Commons;
 use crate::runtime::drain::{Drain, Drained};
 use crate::runtime::worker::Workers;
+use crate::server::record::ServerRecord;
 use crate::server::store::Store;
 use crate::sql::mask_literals;
 use crate::telemetry::averages::Averages;
@@ -69,6 +72,12 @@ pub struct Running {
 
 /// Starts a proxy. Nothing serves yet if this fails.
 pub fn start(config: Config) -> Result<Running, StartError> {
+    let system: Arc<dyn Resolve> = Arc::new(System);
+    start_with(config, &system)
+}
+
+/// Starts a proxy that has `resolver` say where the names of its hosts lead.
+pub fn start_with(config: Config, resolver: &Arc<dyn Resolve>) -> Result<Running, StartError> {
     let users = read_users(&config)?;
     let mut bound = Vec::new();
     for address in &config.listen.addresses {
@@ -90,6 +99,7 @@ pub fn start(config: Config) -> Result<Running, StartError> {
         workers,
     };
     running.start_housekeeping(http.map(|(listener, _)| listener));
+    running.start_watches(resolver);
     running.start_listeners(bound);
     Ok(running)
 }
@@ -115,7 +125,6 @@ impl Running {
             open_ahead(&context);
             janitor::run(Arc::clone(&context.commons), pools).await;
         });
-        self.start_watches();
         let observe = Arc::clone(&self.context) as Arc<dyn Observe>;
         let averages = Arc::clone(&self.context.averages);
         let stop = self.drain.soft().clone();
@@ -125,30 +134,27 @@ impl Running {
         }
     }
 
-    /// A task for each host, that has all domains with it look at what it finds.
-    fn start_watches(&self) {
-        for watch in &self.context.router.watches {
-            let (context, host) = (Arc::clone(&self.context), Arc::clone(&watch.host));
-            let heard = move || {
-                let pools = context.router.pools();
-                let there = pools.iter().flat_map(|pool| pool.records());
-                let there = there.filter(|record| record.host == host.addr);
-                there.map(|record| (record.id, record.reads())).collect()
-            };
+    /// A task for each name, and for each place that a host of its may be at, which have all domains with it look
+    /// at what they find.
+    fn start_watches(&self, resolver: &Arc<dyn Resolve>) {
+        for name in &self.context.router.names {
+            let stop = || self.drain.soft().clone();
+            for watch in &name.watches {
+                let (context, host) = (Arc::clone(&self.context), Arc::clone(&watch.host));
+                let heard = move || {
+                    let servers = servers_at(&context, &host);
+                    servers.iter().map(|record| (record.id, record.reads())).collect()
+                };
+                let context = Arc::clone(&self.context);
+                let told =
+                    move |watch: &Watch, now| reconsider(&context, &watch.host.endpoint.name, now);
+                self.spawn(Arc::clone(watch).run(stop(), heard, told));
+            }
             let context = Arc::clone(&self.context);
-            let told = move |watch: &Watch, now| {
-                let has_it = |domain: &&Arc<Domain>| domain.config.hosts.contains(&watch.host.addr);
-                let domains = context.router.domains().iter().filter(has_it);
-                let domains: Vec<_> = domains.collect();
-                for domain in &domains {
-                    domain.reconsider(now);
-                }
-                // Each time: one may have been linked since.
-                let stranded = domains.iter().flat_map(|domain| domain.stranded()).collect();
-                context.registry.ring_some(&stranded, Ring::Stranded);
-            };
-            let stop = self.drain.soft().clone();
-            self.spawn(Arc::clone(watch).run(stop, heard, told));
+            let is_in_use = move |host: &Host| !servers_at(&context, host).is_empty();
+            let (context, addr) = (Arc::clone(&self.context), name.addr.clone());
+            let told = move |now| reconsider(&context, &addr, now);
+            self.spawn(Arc::clone(name).run(Arc::clone(resolver), stop(), is_in_use, told));
         }
     }
 
@@ -254,6 +260,25 @@ impl Acceptor {
             self.drain.spawn_session(&worker.handle, session);
         }
     }
+}
+
+/// What all pools have at `host`.
+fn servers_at(context: &Context, host: &Host) -> Vec<Arc<ServerRecord>> {
+    let pools = context.router.pools();
+    let servers = pools.iter().flat_map(|pool| pool.records());
+    servers.filter(|record| Arc::ptr_eq(&record.host, &host.endpoint)).collect()
+}
+
+/// Something is new of a host of that name: all domains that have it decide anew.
+fn reconsider(context: &Context, name: &HostAddr, now: Instant) {
+    let has_it = |domain: &&Arc<Domain>| domain.config.hosts.contains(name);
+    let domains: Vec<_> = context.router.domains().iter().filter(has_it).collect();
+    for domain in &domains {
+        domain.reconsider(now);
+    }
+    // Each time: one may have been linked since.
+    let stranded = domains.iter().flat_map(|domain| domain.stranded()).collect();
+    context.registry.ring_some(&stranded, Ring::Stranded);
 }
 
 fn read_users(config: &Config) -> Result<Option<UsersFile>, StartError> {

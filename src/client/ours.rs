@@ -263,7 +263,7 @@ impl Session {
         {
             return server.record.host.to_string();
         }
-        let last = self.last.and_then(|last| self.pool.addr_of(last));
+        let last = self.last.and_then(|last| self.pool.endpoint_of(last));
         last.map(|host| host.to_string()).unwrap_or_default()
     }
 

@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::domain::Domain;
 use crate::domain::lookout::HostView;
 use crate::domain::topology::Role;
-use crate::domain::watch::Watch;
 use crate::pool::Pool;
 use crate::pool::core::ServerId;
 use crate::telemetry::snapshot::HostSnapshot;
@@ -71,9 +70,9 @@ fn domain_snapshot(domain: &Domain) -> DomainSnapshot {
 
 fn host_snapshots(domain: &Domain) -> Vec<HostSnapshot> {
     let pools = domain.list();
-    let snapshot = |(view, watch): (HostView, &Arc<Watch>)| HostSnapshot {
+    let snapshot = |view: HostView| HostSnapshot {
         domain: Arc::clone(&domain.config.name),
-        host: watch.host.addr.to_string().into(),
+        host: domain.lookout.watches.get(view.site).host.endpoint.to_string().into(),
         condition: view.condition.as_str(),
         role: view.role.as_str(),
         since: view.since,
@@ -84,7 +83,7 @@ fn host_snapshots(domain: &Domain) -> Vec<HostSnapshot> {
         servers: pools.iter().map(|pool| pool.servers_at(view.site)).sum(),
         trouble: view.trouble,
     };
-    domain.lookout.hosts().into_iter().zip(domain.lookout.watches.iter()).map(snapshot).collect()
+    domain.lookout.hosts().into_iter().map(snapshot).collect()
 }
 
 fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
@@ -96,7 +95,7 @@ fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
         user: Arc::clone(&pool.user),
         mode: pool.mode.as_str(),
         pool_mode: pool.settings.pool_mode,
-        host: pool.hosts().into(),
+        host: Arc::clone(&pool.hosts),
         clients_active: servers.active.min(clients),
         clients_idle: clients.saturating_sub(servers.active + waiting),
         clients_waiting: waiting,

@@ -45,7 +45,6 @@ impl Routes {
     ) -> Option<Box<Self>> {
         let config = &route.domain.config;
         let has_choice = config.route_read_only
-            && config.hosts.len() > 1
             && own.mode == Mode::ReadWrite
             && rules.pool_mode != PoolMode::Session;
         has_choice.then(|| {

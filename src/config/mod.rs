@@ -17,6 +17,7 @@ mod value;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -276,6 +277,8 @@ pub struct HealthRules {
     /// At least 1.
     pub down_after: u32,
     pub max_lag: Duration,
+    /// Between two look-ups of a host's name.
+    pub resolve: Duration,
 }
 
 /// `failover`: what happens when the primary of several hosts is lost.
@@ -309,6 +312,16 @@ pub enum HostAddr {
         directory: PathBuf,
         port: u16,
     },
+}
+
+impl HostAddr {
+    /// The address, if it is one and no name that has to be looked up.
+    pub fn literal(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp { host, port } => Some(SocketAddr::new(host.parse().ok()?, *port)),
+            Self::Unix { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for HostAddr {

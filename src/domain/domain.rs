@@ -13,7 +13,7 @@ use crate::auth::ServerSecret;
 use crate::config::{self, Mode, PoolSettings};
 use crate::pool::Pool;
 use crate::pool::core::{Balance, PerSite, Site};
-use crate::pool::host::Host;
+use crate::pool::host::{Host, Presence};
 use crate::pool::ledger::CapId;
 use crate::pool::pool::Commons;
 use crate::pool::pool_site::{Outlook as _, PoolSite};
@@ -25,7 +25,7 @@ use crate::tls::Ladder;
 #[derive(Debug)]
 pub struct Domain {
     pub config: Arc<config::Domain>,
-    /// In the order of the configuration, each with the cap over all servers there.
+    /// In the order of the sites, each with the cap over all servers at hosts of its name.
     hosts: PerSite<(Arc<Host>, Option<CapId>)>,
     pub lookout: Arc<Lookout>,
     /// How often another host has become the primary.
@@ -95,21 +95,24 @@ impl Domain {
         if change.is_failover {
             self.failovers.increment();
         }
-        if change.is_first_view && change.after.primary.is_none() && self.hosts.count() > 1 {
-            tracing::warn!(%domain, hosts = self.lookout.describe().replace('\n', "; "), "no host is the primary");
+        if change.is_first_view && self.lookout.lacks_primary() {
+            let hosts = self.lookout.describe().replace('\n', "; ");
+            tracing::warn!(%domain, hosts, "no host is the primary");
         }
-        let host = |site: Option<Site>| site.map(|site| self.hosts.get(site).0.addr.to_string());
+        let host =
+            |site: Option<Site>| site.map(|site| self.hosts.get(site).0.endpoint.to_string());
         if change.before.primary != change.after.primary {
             let (was, is) = (host(change.before.primary), host(change.after.primary));
             match is {
                 Some(is) => tracing::info!(%domain, was, %is, "a primary was found"),
-                None if self.hosts.count() > 1 => tracing::warn!(%domain, was, "no primary"),
+                None if self.lookout.lacks_primary() => tracing::warn!(%domain, was, "no primary"),
                 None => {}
             }
         }
-        let roles = change.before.roles.iter().zip(&change.after.roles).zip(self.hosts.iter());
+        let before = change.before.roles.iter().chain(std::iter::repeat(&Role::Unknown));
+        let roles = before.zip(&change.after.roles).zip(self.hosts.iter());
         for ((before, after), (host, _)) in roles.filter(|((before, after), _)| before != after) {
-            let (host, was) = (&host.addr, before.as_str());
+            let (host, was) = (&host.endpoint, before.as_str());
             match after {
                 Role::Fenced { timeline } => tracing::warn!(%domain, %host, timeline,
                     "a host takes writes that is not the primary: it serves nobody"),
@@ -131,18 +134,23 @@ impl Domain {
         if let Some(pool) = pools.get(&key) {
             return Arc::clone(pool);
         }
-        let options = self.server_options(wanted.mode, &wanted.settings);
+        let options: Arc<[_]> = self.server_options(wanted.mode, &wanted.settings).into();
+        let connect_query: Arc<str> = self.config.connect_query.clone().unwrap_or_default().into();
         let sites = self.hosts.map(|site, (host, cap)| {
             let target = Target {
-                host: host.addr.clone(),
+                host: Arc::clone(&host.endpoint),
                 site,
-                dialect: Arc::clone(&host.dialect),
-                tls: self.config.tls.get(&host.addr).cloned().unwrap_or_else(Ladder::disabled),
+                tls: self
+                    .config
+                    .tls
+                    .get(&host.endpoint.name)
+                    .cloned()
+                    .unwrap_or_else(Ladder::disabled),
                 database: Arc::clone(&key.database),
                 user: Arc::clone(&key.user),
                 secret: wanted.secret.clone(),
-                options: options.clone(),
-                connect_query: self.config.connect_query.clone().unwrap_or_default(),
+                options: Arc::clone(&options),
+                connect_query: Arc::clone(&connect_query),
                 connect_timeout: wanted.settings.connect_timeout,
             };
             let caps = [self.cap, *cap, wanted.user_cap].into_iter().flatten().collect();
@@ -221,8 +229,9 @@ impl Domain {
         if pools.iter().any(|pool| pool.is_at_work()) {
             return None;
         }
-        let troubles = self.hosts.iter().map(|(host, _)| {
-            host.last_trouble().map(|trouble| format!("host {}: {}", host.addr, trouble.error))
+        let hosts = self.hosts.iter().filter(|(host, _)| host.presence() == Presence::Present);
+        let troubles = hosts.map(|(host, _)| {
+            host.last_trouble().map(|trouble| format!("host {}: {}", host.endpoint, trouble.error))
         });
         // One host that works is enough.
         if let Some(troubles) = troubles.collect::<Option<Vec<_>>>() {

@@ -1,4 +1,8 @@
 //! A domain's view of its hosts: which is the primary, which replicas serve, and what clients get meanwhile.
+//!
+//! A name may come to lead to more hosts, or to fewer. A domain that has had several is one of several from then on:
+//! the one that is left may be a replica, or a primary that was left behind, and must not be taken for the primary
+//! because nobody else is there.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,12 +17,16 @@ use super::topology::{Candidate, Memory, Role, Topology, Whom, standings};
 use super::watch::Watch;
 use crate::config::{self, Failover, HealthRules, Mode, OnPrimaryLoss};
 use crate::pool::core::{PerSite, Site, Standing};
+use crate::pool::host::Presence;
 use crate::pool::pool_site::Outlook;
 
 /// What a domain knows of its hosts.
 #[derive(Debug)]
 pub struct Lookout {
+    /// In the order of the configuration, and behind them the places for more addresses of their names.
     pub watches: PerSite<Arc<Watch>>,
+    /// All sites, those of one name together.
+    shown: Vec<Site>,
     rules: HealthRules,
     failover: Failover,
     /// `read_only` is served by the primary while there is no replica.
@@ -33,9 +41,12 @@ struct Held {
     positions: Positions,
     /// Whose those are.
     positions_of: Option<Line>,
+    /// In the order of the sites, as what follows: up to the last that somebody is at.
     lags: Vec<Option<Lag>>,
     topology: Topology,
-    conditions: Vec<Condition>,
+    conditions: Vec<(Presence, Condition)>,
+    /// It has had several hosts at once.
+    has_had_several: bool,
     /// Its hosts were asked to be looked at often, because there is no primary.
     is_urgent: bool,
     /// The primary before this one, if there has been any.
@@ -88,26 +99,32 @@ pub struct HostView {
 
 impl Lookout {
     pub fn new(watches: PerSite<Arc<Watch>>, domain: &config::Domain) -> Self {
-        let count = watches.count();
-        let topology = Topology { roles: vec![Role::Unknown; count], primary: None };
+        let has_several = present(&watches).count() > 1;
         let held = Held {
             memory: Memory::default(),
             positions: Positions::default(),
             positions_of: None,
-            lags: vec![None; count],
-            topology,
-            conditions: vec![Condition::Unknown; count],
-            is_urgent: count > 1,
+            lags: Vec::new(),
+            topology: Topology { roles: Vec::new(), primary: None },
+            conditions: Vec::new(),
+            has_had_several: has_several,
+            is_urgent: has_several,
             last_primary: None,
             written: None,
-            replayed: vec![None; count],
+            replayed: Vec::new(),
             has_failed_over: false,
         };
+        let mut shown: Vec<_> = (0..watches.count()).map(Site).collect();
+        shown.sort_by_key(|site| {
+            let name = &watches.get(*site).host.endpoint.name;
+            domain.hosts.iter().position(|host| host == name)
+        });
         if held.is_urgent {
             watches.iter().for_each(|watch| watch.hurry());
         }
         Self {
             watches,
+            shown,
             rules: domain.health,
             failover: domain.failover,
             falls_back: domain.modes.falls_back,
@@ -115,29 +132,47 @@ impl Lookout {
         }
     }
 
-    /// True if it has but one host, which serves whatever it is.
-    const fn is_single(&self) -> bool {
-        self.watches.count() == 1
+    /// True if it has never had but one host, which serves whatever it is.
+    fn is_single(&self) -> bool {
+        !self.held().has_had_several
+    }
+
+    /// Up to the last that somebody is at, in the order of the sites.
+    fn in_use(&self) -> impl Iterator<Item = &Arc<Watch>> {
+        let count = self.watches.count();
+        let absent = (0..count)
+            .rev()
+            .take_while(|index| self.watches.get(Site(*index)).host.is_absent())
+            .count();
+        self.watches.iter().take(count - absent)
     }
 
     /// Decides anew what its hosts are, at `now`; `None`: the same as before.
     pub fn reconsider(&self, now: Instant) -> Option<Change> {
         let mut held = self.held();
+        held.has_had_several |= present(&self.watches).nth(1).is_some();
         let candidates = self.candidates(&mut held, now);
         let after = held.memory.decide(&candidates, self.rules.max_lag);
         held.follow(&candidates, after.primary, now);
         held.written = after.primary.and_then(|primary| self.written(primary));
-        let is_urgent = after.primary.is_none() && !self.is_single();
+        let is_urgent = after.primary.is_none() && held.has_had_several;
         if std::mem::replace(&mut held.is_urgent, is_urgent) != is_urgent {
             let tell = if is_urgent { Watch::hurry } else { Watch::calm };
             self.watches.iter().for_each(|watch| tell(watch));
         }
         // What a host is to a pool goes by its condition as well.
-        let conditions: Vec<_> = candidates.iter().map(|candidate| candidate.condition).collect();
+        let conditions: Vec<_> = self
+            .in_use()
+            .map(|watch| (watch.host.presence(), watch.health().condition()))
+            .collect();
         if after == held.topology && conditions == held.conditions {
             return None;
         }
-        let is_known = |conditions: &[Condition]| !conditions.contains(&Condition::Unknown);
+        let is_unknown = |(presence, condition): &(Presence, Condition)| {
+            *presence == Presence::Present && *condition == Condition::Unknown
+        };
+        let is_known =
+            |conditions: &[_]| !conditions.is_empty() && !conditions.iter().any(is_unknown);
         let is_first_view = is_known(&conditions) && !is_known(&held.conditions);
         held.conditions = conditions;
         let before = std::mem::replace(&mut held.topology, after.clone());
@@ -148,9 +183,12 @@ impl Lookout {
     }
 
     fn candidates(&self, held: &mut Held, now: Instant) -> Vec<Candidate> {
-        let healths: Vec<_> = self.watches.iter().map(|watch| watch.health()).collect();
+        let is_present = |watch: &&Arc<Watch>| watch.host.presence() == Presence::Present;
+        let healths: Vec<_> =
+            self.in_use().map(|watch| Some(watch).filter(is_present).map(|w| w.health())).collect();
+        let of = |site: Site| healths.get(site.0).and_then(Option::as_ref);
         if let Some(line) = held.positions_of
-            && let Some((facts, at)) = healths.get(line.site.0).and_then(Health::facts)
+            && let Some((facts, at)) = of(line.site).and_then(Health::facts)
             && !facts.in_recovery
             && Line::of(line.site, facts) == line
         {
@@ -162,11 +200,14 @@ impl Lookout {
         };
         let candidates: Vec<_> = healths
             .iter()
-            .map(|health| Candidate {
-                condition: health.condition(),
-                facts: health.facts().map(|(facts, _)| facts),
-                system: health.system(),
-                lag: lag(health),
+            .map(|health| {
+                let Some(health) = health else { return NOBODY };
+                Candidate {
+                    condition: health.condition(),
+                    facts: health.facts().map(|(facts, _)| facts),
+                    system: health.system(),
+                    lag: lag(health),
+                }
             })
             .collect();
         held.lags = candidates.iter().map(|candidate| candidate.lag).collect();
@@ -183,14 +224,15 @@ impl Lookout {
 
     /// True if it has several hosts, and none of them is the primary.
     pub fn lacks_primary(&self) -> bool {
-        !self.is_single() && self.held().topology.primary.is_none()
+        let held = self.held();
+        held.has_had_several && held.topology.primary.is_none()
     }
 
     /// True if the next read of a session may go to a replica: there is one that serves, and those that do have what
     /// the session has `written`. If that is not known yet it is asked for.
     pub fn may_read(&self, written: &mut Option<Mark>) -> bool {
         let held = self.held();
-        if self.is_single() || !held.sites().any(|site| held.serves_reads(site)) {
+        if !held.has_had_several || !held.sites().any(|site| held.serves_reads(site)) {
             return false;
         }
         let Some(mark) = written else { return true };
@@ -211,17 +253,26 @@ impl Lookout {
 
     /// What each host is to a pool of `mode`, in the order of the sites.
     pub fn standings(&self, mode: Mode) -> Vec<Standing> {
-        if self.is_single() {
-            return vec![Standing::Serves { weight: 1 }];
-        }
         let held = self.held();
-        let hosts: Vec<_> = held
-            .topology
-            .roles
-            .iter()
-            .zip(self.watches.iter())
-            .map(|(role, watch)| (*role, watch.health().condition(), watch.weight))
+        let hosts: Vec<_> = self
+            .in_use()
+            .enumerate()
+            .map(|(index, watch)| {
+                let condition = watch.health().condition();
+                match watch.host.presence() {
+                    Presence::Present => (held.role(Site(index)), condition, watch.weight),
+                    Presence::Leaving => (Role::Unknown, condition, watch.weight),
+                    Presence::Absent => (Role::Unknown, Condition::Unknown, watch.weight),
+                }
+            })
             .collect();
+        if !held.has_had_several {
+            let is_it = |watch: &Arc<Watch>| watch.host.presence() == Presence::Present;
+            let left = standings(&hosts, Whom::Primary);
+            let serves = Standing::Serves { weight: 1 };
+            let standing = |(watch, left)| if is_it(watch) { serves } else { left };
+            return self.in_use().zip(left).map(standing).collect();
+        }
         let reads_meanwhile = held.topology.primary.is_none()
             && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly;
         let whom = match mode {
@@ -234,30 +285,46 @@ impl Lookout {
         standings(&hosts, whom)
     }
 
-    /// Its hosts at this moment, in the order of the sites.
+    /// Its hosts at this moment, those that are being left included, as the configuration orders them.
     pub fn hosts(&self) -> Vec<HostView> {
         let held = self.held();
-        let view = |(index, watch): (usize, &Arc<Watch>)| {
+        let view = |site: Site| {
+            let watch = self.watches.get(site);
             let health = watch.health();
             let facts = health.facts().map(|(facts, _)| facts);
+            let is_leaving = watch.host.presence() == Presence::Leaving;
             HostView {
-                site: Site(index),
+                site,
                 condition: health.condition(),
-                role: held.topology.roles.get(index).copied().unwrap_or(Role::Unknown),
-                lag: held.lags.get(index).copied().flatten(),
+                role: held.role(site),
+                lag: held.lags.get(site.0).copied().flatten(),
                 timeline: facts.map(|facts| facts.timeline).filter(|timeline| *timeline > 0),
                 system: health.system(),
                 since: SystemTime::now() - health.since().elapsed(),
-                trouble: health.trouble().map(Arc::clone),
+                trouble: if is_leaving {
+                    Some("its name does not lead here any more".into())
+                } else {
+                    health.trouble().map(Arc::clone)
+                },
             }
         };
-        self.watches.iter().enumerate().map(view).collect()
+        let is_there = |site: &Site| !self.watches.get(*site).host.is_absent();
+        self.shown.iter().copied().filter(is_there).map(view).collect()
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The hosts that there are.
+fn present(watches: &PerSite<Arc<Watch>>) -> impl Iterator<Item = &Arc<Watch>> {
+    watches.iter().filter(|watch| watch.host.presence() == Presence::Present)
+}
+
+/// At a site where there is no host, or none that may still be chosen.
+const NOBODY: Candidate =
+    Candidate { condition: Condition::Down, facts: None, system: None, lag: None };
 
 impl Held {
     fn sites(&self) -> impl Iterator<Item = Site> {
@@ -270,7 +337,7 @@ impl Held {
     }
 
     fn is_up(&self, site: Site) -> bool {
-        self.conditions.get(site.0) == Some(&Condition::Up)
+        self.conditions.get(site.0) == Some(&(Presence::Present, Condition::Up))
     }
 
     fn has_replayed(&self, site: Site, written: Mark) -> bool {
@@ -280,6 +347,10 @@ impl Held {
         // What is suspect may have been started anew, and be further back than it was.
         let replayed = self.replayed.get(site.0).copied().flatten().filter(|_| self.is_up(site));
         replayed.is_some_and(|replayed| written.is_in(replayed, !self.has_failed_over))
+    }
+
+    fn role(&self, site: Site) -> Role {
+        self.topology.roles.get(site.0).copied().unwrap_or(Role::Unknown)
     }
 
     /// Goes on with the positions of another primary, or of none for the time being: how far replicas are
@@ -308,11 +379,12 @@ fn replayed(candidate: &Candidate) -> Option<Replayed> {
 impl Outlook for Lookout {
     fn describe(&self) -> String {
         let mut text = String::new();
-        for (view, watch) in self.hosts().iter().zip(self.watches.iter()) {
+        for view in &self.hosts() {
+            let host = &self.watches.get(view.site).host;
             let since = view.since.elapsed().unwrap_or_default();
             let separator = if text.is_empty() { "" } else { "\n" };
             // Writing to a String cannot fail.
-            let _written = write!(text, "{separator}{}: {}", watch.host.addr, told(view));
+            let _written = write!(text, "{separator}{}: {}", host.endpoint, told(view));
             let _written = write!(text, ", for {}", config::format_millis(since));
             if let Some(trouble) = &view.trouble {
                 let _written = write!(text, ": {trouble}");
@@ -329,7 +401,7 @@ impl Outlook for Lookout {
         let is_told_at_once = mode != Mode::ReadOnly
             && self.failover.on_primary_loss == OnPrimaryLoss::Error
             // None was lost that has not been looked for yet.
-            && !self.watches.iter().any(is_unknown);
+            && !present(&self.watches).any(is_unknown);
         Some(if is_told_at_once { Duration::ZERO } else { self.failover.timeout })
     }
 }

@@ -6,8 +6,10 @@ pub mod domain;
 pub mod health;
 pub mod lag;
 pub mod lookout;
+pub mod name;
 pub mod probe;
 pub mod router;
+pub mod slots;
 pub mod topology;
 pub mod watch;
 

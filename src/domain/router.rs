@@ -3,15 +3,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use tokio::sync::Notify;
+
 use super::Domain;
 use super::health::Rules;
+use super::name::Name;
+use super::slots::SLOTS;
 use super::watch::Watch;
-use crate::config::{Config, HealthRules, HostAddr, Mode};
+use crate::config::{self, Config, HealthRules, HostAddr, Mode};
 use crate::pool::Pool;
 use crate::pool::core::PerSite;
 use crate::pool::host::Host;
 use crate::pool::ledger::CapId;
 use crate::pool::pool::Commons;
+use crate::server::endpoint::Endpoint;
 
 /// All domains of a configuration.
 #[derive(Debug)]
@@ -21,8 +26,8 @@ pub struct Router {
     by_name: HashMap<Arc<str>, Arc<Domain>>,
     by_alias: HashMap<String, (Arc<Domain>, Mode)>,
     catch_all: Option<Arc<Domain>>,
-    /// Each host once.
-    pub watches: Vec<Arc<Watch>>,
+    /// Each host of the configuration once.
+    pub names: Vec<Arc<Name>>,
     /// `[users.NAME] max_connections`.
     user_caps: HashMap<String, CapId>,
 }
@@ -50,7 +55,7 @@ const CATCH_ALL: &str = "*";
 impl Router {
     /// Makes the domains of `config`, with their caps and hosts.
     pub fn new(config: &Config, commons: &Arc<Commons>) -> Self {
-        let hosts = watches(config);
+        let names = names(config);
         let host_caps: BTreeMap<&HostAddr, CapId> = config
             .hosts
             .iter()
@@ -63,25 +68,18 @@ impl Router {
                 Some((name.clone(), commons.caps.add(rules.max_connections?)))
             })
             .collect();
-        let watches = hosts.values().map(Arc::clone).collect();
         let mut router = Self {
             domains: Vec::new(),
             by_name: HashMap::new(),
             by_alias: HashMap::new(),
             catch_all: None,
-            watches,
+            names: names.values().map(Arc::clone).collect(),
             user_caps,
         };
         for domain in &config.domains {
-            let at = |addr: &HostAddr| {
-                let host = hosts.get(addr)?;
-                Some((Arc::clone(host), host_caps.get(addr).copied()))
-            };
-            let mut of_domain = domain.hosts.iter().filter_map(at);
-            let Some(first) = of_domain.next() else { continue };
-            let of_domain = PerSite::new(first, of_domain.collect());
+            let Some(sites) = sites(domain, &names, &host_caps) else { continue };
             let own = domain.max_connections.map(|limit| commons.caps.add(limit));
-            let domain = Domain::new(Arc::clone(domain), &of_domain, Arc::clone(commons), own);
+            let domain = Domain::new(Arc::clone(domain), &sites, Arc::clone(commons), own);
             router.add(Arc::new(domain));
         }
         router.add_database_names();
@@ -158,27 +156,101 @@ impl Router {
     }
 }
 
-/// Each host once, watched as the most anxious domain says, and letting in as many connections at a time as
-/// the most generous one.
-fn watches(config: &Config) -> HashMap<HostAddr, Arc<Watch>> {
-    let mut wanted: HashMap<&HostAddr, (usize, HealthRules, bool)> = HashMap::new();
+/// Each host of the configuration once, watched as the most anxious domain says, and letting in as many connections
+/// at a time as the most generous one.
+fn names(config: &Config) -> BTreeMap<&HostAddr, Arc<Name>> {
+    let mut wanted: BTreeMap<&HostAddr, Wanted> = BTreeMap::new();
     for domain in &config.domains {
         for addr in &domain.hosts {
-            let (connects, rules, has_others) =
-                wanted.entry(addr).or_insert((0, domain.health, false));
-            *has_others |= domain.hosts.len() > 1;
-            *connects = (*connects).max(domain.pool.connects_per_host);
+            let wanted = wanted.entry(addr).or_insert(Wanted {
+                connects: 0,
+                rules: domain.health,
+                has_others: false,
+            });
+            wanted.has_others |= domain.hosts.len() > 1;
+            wanted.connects = wanted.connects.max(domain.pool.connects_per_host);
+            let rules = &mut wanted.rules;
             rules.interval = rules.interval.min(domain.health.interval);
             rules.timeout = rules.timeout.min(domain.health.timeout);
             rules.down_after = rules.down_after.min(domain.health.down_after);
+            rules.resolve = rules.resolve.min(domain.health.resolve);
         }
     }
-    let watch = |(addr, (connects, rules, has_others)): (&HostAddr, (usize, HealthRules, bool))| {
-        let HealthRules { interval, timeout, down_after, .. } = rules;
-        let host = Arc::new(Host::new(addr.clone(), connects));
-        let rules = Rules { interval, down_after };
-        let weight = config.host_rules(addr).weight;
-        (addr.clone(), Arc::new(Watch::new(host, rules, timeout, has_others, weight)))
+    let name = |(addr, wanted): (_, Wanted)| (addr, Arc::new(wanted.name(config, addr)));
+    wanted.into_iter().map(name).collect()
+}
+
+/// What all domains together want of a host.
+struct Wanted {
+    connects: usize,
+    rules: HealthRules,
+    has_others: bool,
+}
+
+impl Wanted {
+    fn name(&self, config: &Config, addr: &HostAddr) -> Name {
+        let HealthRules { interval, timeout, down_after, resolve, .. } = self.rules;
+        let (rules, weight) = (Rules { interval, down_after }, config.host_rules(addr).weight);
+        let lost = Arc::<Notify>::default();
+        let place = |index: usize| {
+            let endpoint = Arc::new(Endpoint::new(addr.clone()));
+            let host = Arc::new(Host::new(endpoint, self.connects, Arc::clone(&lost)));
+            if index > 0 {
+                host.vacate();
+            }
+            Arc::new(Watch::new(host, rules, timeout, self.has_others, weight))
+        };
+        let places = if Name::is_name(addr) { SLOTS } else { 1 };
+        Name::new(addr.clone(), (0..places).map(place).collect(), resolve, lost)
+    }
+}
+
+/// The places at the hosts of `domain` as its sites, each with the cap over all servers of its name: the first place
+/// of each host in the order of the configuration, then the second one of each that has one, and so on. What is used
+/// is in front.
+fn sites(
+    domain: &config::Domain,
+    names: &BTreeMap<&HostAddr, Arc<Name>>,
+    caps: &BTreeMap<&HostAddr, CapId>,
+) -> Option<PerSite<(Arc<Watch>, Option<CapId>)>> {
+    let of_domain = || domain.hosts.iter().filter_map(|addr| Some((addr, names.get(addr)?)));
+    let at = |index: usize| {
+        of_domain().filter_map(move |(addr, name)| {
+            Some((Arc::clone(name.watches.get(index)?), caps.get(addr).copied()))
+        })
     };
-    wanted.into_iter().map(watch).collect()
+    let mut all = (0..SLOTS).flat_map(at);
+    Some(PerSite::new(all.next()?, all.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MapEnvironment, parse};
+    use crate::pool::caps::Caps;
+    use crate::pool::core::Site;
+
+    #[test]
+    fn what_is_used_is_in_front_and_a_cap_is_one_for_all_addresses_of_a_name() {
+        let text = "[domains.a]\nhosts = [\"db\", \"10.0.0.1\", \"/run/postgresql\", \"other\"]\n\
+                    [hosts.\"db\"]\nmax_connections = 5\nweight = 3";
+        let config = parse(text, "f".as_ref(), &MapEnvironment::default()).unwrap();
+        let (names, domain) = (names(&config), &config.domains[0]);
+        let cap_of_db = Caps::default().add(5);
+        let caps = BTreeMap::from([(&domain.hosts[0], cap_of_db)]);
+
+        let sites = sites(domain, &names, &caps).unwrap();
+
+        assert_eq!(sites.count(), 2 * SLOTS + 2);
+        let name = |index: usize| sites.get(Site(index)).0.host.endpoint.name.to_string();
+        let front = ["db:5432", "10.0.0.1:5432", "/run/postgresql:5432", "other:5432"];
+        assert_eq!([0, 1, 2, 3].map(name), front);
+        assert_eq!([4, 5, 6, 7].map(name), ["db:5432", "other:5432", "db:5432", "other:5432"]);
+        for (index, (watch, cap)) in sites.iter().enumerate() {
+            assert_eq!(watch.host.is_absent(), index >= 4);
+            let is_db = watch.host.endpoint.name == domain.hosts[0];
+            assert_eq!((*cap, watch.weight), if is_db { (Some(cap_of_db), 3) } else { (None, 1) });
+        }
+        assert!(Arc::ptr_eq(&sites.get(Site(4)).0, &names[&domain.hosts[0]].watches[1]));
+    }
 }

@@ -1,6 +1,6 @@
 //! Watching a host: one task that looks at it again and again, and tells the domains that have it.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::pool::host::Host;
 use crate::runtime::backoff::random;
 use crate::server::connect::Target;
 
-/// A host that is watched, for all domains that have it.
+/// A host that is watched, for all domains that have it, or the place for one.
 #[derive(Debug)]
 pub struct Watch {
     pub host: Arc<Host>,
@@ -28,7 +28,7 @@ pub struct Watch {
     /// When its position was last wanted.
     wanted: Mutex<Option<Instant>>,
     /// A domain has others besides it: nobody is served before it is known which is the primary.
-    has_others: bool,
+    has_others: AtomicBool,
     /// Its share of what is spread over replicas.
     pub weight: u32,
 }
@@ -70,7 +70,7 @@ impl Watch {
             health: Mutex::new(Health::new(Instant::now())),
             urgent: AtomicUsize::new(0),
             wanted: Mutex::default(),
-            has_others,
+            has_others: AtomicBool::new(has_others),
             weight,
         }
     }
@@ -87,8 +87,8 @@ impl Watch {
         }
         let name = ("application_name".to_owned(), super::probe::APPLICATION_NAME.to_owned());
         let target = Target {
-            options: vec![name],
-            connect_query: String::new(),
+            options: Arc::new([name]),
+            connect_query: Arc::default(),
             // The look as a whole has its limit.
             connect_timeout: self.timeout.saturating_mul(2),
             ..target.clone()
@@ -130,6 +130,21 @@ impl Watch {
         wanted.is_some_and(|last| last.elapsed() < WANTED_FOR)
     }
 
+    /// Its name has come to lead to others as well.
+    pub fn meet_others(&self) {
+        self.has_others.store(true, Relaxed);
+    }
+
+    /// Nothing is left here: whoever comes next is another host.
+    pub fn vacate(&self) {
+        let mut health = self.held();
+        self.host.vacate();
+        *health = Health::new(Instant::now());
+        drop(health);
+        // The connection of its probe is to be closed.
+        self.host.alert.notify_one();
+    }
+
     /// A domain that has it is without a primary.
     pub fn hurry(&self) {
         self.urgent.fetch_add(1, Relaxed);
@@ -150,14 +165,15 @@ impl Watch {
         told: impl Fn(&Self, Instant),
     ) {
         let mut probe = Probe::default();
-        if !self.has_others {
-            // It serves whatever it is: that can wait.
-            tokio::select! {
-                () = sleep_until(Instant::now() + self.rules.interval) => {}
-                () = stop.cancelled() => return,
-            }
-        }
+        let mut is_new = true;
         loop {
+            if self.host.is_absent() || is_new {
+                probe.disconnect();
+                tokio::select! {
+                    () = self.wait_for_first_look() => is_new = false,
+                    () = stop.cancelled() => return,
+                }
+            }
             let begun = Instant::now();
             tokio::select! {
                 () = self.look(&mut probe, &heard, &told) => {}
@@ -190,6 +206,20 @@ impl Watch {
         }
     }
 
+    /// Waits until there is a host, and until it is time to look at it.
+    async fn wait_for_first_look(&self) {
+        while self.host.is_absent() {
+            self.host.alert.notified().await;
+        }
+        // One that has no others beside it serves whatever it is: that can wait.
+        let until = Instant::now() + self.rules.interval;
+        while !self.has_others.load(Relaxed) {
+            if timeout_at(until, self.host.alert.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+
     async fn look(
         &self,
         probe: &mut Probe,
@@ -198,11 +228,19 @@ impl Watch {
     ) {
         let Some(target) = self.target() else { return };
         let asked = Instant::now();
+        let tenure = self.host.tenure();
         let look = probe.look(&target, self.timeout, heard).await;
+        if matches!(look, Look::Unreachable { .. } | Look::Silent { .. }) {
+            self.host.on_lost();
+        }
         self.judge_login(&look);
         let now = Instant::now();
         let (before, after) = {
             let mut health = self.held();
+            if self.host.tenure() != tenure {
+                // It was another host.
+                return;
+            }
             let before = health.condition();
             health.on_look(&look, self.rules, now);
             if matches!(look, Look::Seen(_)) {
@@ -212,7 +250,8 @@ impl Watch {
         };
         if before != after.condition() {
             let trouble = after.trouble().map(|why| &**why);
-            let (host, was, is) = (&self.host.addr, before.as_str(), after.condition().as_str());
+            let (host, was, is) =
+                (&self.host.endpoint, before.as_str(), after.condition().as_str());
             if after.condition() == Condition::Down {
                 tracing::warn!(%host, was, trouble, "a host is down");
             } else {
@@ -249,6 +288,6 @@ impl Watch {
 }
 
 /// A little less than `pause`, so that hosts, and instances of pgweir, are not looked at all at once.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(1.0 - 0.2 * f64::from(random()) / f64::from(u32::MAX))
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,13 +14,13 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::io::Interest;
-use tokio::net::{TcpStream, ToSocketAddrs, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::task::coop::{consume_budget, unconstrained};
 use tokio::time::sleep;
 
 use super::eager::Eager;
 use super::tls::{Hello, Tls};
-use crate::config::{HostAddr, Listen};
+use crate::config::Listen;
 use crate::telemetry::snapshot::Peer;
 
 /// Linux takes no longer ones.
@@ -53,23 +54,18 @@ impl From<UnixStream> for Stream {
 }
 
 impl Stream {
-    /// Connects to `host`, trying the addresses of its name in turn.
+    /// Connects to the Unix socket of a server that listens in `directory`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
-    pub async fn connect(host: &HostAddr) -> io::Result<Self> {
-        match host {
-            HostAddr::Tcp { host, port } => Self::connect_to((host.as_str(), *port)).await,
-            HostAddr::Unix { directory, port } => {
-                let path = directory.join(format!(".s.PGSQL.{port}"));
-                UnixStream::connect(path).await.map(Self::from)
-            }
-        }
+    pub async fn connect_unix(directory: &Path, port: u16) -> io::Result<Self> {
+        let path = directory.join(format!(".s.PGSQL.{port}"));
+        UnixStream::connect(path).await.map(Self::from)
     }
 
-    /// Connects to a TCP address, or to those of a name in turn.
+    /// Connects to a TCP address.
     ///
     /// Cancel-safe: dropping the future closes the socket.
-    pub async fn connect_to(address: impl ToSocketAddrs) -> io::Result<Self> {
+    pub async fn connect_to(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpStream::connect(address).await?;
         set_keepalive(&SockRef::from(&socket), Duration::from_secs(60), None)?;
         Ok(Self::from(socket))

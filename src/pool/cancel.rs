@@ -32,7 +32,7 @@ impl Pool {
     /// `askers` are told of the end.
     pub fn cancel(self: &Arc<Self>, server: &Arc<ServerRecord>, askers: Askers) {
         let Some(under_way) = Cancels::begin(server, askers) else { return };
-        let (pool, host) = (Arc::clone(self), server.host.clone());
+        let (pool, host) = (Arc::clone(self), Arc::clone(&server.host));
         self.commons.drain.spawn(async move {
             pool.cancels_active.fetch_add(1, Relaxed);
             if let Err(error) = pool.deliver(under_way, pool.settings.connect_timeout).await {

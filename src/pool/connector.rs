@@ -120,6 +120,11 @@ async fn open_there(
         let result = connect(&site.target, opening, pool.commons.next_server_id(), home).await;
         drop(gate);
         match result {
+            Ok(mut server) if !site.host.endpoint.is_at(server.record.address) => {
+                // The name has come to lead elsewhere meanwhile.
+                server.say_goodbye();
+                return Err(Next::LookAgain);
+            }
             Ok(mut server) => {
                 server.generation = generation;
                 on_success(pool, site, &server, begun);
@@ -202,7 +207,7 @@ fn on_success(pool: &Pool, site: &PoolSite, server: &Server, begun: Instant) {
     site.on_let_in();
     pool.stats.connects_ok.increment();
     pool.stats.server_connect.observe(begun.elapsed());
-    tracing::debug!(domain = %pool.domain, host = %site.host.addr, server = server.id().0,
+    tracing::debug!(domain = %pool.domain, host = %site.host.endpoint, server = server.id().0,
         pid = server.record.key.process_id, "server opened");
 }
 
@@ -216,9 +221,9 @@ fn on_failure(
     let now = Instant::now();
     let site = pool.site(right.site());
     pool.stats.connects_failed.increment();
-    tracing::warn!(domain = %pool.domain, host = %site.host.addr, user = %pool.user, %error,
+    tracing::warn!(domain = %pool.domain, host = %site.host.endpoint, user = %pool.user, %error,
         "cannot open a server");
-    let failure = Failure { host: site.host.addr.clone(), source: Arc::new(error) };
+    let failure = Failure { host: Arc::clone(&site.host.endpoint), source: Arc::new(error) };
     let error = &failure.source;
     if let Some(opening) = right.kind().filter(|opening| error.is_for(opening)) {
         // Others may well have a server.

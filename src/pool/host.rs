@@ -1,20 +1,24 @@
 //! A host as those see it who open connections to it: how many at once, and how often.
 
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use crate::config::HostAddr;
 use crate::runtime::backoff::Pace;
-use crate::server::dialect::Dialect;
+use crate::server::endpoint::{Endpoint, Whereabouts};
 use crate::server::opening::Opening;
 
-/// One host of the configuration, shared by all pools that have servers there.
+/// One host, shared by all pools that have servers there; or the place for one, where a name may lead to several.
 #[derive(Debug)]
 pub struct Host {
-    pub addr: HostAddr,
+    pub endpoint: Arc<Endpoint>,
+    presence: AtomicU8,
+    /// Grows when the place is left: what was begun before then says nothing about who comes next.
+    tenure: AtomicU64,
     /// Connections being opened at once. Served in order of arrival.
     gate: Semaphore,
     /// Those among them that their clients ask to be slow, which anybody may: nobody else waits
@@ -22,12 +26,23 @@ pub struct Host {
     slow_gate: Semaphore,
     /// Cancel requests being sent at once.
     pub cancel_gate: Semaphore,
-    pub dialect: Arc<Dialect>,
     /// Rung when something went wrong there: whoever watches it looks at once.
     pub alert: Notify,
+    /// Rung when it cannot be reached: its name may lead elsewhere by now. Shared by all hosts of the name.
+    lost: Arc<Notify>,
     /// When it was last doubted that it is what it was taken for.
     doubted: Mutex<Option<Instant>>,
     trouble: Mutex<Trouble>,
+}
+
+/// Whether there is a host at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// None: its name has no more addresses than it has other places.
+    Absent,
+    Present,
+    /// Its name does not lead here any more; what is under way here may end.
+    Leaving,
 }
 
 /// What went wrong since something last worked.
@@ -52,18 +67,53 @@ const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 const CANCELS_AT_ONCE: usize = 16;
 
 impl Host {
-    /// `connects`: how many connections may be in the making at once, behind each gate.
-    pub fn new(addr: HostAddr, connects: usize) -> Self {
+    /// One that is there. `connects`: how many connections may be in the making at once, behind each gate. `lost`:
+    /// rung when it cannot be reached.
+    pub fn new(endpoint: Arc<Endpoint>, connects: usize, lost: Arc<Notify>) -> Self {
         Self {
-            addr,
+            endpoint,
+            presence: AtomicU8::new(Presence::Present as u8),
+            tenure: AtomicU64::new(0),
             gate: Semaphore::new(connects.max(1)),
             slow_gate: Semaphore::new(connects.max(1)),
             cancel_gate: Semaphore::new(CANCELS_AT_ONCE),
-            dialect: Arc::default(),
             alert: Notify::new(),
+            lost,
             doubted: Mutex::default(),
             trouble: Mutex::default(),
         }
+    }
+
+    pub fn presence(&self) -> Presence {
+        let presence = self.presence.load(Acquire);
+        if presence == Presence::Present as u8 {
+            Presence::Present
+        } else if presence == Presence::Leaving as u8 {
+            Presence::Leaving
+        } else {
+            Presence::Absent
+        }
+    }
+
+    pub fn is_absent(&self) -> bool {
+        self.presence() == Presence::Absent
+    }
+
+    pub fn set_presence(&self, presence: Presence) {
+        self.presence.store(presence as u8, Release);
+    }
+
+    /// Makes the place free for another host, of which nothing is known.
+    pub fn vacate(&self) {
+        self.set_presence(Presence::Absent);
+        self.tenure.fetch_add(1, Release);
+        self.endpoint.be(Whereabouts::Unknown);
+        *self.trouble() = Trouble::default();
+    }
+
+    /// Which of those it is who have been here one after the other.
+    pub fn tenure(&self) -> u64 {
+        self.tenure.load(Acquire)
     }
 
     /// Where a connection for `opening` waits for its turn to be opened.
@@ -91,6 +141,12 @@ impl Host {
         trouble.last = Some((error, at));
         drop(trouble);
         self.alert.notify_one();
+        self.on_lost();
+    }
+
+    /// It could not be reached.
+    pub fn on_lost(&self) {
+        self.lost.notify_one();
     }
 
     /// Something that a client met with, as it may whenever it likes, lets doubt that the host is what it is taken
@@ -119,9 +175,11 @@ impl Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HostAddr;
 
     fn host() -> Host {
-        Host::new(HostAddr::Tcp { host: "db".into(), port: 5432 }, 4)
+        let name = HostAddr::Tcp { host: "db".into(), port: 5432 };
+        Host::new(Arc::new(Endpoint::new(name)), 4, Arc::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,15 +15,16 @@ use super::connector;
 use super::core::{
     self, Balance, Core, Given, Kind, Label, Limits, PerSite, Place, ServerId, Site, Surplus,
 };
-use super::pool_site::{Outlook, PoolSite};
+use super::pool_site::{Outlook, PoolSite, names};
 use super::sizing::Sizing;
 use super::trouble::{RetryBudget, Trouble, tell};
 use super::waiter::{Failure, Outcome, Waiter};
-use crate::config::{HostAddr, Mode, PoolSettings};
+use crate::config::{Mode, PoolSettings};
 use crate::runtime::backoff::random;
 use crate::runtime::drain::Drain;
 use crate::server::Server;
 use crate::server::connect::{ConnectError, Target};
+use crate::server::endpoint::Endpoint;
 use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
 use crate::server::record::{Cancels, ServerRecord};
@@ -102,8 +103,12 @@ pub struct Pool {
     /// The database on the server, and who its servers are logged in as.
     pub database: Arc<str>,
     pub user: Arc<str>,
-    /// Its hosts, in the order of the configuration.
+    /// Its hosts, in the order of the configuration, and behind them the places for more addresses of their names.
     pub sites: PerSite<PoolSite>,
+    /// Its hosts as they are configured, e.g. `db1:5432,db2:5432`.
+    pub hosts: Arc<str>,
+    /// More than one site serves. Changed with the core locked.
+    pub(super) has_choice: AtomicBool,
     /// Where the pool is told what is wrong with them.
     pub outlook: Arc<dyn Outlook>,
     /// No site serves. Changed with the core locked.
@@ -182,6 +187,8 @@ impl Pool {
             database: Arc::clone(database),
             user: Arc::clone(user),
             core: Mutex::new(core),
+            hosts: names(&sites).into(),
+            has_choice: AtomicBool::new(sites.count() > 1),
             sites,
             outlook,
             is_out: AtomicBool::new(false),
@@ -441,7 +448,7 @@ impl Pool {
     pub fn shut_down(self: &Arc<Self>) {
         let mut core = self.core();
         let (servers, waiters) = core.close();
-        let host = self.site(Site(0)).host.addr.clone();
+        let host = Arc::clone(&self.site(Site(0)).host.endpoint);
         tell(waiters, &Failure { host, source: Arc::new(ConnectError::Closed) }, core);
         for mut server in servers {
             self.note_end(&server, CloseReason::Shutdown);
@@ -455,8 +462,8 @@ impl Pool {
     }
 
     /// Where a server of its is.
-    pub fn addr_of(&self, server: ServerId) -> Option<HostAddr> {
-        self.servers().get(&server).map(|known| known.record.host.clone())
+    pub fn endpoint_of(&self, server: ServerId) -> Option<Arc<Endpoint>> {
+        self.servers().get(&server).map(|known| Arc::clone(&known.record.host))
     }
 
     /// The records of its servers.

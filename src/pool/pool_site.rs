@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::connector;
-use super::core::{Evened, Site, Standing};
+use super::core::{Evened, PerSite, Site, Standing};
 use super::host::Host;
 use super::ledger::CapId;
 use super::pool::Pool;
@@ -73,6 +73,18 @@ impl PoolSite {
     }
 }
 
+/// The hosts of `sites` as they are configured, each once.
+pub(super) fn names(sites: &PerSite<PoolSite>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for site in sites.iter() {
+        let name = site.host.endpoint.name.to_string();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(",")
+}
+
 impl Pool {
     /// What it has at `site`.
     pub fn site(&self, site: Site) -> &PoolSite {
@@ -87,7 +99,7 @@ impl Pool {
     /// A request on `server` took this long.
     pub fn note_latency(&self, server: &ServerRecord, took: Duration) {
         // Where there is nothing to choose, nobody asks.
-        if self.sites.count() > 1 {
+        if self.has_choice.load(Relaxed) {
             self.site(server.site).note_latency(took);
         }
     }
@@ -95,7 +107,7 @@ impl Pool {
     /// Has the core choose by what requests have taken of late. Where nothing is known it is taken for the
     /// fastest, so that it is tried.
     pub(super) fn weigh(&self) {
-        if self.sites.count() == 1 {
+        if !self.has_choice.load(Relaxed) {
             return;
         }
         let known = || self.sites.iter().map(|site| site.latency.load(Relaxed));
@@ -119,18 +131,13 @@ impl Pool {
         self.sites.iter().any(is_ours)
     }
 
-    /// Its hosts as they are configured, e.g. `db1:5432,db2:5432`.
-    pub fn hosts(&self) -> String {
-        let hosts: Vec<_> = self.sites.iter().map(|site| site.host.addr.to_string()).collect();
-        hosts.join(",")
-    }
-
     /// Sets what each site is, in their order. Servers at those that are out are closed: idle ones now, others
     /// when they come back. Who is opening one there looks elsewhere.
     pub fn set_sites(self: &Arc<Self>, standings: &[Standing]) {
         let mut core = self.core();
         let gone = core.set_sites(standings);
         let is_out = core.sites_in_use() == 0;
+        self.has_choice.store(core.sites_in_use() > 1, Relaxed);
         // In this order: who sees the one goes by the other.
         if is_out && !self.is_out.load(Relaxed) {
             *self.out_since() = Some(Instant::now());

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::config::HostAddr;
 use crate::server::Server;
 use crate::server::connect::ConnectError;
+use crate::server::endpoint::Endpoint;
 
 /// What a waiter gets: a server, which is counted as lent, or why there is none.
 pub type Outcome = Result<Box<Server>, Failure>;
@@ -14,7 +14,7 @@ pub type Outcome = Result<Box<Server>, Failure>;
 #[derive(Debug, Clone)]
 pub struct Failure {
     /// Where.
-    pub host: HostAddr,
+    pub host: Arc<Endpoint>,
     pub source: Arc<ConnectError>,
 }
 

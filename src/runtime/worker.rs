@@ -64,6 +64,8 @@ impl Workers {
                     HOME.set(Home(index));
                     // An error means that the sender was dropped, which says the same.
                     drop(runtime.block_on(stopped));
+                    // Not to be waited for: a look-up of a name may hang for half a minute.
+                    runtime.shutdown_background();
                 })?;
             all.threads.push((stop, thread));
         }

@@ -16,9 +16,9 @@ use crate::wire::frontend;
 pub async fn connect(server: &ServerRecord) -> Result<Stream, ConnectError> {
     let stream = match server.address {
         Some(address) => Stream::connect_to(address).await?,
-        None => Stream::connect(&server.host).await?,
+        None => server.host.connect().await?,
     };
-    match (&server.encryption, &server.host) {
+    match (&server.encryption, &server.host.name) {
         (Some((_, tls)), HostAddr::Tcp { host, .. }) => {
             Way::new(Step::Demanded).enter(stream, host, tls).await
         }
@@ -40,10 +40,13 @@ pub async fn send(mut stream: Stream, server: &ServerRecord) -> Result<(), Conne
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::net::TcpListener;
 
     use super::*;
     use crate::pool::core::{ServerId, Site};
+    use crate::server::endpoint::Endpoint;
     use crate::server::record::BackendKey;
     use crate::tls::Ladder;
 
@@ -55,7 +58,8 @@ mod tests {
         listener.accept().await.unwrap();
         let key = BackendKey { process_id: 7, secret: [1; 4].into() };
         // Nobody is there.
-        let host = HostAddr::Tcp { host: "127.0.0.1".into(), port: 1 };
+        let name = HostAddr::Tcp { host: "127.0.0.1".into(), port: 1 };
+        let host = Arc::new(Endpoint::new(name));
         let record =
             ServerRecord::new(ServerId(1), (host, Site(0)), key, &stream, &Ladder::disabled());
 

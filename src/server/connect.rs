@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 pub use super::connect_error::ConnectError;
-use super::dialect::Dialect;
 use super::encrypt::Way;
+use super::endpoint::Endpoint;
 use super::exchange::Exchange;
 use super::opening::Opening;
 use super::parameters::Parameters;
@@ -17,7 +17,6 @@ use super::server::Server;
 use super::statements::Statements;
 use super::texts::Texts;
 use crate::auth::{Answer, ServerLogin, ServerSecret};
-use crate::config::HostAddr;
 use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId, Site};
 use crate::state::settings::Settings;
@@ -29,19 +28,17 @@ use crate::wire::{backend, frame, frontend, startup};
 /// Where to connect, and as whom.
 #[derive(Debug, Clone)]
 pub struct Target {
-    pub host: HostAddr,
+    pub host: Arc<Endpoint>,
     /// The same, by its place in the domain.
     pub site: Site,
     pub tls: Ladder,
-    /// Shared by all who connect to this host.
-    pub dialect: Arc<Dialect>,
     pub database: Arc<str>,
     pub user: Arc<str>,
     pub secret: ServerSecret,
     /// Startup parameters beside user and database.
-    pub options: Vec<(String, String)>,
+    pub options: Arc<[(String, String)]>,
     /// Run on each new server; empty: nothing.
-    pub connect_query: String,
+    pub connect_query: Arc<str>,
     pub connect_timeout: Duration,
 }
 
@@ -100,7 +97,7 @@ async fn connect_in_some_version(
     id: ServerId,
     home: Home,
 ) -> Result<Server, ConnectError> {
-    let mut attempt = Attempt::new(target.dialect.to_ask(Instant::now()));
+    let mut attempt = Attempt::new(target.host.dialect.to_ask(Instant::now()));
     match connect_and_log_in(target, opening, way, &mut attempt, id, home).await {
         Err(error) if attempt.may_ask_for_less() && error.may_refuse_version() => {
             tracing::debug!(host = %target.host, %error, "asking for protocol 3.0");
@@ -110,7 +107,7 @@ async fn connect_in_some_version(
     attempt = Attempt::new(Version::V3_0);
     let result = connect_and_log_in(target, opening, way, &mut attempt, id, home).await;
     if attempt.has_begun {
-        target.dialect.refuses_newer(Instant::now());
+        target.host.dialect.refuses_newer(Instant::now());
     }
     result
 }
@@ -274,7 +271,7 @@ impl Login {
     ) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
         let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: Box::default() });
-        let host = (target.host.clone(), target.site);
+        let host = (Arc::clone(&target.host), target.site);
         let mut record = ServerRecord::new(id, host, key, &stream, &target.tls);
         record.replication = opening.and_then(|opening| Some(opening.replication?.0));
         Server {

@@ -2,6 +2,7 @@
 //! client is told.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -18,6 +19,8 @@ use crate::wire::{sqlstate, startup};
 pub enum ConnectError {
     #[error("{source}")]
     Io { source: io::Error },
+    #[error("its name does not resolve: {why}")]
+    NoAddress { why: Arc<str> },
     #[error("no connection within {after:?}")]
     Timeout { after: Duration },
     /// It is what the client asks for that takes so long (`post_auth_delay`), and says nothing about
@@ -58,7 +61,11 @@ impl ConnectError {
     /// database that is not there. What a full or starting server says passes (pitfalls P20, P34).
     pub fn is_final(&self) -> bool {
         match self {
-            Self::Io { .. } | Self::Timeout { .. } | Self::Closed | Self::Protocol { .. } => false,
+            Self::Io { .. }
+            | Self::NoAddress { .. }
+            | Self::Timeout { .. }
+            | Self::Closed
+            | Self::Protocol { .. } => false,
             Self::Auth(_)
             | Self::ConnectQuery { .. }
             | Self::NoTls { .. }
@@ -74,8 +81,21 @@ impl ConnectError {
     /// True if there is nobody to talk to: the host refuses connections, cannot be reached, or its name leads
     /// nowhere.
     pub fn is_unreachable(&self) -> bool {
-        let Self::Io { source } = self else { return false };
-        // What a resolver says has no number of the system's.
+        let source = match self {
+            Self::NoAddress { .. } => return true,
+            Self::Io { source } => source,
+            Self::Timeout { .. }
+            | Self::SlowStart { .. }
+            | Self::TooLong { .. }
+            | Self::Closed
+            | Self::NoTls { .. }
+            | Self::Tls { .. }
+            | Self::Refused { .. }
+            | Self::Auth(_)
+            | Self::Protocol { .. }
+            | Self::ConnectQuery { .. } => return false,
+        };
+        // Not every failure to connect has a number of the system's.
         source.raw_os_error().is_none() && source.kind() != io::ErrorKind::UnexpectedEof
             || matches!(
                 source.kind(),
@@ -98,7 +118,8 @@ impl ConnectError {
                     | io::ErrorKind::TimedOut
                     | io::ErrorKind::UnexpectedEof
             ),
-            Self::SlowStart { .. }
+            Self::NoAddress { .. }
+            | Self::SlowStart { .. }
             | Self::TooLong { .. }
             | Self::NoTls { .. }
             | Self::Tls { .. }
@@ -120,6 +141,7 @@ impl ConnectError {
             Self::Auth(_) => true,
             Self::Refused { message, .. } => matches!(message.sqlstate.class(), "28" | "3D" | "42"),
             Self::Io { .. }
+            | Self::NoAddress { .. }
             | Self::Timeout { .. }
             | Self::SlowStart { .. }
             | Self::TooLong { .. }
@@ -150,6 +172,7 @@ impl ConnectError {
             Self::Auth(_) => opening.replication.is_some(),
             Self::ConnectQuery { .. } | Self::SlowStart { .. } | Self::TooLong { .. } => true,
             Self::Io { .. }
+            | Self::NoAddress { .. }
             | Self::Timeout { .. }
             | Self::Closed
             | Self::NoTls { .. }
@@ -168,7 +191,8 @@ impl ConnectError {
             }
             Self::Closed => true,
             Self::Io { source } => source.kind() == io::ErrorKind::ConnectionReset,
-            Self::Timeout { .. }
+            Self::NoAddress { .. }
+            | Self::Timeout { .. }
             | Self::SlowStart { .. }
             | Self::TooLong { .. }
             | Self::NoTls { .. }
@@ -207,6 +231,7 @@ impl ConnectError {
                 "Ask for a post_auth_delay that is shorter than pool.connect_timeout, or for none.",
             ),
             Self::Io { .. }
+            | Self::NoAddress { .. }
             | Self::Timeout { .. }
             | Self::Closed
             | Self::NoTls { .. }

@@ -5,6 +5,7 @@ use std::io;
 use rustls::pki_types::ServerName;
 
 use super::connect::ConnectError;
+use super::endpoint::Endpoint;
 use crate::config::HostAddr;
 use crate::net::stream::Stream;
 use crate::net::tls::refusal;
@@ -27,11 +28,11 @@ impl Way {
     /// Cancel-safe: dropping the future closes the connection.
     pub(super) async fn open(
         &mut self,
-        host: &HostAddr,
+        host: &Endpoint,
         ladder: &Ladder,
     ) -> Result<Stream, ConnectError> {
-        let stream = Stream::connect(host).await?;
-        match host {
+        let stream = host.connect().await?;
+        match &host.name {
             HostAddr::Tcp { host, .. } => self.enter(stream, host, ladder).await,
             // libpq has no TLS there either, whatever its mode.
             HostAddr::Unix { .. } => Ok(stream),
@@ -69,6 +70,7 @@ impl Way {
                 message.sqlstate == sqlstate::INVALID_AUTHORIZATION && could_differ
             }
             ConnectError::Io { .. }
+            | ConnectError::NoAddress { .. }
             | ConnectError::Timeout { .. }
             | ConnectError::SlowStart { .. }
             | ConnectError::TooLong { .. }
@@ -89,6 +91,7 @@ impl Way {
             | ConnectError::SlowStart { .. }
             | ConnectError::TooLong { .. } => true,
             ConnectError::Io { .. }
+            | ConnectError::NoAddress { .. }
             | ConnectError::Timeout { .. }
             | ConnectError::Closed
             | ConnectError::NoTls { .. }

@@ -5,6 +5,7 @@ pub mod connect;
 mod connect_error;
 pub mod dialect;
 mod encrypt;
+pub mod endpoint;
 pub mod exchange;
 pub mod fate;
 pub mod opening;

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use crate::config::HostAddr;
+use super::endpoint::Endpoint;
 use crate::net::stream::Stream;
 use crate::pool::core::{ServerId, Site};
 use crate::telemetry::snapshot::{Peer, ServerState};
@@ -21,7 +21,7 @@ use crate::wire::startup::Replication;
 #[derive(Debug)]
 pub struct ServerRecord {
     pub id: ServerId,
-    pub host: HostAddr,
+    pub host: Arc<Endpoint>,
     /// The same, by its place in the domain.
     pub site: Site,
     pub key: BackendKey,
@@ -63,7 +63,7 @@ impl fmt::Debug for BackendKey {
 impl ServerRecord {
     pub fn new(
         id: ServerId,
-        (host, site): (HostAddr, Site),
+        (host, site): (Arc<Endpoint>, Site),
         key: BackendKey,
         stream: &Stream,
         tls: &Ladder,
@@ -322,9 +322,11 @@ const ASKERS_MAX: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::HostAddr;
 
     fn server(secret: &[u8]) -> Arc<ServerRecord> {
-        let host = HostAddr::Tcp { host: "db".into(), port: 5432 };
+        let name = HostAddr::Tcp { host: "db".into(), port: 5432 };
+        let host = Arc::new(Endpoint::new(name));
         let key = BackendKey { process_id: 7, secret: secret.into() };
         Arc::new(ServerRecord::new(
             ServerId(1),

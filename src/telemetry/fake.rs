@@ -210,6 +210,7 @@ fn domain() -> Domain {
             timeout: Duration::from_secs(2),
             down_after: 3,
             max_lag: Duration::from_secs(10),
+            resolve: Duration::from_secs(15),
         },
         modes: Modes {
             read_only: Arc::new(pool_settings()),

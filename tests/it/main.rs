@@ -29,6 +29,7 @@ mod first_use;
 mod identity;
 mod limits;
 mod loss;
+mod names;
 mod ours;
 mod own_server;
 mod pipelines;

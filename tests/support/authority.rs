@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::ResolvesServerCertUsingSni;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 
 /// An authority that signs what it is asked to sign.
@@ -43,6 +45,18 @@ impl Issued {
             .unwrap();
         let builder = builder.with_no_client_auth();
         builder.with_single_cert(self.chain(), self.private_key()).unwrap().into()
+    }
+}
+
+impl Issued {
+    /// The same for a server that shows it only to those who ask for `name`.
+    pub fn server_config_for(&self, name: &str) -> Arc<ServerConfig> {
+        let key = provider().key_provider.load_private_key(self.private_key()).unwrap();
+        let mut by_name = ResolvesServerCertUsingSni::new();
+        by_name.add(name, CertifiedKey::new(self.chain(), key)).unwrap();
+        let builder = ServerConfig::builder_with_provider(provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        builder.with_no_client_auth().with_cert_resolver(Arc::new(by_name)).into()
     }
 }
 

@@ -1,7 +1,7 @@
 //! A server that does what a script says: for what no real one does at a wish.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -44,7 +44,15 @@ pub enum Then {
 impl FakeServer {
     /// Starts one whose `script` is run once the client's startup packet has been read.
     pub fn start(script: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        Self::start_raw(move |mut peer| {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0), script)
+    }
+
+    /// The same at an address and port of its own.
+    pub fn start_at(
+        address: (Ipv4Addr, u16),
+        script: impl Fn(&mut Peer) + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_raw_at(address, move |mut peer| {
             if let Some(startup) = peer.take_startup() {
                 peer.startup = startup;
                 script(&mut peer);
@@ -71,7 +79,14 @@ impl FakeServer {
 
     /// Starts one whose `script` is run as soon as somebody has connected.
     pub fn start_raw(script: impl Fn(Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_raw_at((Ipv4Addr::LOCALHOST, 0), script)
+    }
+
+    fn start_raw_at(
+        address: (Ipv4Addr, u16),
+        script: impl Fn(Peer) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let port = listener.local_addr().unwrap().port();
         let connections = Arc::new(AtomicUsize::new(0));
         let script = Arc::new(script);
@@ -90,6 +105,10 @@ impl FakeServer {
             }
         });
         Self { port, connections }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// As a configuration names this host.

@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod fake_server;
 pub mod messages;
+pub mod names;
 pub mod password;
 pub mod postgres;
 pub mod proxy;

@@ -110,6 +110,11 @@ impl Postgres {
     /// Starts a cluster that listens at [`loopback`] too, with TLS. It shows `identity`, and `hba` says
     /// who is let in from there.
     pub fn start_with_tls(identity: &Issued, ca: &Path, hba: &str) -> Self {
+        Self::start_with_tls_at(loopback(), identity, ca, hba)
+    }
+
+    /// The same at another address.
+    pub fn start_with_tls_at(ip: Ipv4Addr, identity: &Issued, ca: &Path, hba: &str) -> Self {
         let folder = temporary_folder();
         let data = folder.path().join("data");
         copy(&template(), &data);
@@ -119,7 +124,7 @@ impl Postgres {
             fs::copy(from, data.join(name)).unwrap();
         }
         let tls = "ssl = on\nssl_ca_file = 'ca.crt'";
-        let settings = format!("listen_addresses = '{}'\n{tls}\n", loopback());
+        let settings = format!("listen_addresses = '{ip}'\n{tls}\n");
         append(&data.join("postgresql.conf"), &settings);
         fs::write(data.join("pg_hba.conf"), format!("{HBA}{hba}\n")).unwrap();
         give_away(folder.path());
@@ -228,9 +233,15 @@ fn append(file: &Path, text: &str) {
 
 /// An address of this process's own, so that no two can get into each other's port.
 pub fn loopback() -> Ipv4Addr {
+    let [first, ..] = loopbacks();
+    first
+}
+
+/// Several of them.
+pub fn loopbacks() -> [Ipv4Addr; 3] {
     let [_, high, middle, low] = std::process::id().to_be_bytes();
-    // 127.0.0.0/16 is left to everybody else.
-    Ipv4Addr::new(127, 64 | high, middle, low)
+    // 127.0.0.0/16 is left to everybody else, and process numbers have 22 bits.
+    [64, 128, 192].map(|part| Ipv4Addr::new(127, part | high, middle, low))
 }
 
 /// Runs the server until the input ends. `wait` returns early for a signal, hence the folder goes

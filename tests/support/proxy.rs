@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use pgweir::app::{self, Running};
 use pgweir::config::{self, ProcessEnvironment};
+use pgweir::net::resolve::{Resolve, System};
 use pgweir::runtime::drain::Drained;
 use pgweir::telemetry::snapshot::{Observe, PoolSnapshot};
 use toml::Table;
 
+use super::names::Names;
 use super::postgres::{DATABASE, Postgres, USER};
 use super::raw_client::Client;
 use super::reply::Fields;
@@ -32,12 +34,24 @@ impl Proxy {
     /// The same before any host.
     #[track_caller]
     pub fn before(host: &str, changes: &str) -> Self {
+        Self::with(host, changes, &(Arc::new(System) as _))
+    }
+
+    /// The same before hosts whose names lead where `names` says.
+    #[track_caller]
+    pub fn by_names(names: &Names, host: &str, changes: &str) -> Self {
+        Self::with(host, changes, &(Arc::new(names.clone()) as _))
+    }
+
+    #[track_caller]
+    fn with(host: &str, changes: &str, resolver: &Arc<dyn Resolve>) -> Self {
         let mut config: Table = defaults(host).parse().unwrap();
         lay_over(&mut config, changes.parse().unwrap_or_else(|error| panic!("{error}")));
         let file = std::env::temp_dir().join("test.toml");
         let text = config.to_string();
         let config = config::parse(&text, &file, &ProcessEnvironment);
-        let running = app::start(config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap();
+        let config = config.unwrap_or_else(|errors| panic!("{errors}"));
+        let running = app::start_with(config, resolver).unwrap();
         let address = Address::Tcp(running.addresses[0]);
         Self { address, running: Some(running) }
     }

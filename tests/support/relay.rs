@@ -2,7 +2,7 @@
 //! can hold cancel requests back.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use super::wait::{DEADLINE, wait_until};
 /// A listener that passes everything on to a server, both ways.
 #[derive(Debug)]
 pub struct Relay {
-    port: u16,
+    address: SocketAddr,
     seen: Arc<Seen>,
     is_closed: Arc<AtomicBool>,
 }
@@ -37,9 +37,14 @@ struct State {
 impl Relay {
     /// A relay before `postgres`, which is reached through TCP thereby.
     pub fn before(postgres: &Postgres) -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0), postgres)
+    }
+
+    /// The same at an address and port of its own.
+    pub fn at(address: (Ipv4Addr, u16), postgres: &Postgres) -> Self {
         let Address::Unix(path) = postgres.address() else { panic!("no Unix socket") };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
         let is_closed = Arc::new(AtomicBool::new(false));
@@ -53,21 +58,24 @@ impl Relay {
                 std::thread::spawn(move || relay(stream.unwrap(), &path, &seen));
             }
         });
-        Self { port, seen, is_closed }
+        Self { address, seen, is_closed }
     }
 
     /// Refuses connections from now on; those that are open stay.
     pub fn close(&self) {
         self.is_closed.store(true, Relaxed);
         // Wakes the listener, which ends.
-        let address = ("127.0.0.1", self.port);
-        drop(TcpStream::connect(address).unwrap());
-        wait_until("the relay is closed", || TcpStream::connect(address).is_err());
+        drop(TcpStream::connect(self.address).unwrap());
+        wait_until("the relay is closed", || TcpStream::connect(self.address).is_err());
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     /// As a configuration names this host.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        self.address.to_string()
     }
 
     /// The first packets of connections that asked for a login.

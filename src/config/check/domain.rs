@@ -193,6 +193,7 @@ fn health(table: &Table) -> HealthRules {
         timeout: view.duration("timeout"),
         down_after: u32::try_from(view.count("down_after")).unwrap_or(u32::MAX),
         max_lag: view.duration("max_lag"),
+        resolve: view.duration("resolve"),
     }
 }
 

@@ -197,15 +197,17 @@ fn what_is_not_built_is_refused_by_name() {
 fn a_domain_has_several_hosts_and_rules_for_watching_them() {
     let config = accepted(
         "[domains.a]\nhosts = [\"p\", \"r1:5433\", \"/run/postgresql\"]\n\
-         health = { interval = \"1s\", timeout = \"500ms\", down_after = 2, max_lag = \"0s\" }\n\
+         health = { interval = \"1s\", timeout = \"500ms\", down_after = 2, max_lag = \"0s\", \
+         resolve = \"1m\" }\n\
          failover = { timeout = \"9s\", on_primary_loss = \"read_only\" }",
     );
     let domain = &config.domains[0];
     let hosts: Vec<_> = domain.hosts.iter().map(ToString::to_string).collect();
     assert_eq!(hosts, ["p:5432", "r1:5433", "/run/postgresql:5432"]);
-    let HealthRules { interval, timeout, down_after, max_lag } = domain.health;
+    let HealthRules { interval, timeout, down_after, max_lag, resolve } = domain.health;
     assert_eq!((interval, timeout), (Duration::from_secs(1), Duration::from_millis(500)));
     assert_eq!((down_after, max_lag), (2, Duration::ZERO));
+    assert_eq!(resolve, Duration::from_secs(60));
     assert_eq!(domain.failover.timeout, Duration::from_secs(9));
     assert_eq!(domain.failover.on_primary_loss, OnPrimaryLoss::ReadOnly);
 }

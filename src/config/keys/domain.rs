@@ -94,6 +94,13 @@ const HEALTH: &[Key] = &[
         r#""10s""#,
         "A replica that is further behind serves nobody until it has caught up.",
     ),
+    value(
+        "resolve",
+        BOUND,
+        r#""15s""#,
+        "Between two look-ups of a host's name while all is well. One whose host cannot be reached is looked \
+         up at once. The shortest counts where domains share a name.",
+    ),
 ];
 
 const FAILOVER: &[Key] = &[

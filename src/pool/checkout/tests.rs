@@ -15,6 +15,7 @@ use crate::pool::pool::Commons;
 use crate::pool::pool_site::{Outlook, PoolSite};
 use crate::runtime::drain::Drain;
 use crate::server::connect::Target;
+use crate::server::endpoint::Endpoint;
 use crate::server::exchange::Exchange;
 use crate::server::parameters::Parameters;
 use crate::server::record::{BackendKey, ServerRecord};
@@ -49,8 +50,8 @@ const SETTINGS: PoolSettings = PoolSettings {
     statement_timeout: None,
 };
 
-fn host() -> HostAddr {
-    HostAddr::Tcp { host: "db".into(), port: 5432 }
+fn host() -> Arc<Endpoint> {
+    Arc::new(Endpoint::new(HostAddr::Tcp { host: "db".into(), port: 5432 }))
 }
 
 /// A server without a socket: nothing is said on it here.
@@ -103,16 +104,15 @@ fn pool() -> Arc<Pool> {
         host: host(),
         site: Site(0),
         tls: Ladder::disabled(),
-        dialect: Arc::default(),
         database: "db".into(),
         user: "app".into(),
         secret: ServerSecret::None,
-        options: Vec::new(),
-        connect_query: String::new(),
+        options: Arc::default(),
+        connect_query: Arc::default(),
         connect_timeout: SETTINGS.connect_timeout,
     };
     let commons = Arc::new(Commons::new(Drain::default(), 1));
-    let host = Arc::new(Host::new(host(), 1));
+    let host = Arc::new(Host::new(host(), 1, Arc::default()));
     let sites = PerSite::new(PoolSite::new(host, target, Arc::default()), Vec::new());
     let of = ("main".into(), Mode::ReadWrite);
     let balance = Balance::LeastBusy;

@@ -99,7 +99,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
 
     /// The oldest waiter whom an idle server fits, and its wish.
     fn first_served(&self) -> Option<(Ticket, Option<K>)> {
-        let has_plain = self.sites.in_use().any(|site| self.idle.has_plain(site));
+        let has_plain = self.sites.in_use().iter().any(|site| self.idle.has_plain(*site));
         let fits = |wish: Option<&K>| wish.map_or(has_plain, |kind| self.idle.has_of(kind));
         let (ticket, wish) = self.queue.wishes().find(|(_, wish)| fits(*wish))?;
         Some((ticket, wish.cloned()))

@@ -179,10 +179,11 @@ class Pgweir(_Daemon):
         self.config_file = self.folder / "pgweir.toml"
         self.config_file.write_text(toml.dumps(self._config(postgres, config)))
         write_users(self.folder / "users.txt", config.get("user_secrets", USERS))
-        self.process = spawn(
-            [binary(), "serve", "--config", str(self.config_file)], self.log_file, signal.SIGKILL
-        )
+        self.process = spawn(self._command(), self.log_file, signal.SIGKILL)
         self._wait_ready(lambda: self.get("/readyz")[0] == 200)
+
+    def _command(self) -> list[str]:
+        return [binary(), "serve", "--config", str(self.config_file)]
 
     def get(self, path: str) -> tuple[int, str]:
         """GET over HTTP: status and body; status 0 if nobody answers."""
