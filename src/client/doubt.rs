@@ -97,7 +97,6 @@ impl Session {
             }
             checkout.checkin(self.idle_since);
         }
-        self.settle_mode();
     }
 }
 

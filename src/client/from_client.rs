@@ -125,6 +125,7 @@ impl Session {
         frame: Frame<'_>,
         cx: &mut TaskContext<'_>,
     ) -> Result<Next, End> {
+        self.settle_mode();
         match frame.head.tag {
             // What is still to come of it would reset the connection, and what was said last be lost.
             b'X' if frame.is_whole() => return Err(End::ClientLeft),
@@ -136,7 +137,6 @@ impl Session {
                 batch.swallow(frame.head.len);
                 self.idle_since = Instant::now();
                 self.keep_mode();
-                self.settle_mode();
                 self.send_to_client(&ready, cx)?;
                 return Ok(Next::Go);
             }
@@ -270,6 +270,9 @@ impl Session {
 
     /// What a message of whatever kind means, or what has to come in front of it, is known later.
     fn waits_for_answers(&mut self, frame: Frame<'_>) -> bool {
+        if self.waits_for_boundary(frame.head.tag) {
+            return true;
+        }
         if let Link::Linked(linked) = &mut self.link {
             linked.awaits.answers = linked.is_put_off(frame.head.tag);
             if linked.awaits.answers {
@@ -280,6 +283,7 @@ impl Session {
     }
 
     /// Does what a message leads to besides its answer.
+    #[inline]
     pub(super) fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
         self.restore_behind(batch, tag);
         let affects = matches!(&self.link, Link::Linked(linked) if linked.affecting.is_some());
@@ -320,12 +324,14 @@ impl Session {
         {
             return Some(next);
         }
-        if traits.is_some_and(Traits::names_ours) && !in_copy {
-            self.refuse_text(batch, frame, not_alone());
-            return Some(Next::Go);
-        }
-        if traits.is_some_and(Traits::resets) && !in_copy {
-            self.note_mode_reset(text);
+        if self.ours.is_some() || traits.is_some_and(Traits::names_ours) {
+            if let Some(next) = self.take_ours(batch, frame) {
+                return Some(next);
+            }
+            if traits.is_some_and(Traits::names_ours) && !in_copy {
+                self.refuse_text(batch, frame, not_alone());
+                return Some(Next::Go);
+            }
         }
         if traits.is_some_and(Traits::affects_others) {
             self.note_affected(text);

@@ -285,6 +285,9 @@ impl Session {
         self.traffic.queries.increment();
         let Link::Linked(linked) = &mut self.link else { return };
         linked.note_done(body, serial);
+        if let Some(ours) = &mut self.ours {
+            ours.on_tag(backend::command_tag(body));
+        }
         let Some(server) = linked.checkout.server() else { return };
         match state_of_tag(backend::command_tag(body)) {
             // A cursor that outlives its transaction is known by its text.

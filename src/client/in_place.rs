@@ -17,7 +17,8 @@ impl Session {
         if self.is_read_only() && self.refuses_to_write(batch, frame) {
             return Some(Next::Go);
         }
-        self.take_ours(batch, frame)
+        // A Query is looked at where its text is read.
+        if frame.head.tag == b'Q' { None } else { self.take_ours(batch, frame) }
     }
 
     /// Refuses what a frame asks for.

@@ -222,6 +222,7 @@ impl Session {
         out: &mut Vec<u8>,
     ) {
         self.undo_settings(out);
+        self.undo_mode();
         let Fates { owed, last } = &under_way.fates;
         if under_way.is_settled() {
             if last.in_block {

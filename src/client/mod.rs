@@ -47,4 +47,5 @@ mod shapes;
 mod spare;
 mod stand_in;
 mod told;
+mod unlink;
 mod unread;

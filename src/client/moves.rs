@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use tokio::time::Instant;
+
 use super::placement::pool_of;
+use super::read_only::SETTING as READ_ONLY;
 use super::routes::Routes;
 use super::serve::Session;
 use crate::config::{Mode, PoolSettings};
@@ -31,6 +34,15 @@ impl Session {
         let (pool, rules) = pool_of(&route, mode, &self.record().user, &self.context);
         if self.routes.is_none() {
             self.routes = Routes::of(&route, &pool, &rules, &self.record().user, &self.context);
+            // It may have written in the mode that it had.
+            if let Some(routes) = &mut self.routes {
+                routes.note_written(Instant::now());
+            }
+        }
+        if mode == Mode::ReadOnly && self.settings.value(READ_ONLY) == Some("off") {
+            // Set behind the change of the mode, in the same transaction.
+            Arc::make_mut(&mut self.settings).remove(READ_ONLY);
+            self.keep_settings();
         }
         self.mode = mode;
         self.rules = rules;
@@ -43,8 +55,5 @@ impl Session {
         pool.clients.fetch_add(1, Relaxed);
         self.traffic = pool.traffic.of(self.home.0);
         self.pool = pool;
-        // Those are of the pool that it has left.
-        self.waiter = None;
-        self.last = None;
     }
 }

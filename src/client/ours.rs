@@ -6,6 +6,7 @@
 //! on the server as well, which is sent something in its place that it refuses.
 
 mod asks;
+mod change;
 
 use std::collections::HashMap;
 use std::task::Context as TaskContext;
@@ -17,9 +18,10 @@ pub(super) use asks::{no_mode, not_alone};
 
 use super::batch::Batch;
 use super::from_client::{Frame, Next};
-use super::link::Link;
+use super::link::{Link, Linked};
+use super::names::check_room;
 use super::serve::{End, Session};
-use crate::config::{Mode, PoolMode};
+use crate::config::Mode;
 use crate::error::ClientMessage;
 use crate::server::exchange::{MadeUp, Request, Segment};
 use crate::sql;
@@ -62,7 +64,8 @@ enum Part {
 }
 
 impl Session {
-    /// Answers a frame about settings of ours where no server is linked; `None`: it is about something else.
+    /// Answers a frame about settings of ours where no server is linked; `None`: it is about something else, or
+    /// needs a server.
     pub(super) fn answer_ours(
         &mut self,
         batch: &mut Batch<'_>,
@@ -88,7 +91,7 @@ impl Session {
             let status = if in_block { TxStatus::Block } else { TxStatus::Idle };
             backend::put_ready(&mut out, status);
             self.keep_mode();
-            self.settle_mode();
+            self.prepared.unnamed = None;
         }
         batch.swallow(frame.head.len);
         self.idle_since = Instant::now();
@@ -100,28 +103,32 @@ impl Session {
     pub(super) fn take_ours(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Option<Next> {
         let Link::Linked(linked) = &mut self.link else { return None };
         let exchange = &linked.checkout.server()?.exchange;
-        if exchange.takes_copy_data() || !self.may_be_ours(frame) {
+        // What comes behind an error is skipped by the server.
+        let is_lost = exchange.takes_copy_data() || exchange.segment() == Segment::Failed;
+        if is_lost || !self.may_be_ours(frame) {
             return None;
+        }
+        let Link::Linked(linked) = &mut self.link else { return None };
+        let server = linked.checkout.server()?;
+        if self.ours.as_ref().is_some_and(|ours| ours.is_named_in(frame))
+            && !server.exchange.is_answered()
+        {
+            return Some(linked.await_answers(batch));
         }
         let part = self.read_ours(frame)?;
         let Link::Linked(linked) = &mut self.link else { return None };
         let server = linked.checkout.server()?;
         if !server.exchange.is_answered() {
-            linked.awaits.answers = true;
-            batch.gather();
-            frontend::put_flush(batch.out);
-            return Some(Next::Hold);
-        }
-        if server.exchange.segment() == Segment::Failed {
-            batch.swallow(frame.head.len);
-            return Some(Next::Go);
+            return Some(linked.await_answers(batch));
         }
         let is_query = frame.head.tag == b'Q';
+        let has_executed = server.exchange.has_executed();
         if server.exchange.is_in_failed_block() {
             self.replace_text(batch, frame, IN_PLACE, None);
             return Some(Next::Go);
         }
-        let in_block = server.exchange.tx() != TxStatus::Idle;
+        // The statements of a segment are one transaction.
+        let in_block = server.exchange.tx() != TxStatus::Idle || has_executed;
         let mut answer = Vec::new();
         if let Err(message) = self.put_part(part, in_block, &mut answer) {
             self.refuse_text(batch, frame, message);
@@ -156,7 +163,8 @@ impl Session {
             }
     }
 
-    /// Reads a frame; what it takes the place of of ours is forgotten if it is about something else.
+    /// Reads a frame. One about something else may take the place of a statement of ours, or put all settings back
+    /// to what they were at login.
     fn read_ours(&mut self, frame: Frame<'_>) -> Option<Part> {
         match frame.head.tag {
             b'Q' => {
@@ -164,6 +172,7 @@ impl Session {
                 if let Some(ours) = &mut self.ours {
                     // A simple query takes it along.
                     ours.statements.remove(&b""[..]);
+                    ours.note_reset(text);
                 }
                 let asked = sql::Ours::read(text).filter(|_| text.len() + 1 == frame.body.len())?;
                 Some(understand(asked).map_or_else(Part::Refused, Part::Query))
@@ -171,7 +180,9 @@ impl Session {
             b'P' => {
                 let parse = frontend::parse(frame.body)?;
                 let Some(asked) = sql::Ours::read(parse.text) else {
-                    self.ours.as_mut()?.statements.remove(parse.name);
+                    let ours = self.ours.as_mut()?;
+                    ours.statements.remove(parse.name);
+                    ours.note_reset(parse.text);
                     return None;
                 };
                 let part = |ask| Part::Parse(parse.name.into(), ask);
@@ -197,14 +208,14 @@ impl Session {
             }
             Part::Execute(ask) => self.run(ask, in_block, out)?,
             Part::Parse(name, ask) => {
-                let max = self.context.config.listen.max_statements_per_client;
-                let count =
-                    self.prepared.len() + self.ours.as_ref().map_or(0, |o| o.statements.len());
-                super::names::check_room(count, max)?;
+                self.check_name(&name)?;
                 self.ours().statements.insert(name, ask);
                 out.extend_from_slice(backend::PARSE_COMPLETE);
             }
             Part::Bind(portal, bound) => {
+                if self.ours().portals.len() >= PORTALS_MOST {
+                    return Err(too_many_portals());
+                }
                 self.ours().portals.insert(portal, bound);
                 out.extend_from_slice(backend::BIND_COMPLETE);
             }
@@ -267,68 +278,18 @@ impl Session {
         last.map(|host| host.to_string()).unwrap_or_default()
     }
 
-    fn check_change(&self, to: Mode, in_block: bool) -> Result<(), ClientMessage> {
-        if in_block {
-            return Err(ClientMessage::new(
-                sqlstate::ACTIVE_TRANSACTION,
-                "pgweir.mode cannot be changed inside a transaction block",
-            )
-            .hint("End the block first. A driver that begins blocks by itself needs autocommit for this."));
-        }
-        if to == self.mode {
+    /// Refuses a name that a statement has already, and one too many.
+    fn check_name(&self, name: &[u8]) -> Result<(), ClientMessage> {
+        if name.is_empty() {
             return Ok(());
         }
-        let rules = self.rules_of(to);
-        if self.is_session_mode() || rules.is_none_or(|rules| rules.pool_mode == PoolMode::Session)
+        let of_ours = self.ours.as_ref().map(|ours| &ours.statements);
+        if self.prepared.find(name).is_some() || of_ours.is_some_and(|ours| ours.contains_key(name))
         {
-            return Err(ClientMessage::new(
-                sqlstate::FEATURE_NOT_SUPPORTED,
-                format!(
-                    "pgweir.mode cannot be changed from {} to {}: a session that has a server of its own has it from login to end",
-                    self.mode.as_str(),
-                    to.as_str(),
-                ),
-            )
-            .hint(format!("Connect anew with options='-c pgweir.mode={}'.", to.as_str())));
+            return Err(already_there(name));
         }
-        if to == Mode::ReadOnly
-            && self.settings.value("default_transaction_read_only") == Some("off")
-        {
-            return Err(super::read_only::no_writes()
-                .detail("The session has set default_transaction_read_only to off."));
-        }
-        Ok(())
-    }
-
-    /// The transaction is done, and what it has set holds.
-    pub(super) fn keep_mode(&mut self) {
-        if let Some(ours) = &mut self.ours {
-            ours.portals.clear();
-            ours.next = ours.asked.take().or(ours.next);
-        }
-    }
-
-    /// No server is linked any more: from now on the mode is what was set.
-    pub(super) fn settle_mode(&mut self) {
-        if let Some(next) = self.ours.as_mut().and_then(|ours| ours.next.take()) {
-            self.go_to(next);
-        }
-    }
-
-    /// Something has failed: what its transaction has set is taken back with it.
-    pub(super) fn undo_mode(&mut self) {
-        if let Some(ours) = &mut self.ours {
-            ours.asked = None;
-        }
-    }
-
-    /// RESET ALL and DISCARD ALL go back to the mode at login, once their transaction is over.
-    pub(super) fn note_mode_reset(&mut self, text: &[u8]) {
-        if let Some(ours) = &mut self.ours
-            && sql::Resets::of(text).covers("pgweir.mode").is_some()
-        {
-            ours.asked = Some(ours.at_login);
-        }
+        let max = self.context.config.listen.max_statements_per_client;
+        check_room(self.prepared.len() + of_ours.map_or(0, HashMap::len), max)
     }
 
     fn ours(&mut self) -> &mut Ours {
@@ -342,6 +303,16 @@ impl Session {
                 portals: HashMap::new(),
             })
         })
+    }
+}
+
+impl Linked {
+    /// Holds a message back until all in front of it is answered.
+    fn await_answers(&mut self, batch: &mut Batch<'_>) -> Next {
+        self.awaits.answers = true;
+        batch.gather();
+        frontend::put_flush(batch.out);
+        Next::Hold
     }
 }
 
@@ -362,6 +333,13 @@ impl Part {
 }
 
 impl Ours {
+    /// A Parse takes the place of a statement of ours, if it is not refused.
+    fn is_named_in(&self, frame: Frame<'_>) -> bool {
+        frame.head.tag == b'P'
+            && frontend::parse(frame.body)
+                .is_some_and(|parse| self.statements.contains_key(parse.name))
+    }
+
     /// Reads a Bind, Describe, Execute or Close.
     fn read(&mut self, frame: Frame<'_>) -> Option<Part> {
         match frame.head.tag {
@@ -434,6 +412,21 @@ fn put_columns(shown: Shown, format: u16, out: &mut Vec<u8>) {
 fn put_row(value: &str, out: &mut Vec<u8>) {
     backend::put_text_row(out, value.as_bytes());
 }
+
+fn already_there(name: &[u8]) -> ClientMessage {
+    let name = String::from_utf8_lossy(name);
+    let text = format!("prepared statement \"{name}\" already exists");
+    ClientMessage::new(sqlstate::DUPLICATE_STATEMENT, text)
+}
+
+fn too_many_portals() -> ClientMessage {
+    let text =
+        format!("a client may have at most {PORTALS_MOST} portals of settings of pgweir's own");
+    ClientMessage::new(sqlstate::CONFIGURATION_LIMIT, text)
+}
+
+/// Portals in one transaction.
+const PORTALS_MOST: usize = 100;
 
 /// What a server in a failed block refuses for that, as it does everything.
 const IN_PLACE: &[u8] = b"SHOW server_version";

@@ -15,7 +15,7 @@ use crate::sql::asks_to_write;
 use crate::wire::{frontend, sqlstate};
 
 /// The setting that the servers of such a pool begin with.
-const SETTING: &str = "default_transaction_read_only";
+pub(super) const SETTING: &str = "default_transaction_read_only";
 
 impl Session {
     pub(super) fn is_read_only(&self) -> bool {

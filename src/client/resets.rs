@@ -377,6 +377,7 @@ impl Session {
             let news = settle(server, &self.startup, &mut self.settings, &self.settled, is_reset);
             self.tell(&news, out);
             self.keep_settings();
+            self.keep_mode();
         }
         backend::put_ready(out, tx);
     }
@@ -390,9 +391,12 @@ impl Session {
         let at = linked.restores.under_way.iter().position(|restore| restore.serial == serial);
         if at.is_none() && !is_session_mode && server.follow_base(&self.settings) {
             self.pool.share_base(server);
-            batch.gather();
-            put_changes(&self.reported, &server.base, &self.settings, batch.out);
-            self.reported = Arc::clone(&server.base);
+            // Where it is for one transaction it is told nothing of.
+            if self.pool.mode == self.mode {
+                batch.gather();
+                put_changes(&self.reported, &server.base, &self.settings, batch.out);
+                self.reported = Arc::clone(&server.base);
+            }
         }
         if let Some(restore) = at.map(|at| linked.restores.under_way.remove(at)) {
             let news =
@@ -402,6 +406,7 @@ impl Session {
         }
         if tx == TxStatus::Idle {
             self.keep_settings();
+            self.keep_mode();
         }
         let Link::Linked(linked) = &mut self.link else { return };
         let Some(server) = linked.checkout.server() else { return };

@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::link::{Link, Linked, Waiting, carry_over};
+use super::link::{Link, Waiting, carry_over};
 use super::login::SessionStart;
 use super::names::Prepared;
 use super::ours::Ours;
@@ -40,7 +40,6 @@ use crate::server::opening::Opening;
 use crate::server::parameters::Parameters;
 use crate::sql::LoneBegin;
 use crate::state::settings::Settings;
-use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::{ClientState, ServerState};
 use crate::telemetry::traffic::Traffic;
 use crate::wire::backend::{self, TxStatus};
@@ -303,6 +302,10 @@ impl Session {
                 let since = waiting.since;
                 match outcome {
                     Ok(checkout) => self.on_lent(checkout, since),
+                    Err(error) if error.is_of_hosts() && self.come_home() => {
+                        self.link = Link::Free;
+                        self.ask_for_server(since);
+                    }
                     Err(error) => self.on_checkout_error(&error),
                 }
             }
@@ -397,6 +400,9 @@ impl Session {
             Ok(Asked::Wait(wait)) => {
                 self.link = Link::Waiting(Box::new(Waiting { wait, since, was_told: false }));
             }
+            Err(error) if error.is_of_hosts() && self.come_home() => {
+                return self.ask_for_server(since);
+            }
             Err(error) => {
                 self.on_checkout_error(&error);
                 return false;
@@ -434,20 +440,6 @@ impl Session {
         self.link = Link::StandIn(Box::new(stand_in));
     }
 
-    /// Gives the server back after the exchange.
-    pub(super) fn unlink(&mut self) {
-        let Some(linked) = self.take_linked() else { return };
-        if self.client_rest > 0 {
-            // It waits for the rest of a message: of a COPY that has failed meanwhile (P31).
-            return linked.checkout.close(CloseReason::ClientLeft);
-        }
-        let linked = if linked.doubts.is_empty() { Some(linked) } else { self.begin_doubt(linked) };
-        if let Some(linked) = linked {
-            spare::unlink(linked).checkin(self.idle_since);
-            self.settle_mode();
-        }
-    }
-
     /// Appends an error and, if the client waits for it, the end of the exchange.
     pub(super) fn put_error(
         &self,
@@ -470,37 +462,5 @@ impl Session {
     /// True if statements are renamed and shared between servers.
     pub(super) fn shares_statements(&self) -> bool {
         !self.is_session_mode() && self.rules.prepared_statements > 0
-    }
-
-    /// Closes the server that the session is linked to, and nothing else.
-    pub(super) fn close_server(&mut self, reason: CloseReason) {
-        if let Some(linked) = self.take_linked() {
-            linked.checkout.close(reason);
-        }
-    }
-
-    /// Ends the link, if there is one, and leaves everything else as it is.
-    pub(super) fn take_linked(&mut self) -> Option<Box<Linked>> {
-        let Link::Linked(linked) = &self.link else { return None };
-        // Whatever is done was seen to be a moment ago: a clock read less.
-        self.idle_since = if linked.is_done { linked.quiet_since } else { Instant::now() };
-        // What it was about to alter may be done all the same.
-        self.alter();
-        if linked.in_flight.writes
-            && !self.is_away()
-            && let Some(routes) = &mut self.routes
-        {
-            routes.note_written(self.idle_since);
-        }
-        self.record().clear_link();
-        self.record().set_state(ClientState::Idle);
-        match std::mem::replace(&mut self.link, Link::Free) {
-            Link::Linked(linked) => Some(linked),
-            Link::Free
-            | Link::Waiting(_)
-            | Link::Proving { .. }
-            | Link::Doubting(_)
-            | Link::StandIn(_) => None,
-        }
     }
 }

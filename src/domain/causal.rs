@@ -38,6 +38,8 @@ pub struct Replayed {
     pub lsn: Lsn,
     /// Of what it receives; 0: it does not tell.
     pub timeline: u32,
+    /// When the question was sent, or before that.
+    pub asked: Instant,
 }
 
 impl Mark {
@@ -97,7 +99,8 @@ mod tests {
     #[test]
     fn a_replica_has_it_when_it_has_replayed_up_to_there_on_its_timeline() {
         let mark = Mark::UpTo { on: FIRST, lsn: Lsn(10) };
-        let replica = |lsn, timeline| Replayed { lsn: Lsn(lsn), timeline };
+        let asked = Instant::now();
+        let replica = |lsn, timeline| Replayed { lsn: Lsn(lsn), timeline, asked };
         assert!(mark.is_in(replica(10, 1), false));
         assert!(!mark.is_in(replica(9, 1), false));
         assert!(!mark.is_in(replica(11, 2), false));

@@ -43,6 +43,8 @@ pub struct Facts {
     pub timeline: u32,
     /// Up to where a primary has written, a replica replayed.
     pub position: Lsn,
+    /// Up to where a primary has something to write: a commit that did not wait for that is in front of it.
+    pub inserted: Lsn,
 }
 
 /// What a look at a host has brought.
@@ -233,7 +235,8 @@ mod tests {
     use super::*;
 
     const RULES: Rules = Rules { interval: Duration::from_secs(5), down_after: 3 };
-    const FACTS: Facts = Facts { in_recovery: false, system: 7, timeline: 1, position: Lsn(1) };
+    const FACTS: Facts =
+        Facts { in_recovery: false, system: 7, timeline: 1, position: Lsn(1), inserted: Lsn(0) };
 
     fn silent(heard: bool) -> Look {
         Look::Silent { why: "no answer".into(), heard }

@@ -154,7 +154,8 @@ impl Lookout {
         let candidates = self.candidates(&mut held, now);
         let after = held.memory.decide(&candidates, self.rules.max_lag);
         held.follow(&candidates, after.primary, now);
-        held.written = after.primary.and_then(|primary| self.written(primary));
+        let primary = after.primary.and_then(|primary| candidates.get(primary.0));
+        held.written = primary.and_then(written);
         let is_urgent = after.primary.is_none() && held.has_had_several;
         if std::mem::replace(&mut held.is_urgent, is_urgent) != is_urgent {
             let tell = if is_urgent { Watch::hurry } else { Watch::calm };
@@ -207,19 +208,13 @@ impl Lookout {
                     facts: health.facts().map(|(facts, _)| facts),
                     system: health.system(),
                     lag: lag(health),
+                    asked: health.asked(),
                 }
             })
             .collect();
         held.lags = candidates.iter().map(|candidate| candidate.lag).collect();
         held.replayed = candidates.iter().map(replayed).collect();
         candidates
-    }
-
-    fn written(&self, primary: Site) -> Option<Written> {
-        let health = self.watches.get(primary).health();
-        let (facts, _) = health.facts()?;
-        let on = Timeline { system: facts.system, timeline: facts.timeline };
-        Some(Written { on, lsn: facts.position, asked: health.asked()? })
     }
 
     /// True if it has several hosts, and none of them is the primary.
@@ -246,9 +241,18 @@ impl Lookout {
         has_it
     }
 
-    /// True if the host has what a session has written.
-    pub fn has_replayed(&self, site: Site, written: Mark) -> bool {
-        self.held().has_replayed(site, written)
+    /// True if a server at `site` that was opened at `opened` has what a session has written. A host that was looked
+    /// at before that may have been started anew since, and be further back than it was.
+    pub fn has_replayed(&self, site: Site, written: Mark, opened: Instant) -> bool {
+        let held = self.held();
+        let is_of_now = held.replayed(site).is_some_and(|replayed| replayed.asked > opened);
+        let has_it =
+            held.topology.primary == Some(site) || (is_of_now && held.has_replayed(site, written));
+        drop(held);
+        if !has_it {
+            self.watches.get(site).want_position();
+        }
+        has_it
     }
 
     /// What each host is to a pool of `mode`, in the order of the sites.
@@ -324,7 +328,7 @@ fn present(watches: &PerSite<Arc<Watch>>) -> impl Iterator<Item = &Arc<Watch>> {
 
 /// At a site where there is no host, or none that may still be chosen.
 const NOBODY: Candidate =
-    Candidate { condition: Condition::Down, facts: None, system: None, lag: None };
+    Candidate { condition: Condition::Down, facts: None, system: None, lag: None, asked: None };
 
 impl Held {
     fn sites(&self) -> impl Iterator<Item = Site> {
@@ -341,12 +345,13 @@ impl Held {
     }
 
     fn has_replayed(&self, site: Site, written: Mark) -> bool {
-        if self.topology.primary == Some(site) {
-            return true;
-        }
-        // What is suspect may have been started anew, and be further back than it was.
-        let replayed = self.replayed.get(site.0).copied().flatten().filter(|_| self.is_up(site));
+        let replayed = self.replayed(site);
         replayed.is_some_and(|replayed| written.is_in(replayed, !self.has_failed_over))
+    }
+
+    /// What is suspect may have been started anew, and be further back than it was.
+    fn replayed(&self, site: Site) -> Option<Replayed> {
+        self.replayed.get(site.0).copied().flatten().filter(|_| self.is_up(site))
     }
 
     fn role(&self, site: Site) -> Role {
@@ -373,7 +378,14 @@ impl Held {
 /// How far a replica is, of which that is known.
 fn replayed(candidate: &Candidate) -> Option<Replayed> {
     let facts = candidate.facts.filter(|facts| facts.in_recovery)?;
-    Some(Replayed { lsn: facts.position, timeline: facts.timeline })
+    Some(Replayed { lsn: facts.position, timeline: facts.timeline, asked: candidate.asked? })
+}
+
+/// Where a primary is.
+fn written(candidate: &Candidate) -> Option<Written> {
+    let facts = candidate.facts?;
+    let on = Timeline { system: facts.system, timeline: facts.timeline };
+    Some(Written { on, lsn: facts.inserted, asked: candidate.asked? })
 }
 
 impl Outlook for Lookout {

@@ -23,7 +23,8 @@ SELECT s.r::pg_catalog.int4,
        END,
        CASE WHEN s.r THEN pg_catalog.pg_last_wal_replay_lsn()
             ELSE pg_catalog.pg_current_wal_lsn()
-       END
+       END,
+       CASE WHEN NOT s.r THEN pg_catalog.pg_current_wal_insert_lsn() END
 FROM (SELECT pg_catalog.pg_is_in_recovery() AS r OFFSET 0) AS s";
 
 /// What a probe's connection calls itself.
@@ -130,13 +131,15 @@ async fn question(server: &mut Server, limit: Duration) -> Result<Look, CommandE
 }
 
 fn facts(row: &[Option<String>]) -> Option<Facts> {
-    let [in_recovery, system, timeline, position] = row else { return None };
+    let [in_recovery, system, timeline, position, inserted] = row else { return None };
+    let lsn = |text: &Option<String>| text.as_deref().and_then(Lsn::parse).unwrap_or_default();
     Some(Facts {
         in_recovery: in_recovery.as_deref()? == "1",
         system: system.as_deref()?.parse().ok()?,
         timeline: timeline.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0),
         // One that has replayed nothing yet has no position.
-        position: position.as_deref().and_then(Lsn::parse).unwrap_or_default(),
+        position: lsn(position),
+        inserted: lsn(inserted),
     })
 }
 
@@ -144,22 +147,27 @@ fn facts(row: &[Option<String>]) -> Option<Facts> {
 mod tests {
     use super::*;
 
-    fn row(values: [Option<&str>; 4]) -> Vec<Option<String>> {
+    fn row(values: [Option<&str>; 5]) -> Vec<Option<String>> {
         values.into_iter().map(|value| value.map(str::to_owned)).collect()
     }
 
     #[test]
     fn a_replica_without_a_receiver_does_not_tell_its_timeline() {
-        let seen = facts(&row([Some("1"), Some("7"), None, Some("0/3000148")]));
-        let expected =
-            Facts { in_recovery: true, system: 7, timeline: 0, position: Lsn(0x300_0148) };
+        let seen = facts(&row([Some("1"), Some("7"), None, Some("0/3000148"), None]));
+        let expected = Facts {
+            in_recovery: true,
+            system: 7,
+            timeline: 0,
+            position: Lsn(0x300_0148),
+            inserted: Lsn(0),
+        };
         assert_eq!(seen, Some(expected));
     }
 
     #[test]
     fn what_makes_no_sense_is_no_fact() {
         assert_eq!(facts(&[]), None);
-        assert_eq!(facts(&row([Some("1"), None, None, None])), None);
-        assert_eq!(facts(&row([Some("1"), Some("x"), None, None])), None);
+        assert_eq!(facts(&row([Some("1"), None, None, None, None])), None);
+        assert_eq!(facts(&row([Some("1"), Some("x"), None, None, None])), None);
     }
 }

@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::health::{Condition, Facts};
 use super::lag::Lag;
 use crate::pool::core::{Site, Standing};
@@ -21,6 +23,8 @@ pub struct Candidate {
     pub system: Option<u64>,
     /// How far it is behind; `None`: nothing is known.
     pub lag: Option<Lag>,
+    /// When it was asked for that, or before.
+    pub asked: Option<Instant>,
 }
 
 /// What a host is to its domain.
@@ -198,8 +202,14 @@ mod tests {
     const MAX_LAG: Duration = Duration::from_secs(10);
 
     fn up(in_recovery: bool, timeline: u32) -> Candidate {
-        let facts = Facts { in_recovery, system: 7, timeline, position: Lsn(1) };
-        Candidate { condition: Condition::Up, facts: Some(facts), system: Some(7), lag: None }
+        let facts = Facts { in_recovery, system: 7, timeline, position: Lsn(1), inserted: Lsn(0) };
+        Candidate {
+            condition: Condition::Up,
+            facts: Some(facts),
+            system: Some(7),
+            lag: None,
+            asked: None,
+        }
     }
 
     fn down(host: Candidate) -> Candidate {
@@ -214,8 +224,13 @@ mod tests {
     /// Whoever is looked at first: a host that was made anew must not make strangers of all others.
     #[test]
     fn the_cluster_is_the_one_of_most_hosts_when_all_have_been_looked_at() {
-        let unknown =
-            Candidate { condition: Condition::Unknown, facts: None, system: None, lag: None };
+        let unknown = Candidate {
+            condition: Condition::Unknown,
+            facts: None,
+            system: None,
+            lag: None,
+            asked: None,
+        };
         let stranger = of_another(up(false, 1));
         let mut memory = Memory::default();
         assert_eq!(memory.decide(&[stranger, unknown, unknown], MAX_LAG).primary, None);
@@ -339,8 +354,15 @@ mod tests {
         ];
         let host = (condition, any::<bool>(), 1..3_u64, 1..4_u32).prop_map(
             |(condition, in_recovery, system, timeline)| {
-                let facts = Facts { in_recovery, system, timeline, position: Lsn(1) };
-                Candidate { condition, facts: Some(facts), system: Some(system), lag: None }
+                let facts =
+                    Facts { in_recovery, system, timeline, position: Lsn(1), inserted: Lsn(0) };
+                Candidate {
+                    condition,
+                    facts: Some(facts),
+                    system: Some(system),
+                    lag: None,
+                    asked: None,
+                }
             },
         );
         prop::collection::vec(host, 3)

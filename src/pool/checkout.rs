@@ -117,6 +117,13 @@ pub enum CheckoutError {
     ShuttingDown,
 }
 
+impl CheckoutError {
+    /// It is the hosts that are not there, or do not let anybody in.
+    pub const fn is_of_hosts(&self) -> bool {
+        matches!(self, Self::NoHost { .. } | Self::Connect { .. })
+    }
+}
+
 /// What a host has to be for sessions in `mode`.
 const fn role(mode: Mode) -> &'static str {
     match mode {
@@ -277,6 +284,7 @@ impl Pool {
     /// A server turned out to be dead: others that were idle may have gone with it (pitfall P33).
     fn on_dead(self: &Arc<Self>, server: Box<Server>) {
         self.stats.closed_retries.increment();
+        self.site(server.record.site).host.alert.notify_one();
         self.close(server, Place::Lent, CloseReason::Lost);
         self.purge_dead();
     }

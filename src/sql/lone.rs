@@ -76,6 +76,11 @@ impl LoneBegin {
         Some(())
     }
 
+    /// It says which isolation level it wants, which is not SERIALIZABLE.
+    pub const fn names_isolation(self) -> bool {
+        self.isolation.is_some()
+    }
+
     pub const fn is_read_only(self) -> bool {
         self.is_read_only
     }

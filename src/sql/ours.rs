@@ -49,15 +49,24 @@ impl Ours {
 }
 
 /// True unless the first letters of a text tell that it is none: hardly any goes further.
+#[inline]
 pub fn may_be_ours(text: &[u8]) -> bool {
-    let start = text.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(text.len());
-    match text.get(start..).unwrap_or_default() {
-        [b's' | b'S', b'e' | b'E', b't' | b'T', ..]
-        | [b's' | b'S', b'h' | b'H', b'o' | b'O', ..]
-        | [b'r' | b'R', b'e' | b'E', b's' | b'S', ..] => true,
-        // A comment may stand in front of anything.
-        rest @ [b'/' | b'-', ..] => is_mentioned(rest),
+    match text {
+        [first, second, third, ..] => {
+            let letters = [first | 0x20, second | 0x20, third | 0x20];
+            matches!(&letters, b"set" | b"sho" | b"res")
+                || (matches!(first, 0..=b' ' | b'/' | b'-') && may_be_behind(text))
+        }
         _ => false,
+    }
+}
+
+/// Space or a comment may stand in front of anything.
+#[cold]
+fn may_be_behind(text: &[u8]) -> bool {
+    match text.trim_ascii_start() {
+        comment @ [b'/' | b'-', ..] => is_mentioned(comment),
+        trimmed => trimmed.len() < text.len() && may_be_ours(trimmed),
     }
 }
 
@@ -87,6 +96,13 @@ fn set(words: &[Word<'_>]) -> Option<Ours> {
 
 /// The setting of ours that words begin with, and what is behind it.
 fn named<'w, 'a>(words: &'w [Word<'a>]) -> Option<(String, &'w [Word<'a>])> {
+    // As one identifier in quotes, too.
+    if let [whole, rest @ ..] = words
+        && whole.is_quoted()
+        && let Some(name) = name_of_ours(&whole.name()?)
+    {
+        return Some((name, rest));
+    }
     let [prefix, dot, name, rest @ ..] = words else { return None };
     let is_ours = prefix.name().is_some_and(|name| name.eq_ignore_ascii_case(PREFIX.as_bytes()));
     if !is_ours || dot.bare() != "." {
@@ -94,6 +110,12 @@ fn named<'w, 'a>(words: &'w [Word<'a>]) -> Option<(String, &'w [Word<'a>])> {
     }
     let name = String::from_utf8_lossy(&name.name()?).to_ascii_lowercase();
     Some((name, rest))
+}
+
+/// The name behind `pgweir.`, if that is what the whole name begins with.
+fn name_of_ours(whole: &[u8]) -> Option<String> {
+    let whole = String::from_utf8_lossy(whole).to_ascii_lowercase();
+    whole.strip_prefix(PREFIX)?.strip_prefix('.').map(str::to_owned)
 }
 
 /// What the names of our settings begin with.
@@ -120,6 +142,7 @@ mod tests {
             "SET pgweir.mode = batch",
             "set session pgweir.mode to 'batch' ;",
             "/* app */ SET PGWEIR.MODE TO \"batch\"",
+            "SET \"pgweir.Mode\" = 'batch'",
             "-- app\nSET pgweir.mode = Batch",
         ] {
             assert_eq!(read(text), Some(set(Some("batch"), false)), "{text}");
@@ -134,6 +157,7 @@ mod tests {
             "",
             "SHOW server_version",
             "SHOW pgweir",
+            "SHOW \"pgweirs.mode\"",
             "SHOW pgweir.mode.x",
             "SHOW pgweir.mode; SELECT 1",
             "SET pgweir.mode",

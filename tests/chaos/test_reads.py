@@ -8,6 +8,7 @@ import time
 
 import asyncpg
 import psycopg
+import psycopg2
 import pytest
 
 from support.wait import wait_until
@@ -60,24 +61,94 @@ def test_a_session_that_reads_by_default_goes_to_replicas_but_for_what_only_a_pr
     conn = proxy.connect(autocommit=True, options="-c default_transaction_read_only=on")
     cursor = conn.cursor()
 
-    def is_replica(text: str) -> bool:
+    def settled() -> None:
+        wait_until(lambda: reader_port(conn) in replicas, "replicas have what was written")
+
+    def is_on_replica(text: str) -> bool:
         cursor.execute(text)
         return cursor.fetchone()[0]
 
-    assert is_replica("SELECT setting = 'on' FROM pg_settings WHERE name = 'in_hot_standby'")
+    assert is_on_replica("SELECT setting = 'on' FROM pg_settings WHERE name = 'in_hot_standby'")
     cursor.execute("BEGIN")
     assert port_of(conn) in replicas
     cursor.execute("COMMIT")
-    # A replica would refuse the one, and lock what nobody else sees for the other.
+    # A replica would lock what nobody else sees, and refuse the others.
+    assert not is_on_replica("SELECT pg_is_in_recovery() OR pg_try_advisory_xact_lock(1) IS NULL")
+    settled()
     cursor.execute("LISTEN news")
-    assert is_replica("SELECT pg_try_advisory_xact_lock(1)")
-    assert not is_replica("SELECT pg_is_in_recovery() OR pg_try_advisory_xact_lock(1) IS NULL")
-    cursor.execute("BEGIN READ WRITE")
-    cursor.execute("CREATE TABLE t (id int)")
+    for begin in ("BEGIN READ WRITE", "BEGIN ISOLATION LEVEL SERIALIZABLE, READ WRITE"):
+        settled()
+        cursor.execute(begin)
+        cursor.execute("CREATE TABLE IF NOT EXISTS t (id int)")
+        cursor.execute("COMMIT")
+    settled()
+    cursor.execute("BEGIN")
+    cursor.execute("SET TRANSACTION READ WRITE")
+    cursor.execute("INSERT INTO t VALUES (0)")
     cursor.execute("COMMIT")
+    settled()
     cursor.execute("SET default_transaction_read_only = off")
     cursor.execute("INSERT INTO t VALUES (1)")
-    assert port_of(conn) == cluster.primary.port
+    # What the client asked for at startup.
+    cursor.execute("RESET ALL")
+    with pytest.raises(psycopg2.errors.ReadOnlySqlTransaction):
+        cursor.execute("INSERT INTO t VALUES (2)")
+
+    other = proxy.connect(autocommit=True)
+    cursor = other.cursor()
+    cursor.execute("SET default_transaction_read_only = on")
+    wait_until(lambda: reader_port(other) in replicas, "it reads from replicas")
+    cursor.execute("RESET ALL")
+    cursor.execute("INSERT INTO t VALUES (3)")
+
+
+def test_what_says_nothing_of_reading_is_served_as_before(cluster, start):
+    """SERIALIZABLE by default, a mode that was changed, and what comes behind a routed read in one packet."""
+    replicas = {node.port for node in cluster.replicas}
+    proxy = routed(start, cluster)
+    setup = proxy.connect(autocommit=True)
+    setup.cursor().execute("CREATE TABLE t (id int)")
+
+    serializable = proxy.connect(autocommit=True, options="-c default_transaction_isolation=serializable")
+    assert reader_port(serializable) == cluster.primary.port
+
+    conn = proxy.connect(autocommit=True, dbname="ledger_ro")
+    assert port_of(conn) in replicas
+    cursor = conn.cursor()
+    cursor.execute("SET pgweir.mode = 'read_write'")
+    conn.autocommit = False
+    cursor.execute("INSERT INTO t VALUES (1)")
+    conn.commit()
+    conn.autocommit = True
+    wait_until(lambda: reader_port(conn) in replicas, "its reads are routed")
+
+    with psycopg.connect(**proxy.params(), autocommit=True) as three:
+        for number in range(5):
+            with three.pipeline() as pipeline:
+                three.execute("BEGIN READ ONLY")
+                three.execute("SELECT count(*) FROM t")
+                three.execute("COMMIT")
+                pipeline.sync()
+                three.execute("INSERT INTO t VALUES (%s)", (number,))
+        assert three.execute("SELECT count(*) FROM t").fetchone() == (6,)
+
+
+def test_what_was_written_in_another_mode_is_read_as_well(cluster, start):
+    proxy = routed(start, cluster)
+    conn = proxy.connect(autocommit=True, dbname="ledger_batch")
+    cursor = conn.cursor()
+    cursor.execute("CREATE TABLE t (id int)")
+    cluster.caught_up()
+    pause(cluster, "pause")
+    cursor.execute("INSERT INTO t VALUES (1)")
+    cursor.execute("SET pgweir.mode = 'read_write'")
+    for _ in range(10):
+        cursor.execute("BEGIN READ ONLY")
+        cursor.execute("SELECT count(*) FROM t")
+        assert cursor.fetchone() == (1,)
+        cursor.execute("COMMIT")
+        time.sleep(0.05)
+    pause(cluster, "resume")
 
 
 def test_every_driver_has_its_reads_routed(cluster, start):
@@ -149,8 +220,11 @@ def test_a_session_reads_what_it_wrote_from_the_primary_until_replicas_have_it(c
 
 
 @pytest.mark.timeout(120)
-def test_no_session_ever_misses_what_it_wrote_whatever_the_replicas_do(cluster, start):
-    proxy = routed(start, cluster, pool={"size": 6})
+@pytest.mark.parametrize("synchronous_commit", ["on", "off"])
+def test_no_session_ever_misses_what_it_wrote_whatever_the_replicas_do(cluster, start, synchronous_commit):
+    proxy = routed(
+        start, cluster, pool={"size": 6}, server_options={"synchronous_commit": synchronous_commit},
+    )
     setup = proxy.connect(autocommit=True)
     setup.cursor().execute("CREATE TABLE t (id bigint, client int)")
     stop = threading.Event()

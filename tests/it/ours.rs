@@ -5,7 +5,7 @@ use crate::support::messages::{
     bind, bind_portal, close_statement, describe_portal, describe_statement, execute, flush, parse,
     query, sync,
 };
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{DATABASE, Postgres, USER};
 use crate::support::proxy::Proxy;
 use crate::support::raw_client::Client;
 
@@ -113,9 +113,86 @@ fn in_a_pipeline_each_answer_comes_in_its_turn() {
     assert_eq!(client.read_to(b'C').values(), "read_write");
     assert_eq!(client.exchange(&[run("select 3"), sync()].concat()).values(), "3");
 
-    let queries = ["select 1", "SET pgweir.mode = batch", "SHOW pgweir.mode", "select 2"];
-    client.send(&queries.map(query).concat());
-    assert_eq!(client.read_ready(4).values(), "1 batch 2");
+    // What is behind the change is done in the new mode, however it comes.
+    let writes =
+        ["select 1", "SET pgweir.mode = read_only", "SHOW pgweir.mode", "create table t (id int)"];
+    client.send(&writes.map(query).concat());
+    let reply = client.read_ready(4);
+    assert_eq!((reply.values().as_str(), reply.code()), ("1 read_only", "25006".to_owned()));
+    let back = ["select 1", "RESET pgweir.mode", "create table t (id int)"];
+    client.send(&back.map(query).concat());
+    assert_eq!(client.read_ready(3).tags(), "TDCZICZICZI");
+    let segments = ["SET pgweir.mode = read_only", "insert into t values (1)"];
+    client.send(&segments.map(|text| [run(text), sync()].concat()).concat());
+    assert_eq!(client.read_ready(2).code(), "25006");
+}
+
+#[test]
+fn what_resets_everything_resets_the_mode_in_every_protocol_and_with_every_startup() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, MODES);
+    let parameters =
+        [("user", USER), ("database", DATABASE), ("application_name", "app"), ("timezone", "UTC")];
+    for extended in [false, true] {
+        let mut client = Client::log_in(&proxy.address, &parameters);
+        for text in ["RESET ALL", "DISCARD ALL"] {
+            client.ask("SET pgweir.mode = read_only");
+            assert_eq!(mode_in_use(&mut client), "read_only");
+            if extended {
+                let run = [parse("", text), bind("", &[]), execute(), sync()].concat();
+                client.exchange(&run);
+            } else {
+                client.ask(text);
+            }
+            let now = (mode(&mut client), mode_in_use(&mut client));
+            assert_eq!(
+                now,
+                ("read_write".to_owned(), "read_write"),
+                "{text}, extended: {extended}"
+            );
+        }
+        client.ask("SET pgweir.mode = read_only");
+        client.ask("begin");
+        client.ask("RESET ALL");
+        client.ask("rollback");
+        assert_eq!(mode(&mut client), "read_only");
+    }
+}
+
+#[test]
+fn a_name_is_one_statements_only() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, MODES);
+    let mut client = proxy.client();
+    client.exchange(&[parse("s", "select 1"), sync()].concat());
+    assert_eq!(client.exchange(&[parse("s", "SHOW pgweir.mode"), sync()].concat()).code(), "42P05");
+    client.exchange(&[parse("m", "SHOW pgweir.mode"), sync()].concat());
+    assert_eq!(client.exchange(&[parse("m", "SHOW pgweir.mode"), sync()].concat()).code(), "42P05");
+    // One that is skipped takes no place.
+    client.exchange(&[parse("", "select nothing"), parse("m", "select 1"), sync()].concat());
+    assert_eq!(
+        client.exchange(&[bind("m", &[]), execute(), sync()].concat()).values(),
+        "read_write"
+    );
+    client.ask("DEALLOCATE ALL");
+    assert_eq!(client.exchange(&[bind("m", &[]), execute(), sync()].concat()).code(), "26000");
+}
+
+#[test]
+fn a_mode_is_set_by_the_first_statement_of_a_transaction_or_not_at_all() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, MODES);
+    let mut client = proxy.client();
+    let run = |text: &str| [parse("", text), bind("", &[]), execute()].concat();
+    let behind = [run("select 1"), run("SET pgweir.mode = batch"), sync()].concat();
+    assert_eq!(client.exchange(&behind).code(), "25001");
+    let in_block = [run("begin"), run("SET pgweir.mode = batch"), sync()].concat();
+    assert_eq!(client.exchange(&in_block).code(), "25001");
+    client.ask("rollback");
+    assert_eq!(mode(&mut client), "read_write");
+    let portals = (0..200).map(|n| bind_portal(&format!("p{n}"), "m", &[]));
+    let many = [vec![parse("m", "SHOW pgweir.mode")], portals.collect(), vec![sync()]].concat();
+    assert_eq!(client.exchange(&many.concat()).code(), "53400");
 }
 
 #[test]
@@ -177,7 +254,11 @@ fn what_there_is_not_is_refused_and_nothing_reaches_a_server() {
                 );
             }
         }
-        assert_eq!(client.value("select count(*) from pg_settings where name like 'pgweir%'"), "0");
+        for name in ["mode", "x", "host"] {
+            let there =
+                client.value(&format!("select current_setting('pgweir.{name}', true) is null"));
+            assert_eq!(there, "t", "{pool_mode}: {name} is on the server");
+        }
         assert_eq!(mode(&mut client), "read_write");
     }
 }

@@ -103,6 +103,18 @@ impl<U> Exchange<U> {
         self.owed.has_boundary()
     }
 
+    /// True if a Sync or Query of the client's is not answered yet: what is sent now may be of another transaction.
+    pub fn has_clients_boundary(&self) -> bool {
+        let is_clients =
+            |request| matches!(request, Request::Sync | Request::Simple(Verdict::Forward));
+        self.owed.has_boundary() && self.owed.iter().any(|entry| is_clients(entry.request))
+    }
+
+    /// A statement was executed, and told of, since the last `ReadyForQuery`.
+    pub const fn has_executed(&self) -> bool {
+        self.has_executed
+    }
+
     /// Nothing is to be heard from the server before it gets more.
     pub fn is_answered(&self) -> bool {
         let is_ours = |entry: &Entry| matches!(entry.request, Request::MadeUp(_));

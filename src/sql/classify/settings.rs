@@ -83,11 +83,13 @@ impl<'a> Statement<'_, 'a> {
     }
 
     fn note_ours(&mut self, word: Option<Token>, after: Option<Token>) {
-        let Some(word) = word.filter(|_| self.is_dot(after)) else { return };
+        let Some(word) = word else { return };
         let name = word.of(self.lexer.text());
-        let name =
-            name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(name);
-        if name.eq_ignore_ascii_case(PREFIX.as_bytes()) {
+        let bare = name.strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\""));
+        let is_prefix = bare.unwrap_or(name).eq_ignore_ascii_case(PREFIX.as_bytes());
+        // Its letters may be written as numbers: it may be any.
+        let may_be_prefix = is_prefix || word.kind == TokenKind::QuotedUnicode;
+        if (self.is_dot(after) && may_be_prefix) || bare.is_some_and(is_ours) {
             self.mark(Traits::NAMES_OURS);
         }
     }

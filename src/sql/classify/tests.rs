@@ -444,6 +444,8 @@ fn settings_of_ours_are_known_wherever_they_are_named() {
         "SHOW pgweir.mode",
         "set session pgweir.mode = batch",
         "SELECT 1; RESET \"PGWEIR\".mode",
+        "set \"pgweir.mode\" = 'batch'",
+        "show U&\"pgweir\".mode",
         "select set_config('pgweir.mode', 'batch', false)",
         "select pg_catalog.set_config('PgWeir.x', '', true) from t",
     ] {
