@@ -51,6 +51,7 @@ matrix:
 	cargo build
 	tests/drivers/matrix/build.sh
 	$(PYTEST) tests/drivers/matrix $(ARGS)
+	$(if $(ARGS),,$(PYTEST) tests/chaos/matrix)
 
 # Adds: each property test with 20 times the cases, more differential sequences, the driver tests
 # three times over (a race shows in one run of many), ten kills of a primary, 10 GB through one

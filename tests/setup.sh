@@ -201,6 +201,7 @@ ensure_debians_drivers() {
     command -v npm > /dev/null || missing+=(npm)
     command -v javac > /dev/null || missing+=(default-jdk-headless)
     [ -e /usr/share/java/postgresql.jar ] || missing+=(libpostgresql-jdbc-java)
+    [ -e /usr/share/java/HikariCP.jar ] || missing+=(libhikaricp-java)
     command -v go > /dev/null || missing+=(golang-go)
     [ -d "$go/jackc/pgx/v4" ] || missing+=(golang-github-jackc-pgx-v4-dev)
     [ -d "$go/lib/pq" ] || missing+=(golang-github-lib-pq-dev)
