@@ -34,7 +34,7 @@ pub struct Limiter {
     usual: Usual,
     /// By which factor the next trial differs from the limit.
     stride: f64,
-    /// Fewer were better the last time: fewer still are tried first.
+    /// Fewer are tried first: fewer were better the last time, or more were not.
     shrinks: bool,
     /// Limits that were tried and refused since the search began: it stays between them.
     floor: Option<usize>,
@@ -64,6 +64,8 @@ enum Phase {
 struct Usual {
     /// Windows in a row in which nobody waited.
     calm: u32,
+    /// The window before was the first behind many of these in which somebody did.
+    came: bool,
     /// Work by the second, averaged over windows that were not calm.
     rate: Option<f64>,
     /// Windows in a row that were far from it.
@@ -253,7 +255,9 @@ impl Limiter {
     fn refuse(&mut self, window: Window, now: Instant) {
         let Phase::Trial(trial) = &self.phase else { return };
         let was_on = trial.is_on;
-        if trial.candidate > self.limit {
+        // The other side is next.
+        self.shrinks = trial.candidate > self.limit;
+        if self.shrinks {
             self.ceiling = Some(trial.candidate);
         } else {
             self.floor = Some(trial.candidate);
@@ -328,16 +332,19 @@ impl Usual {
     fn note(&mut self, window: &Window) -> bool {
         if !window.is_pressed {
             self.calm = self.calm.saturating_add(1);
+            self.came = false;
             return false;
         }
-        let was_calm = std::mem::take(&mut self.calm) >= CALM;
+        // Clients may have come in the middle of this one: the next is the first that is all theirs.
+        let came = std::mem::replace(&mut self.came, self.calm >= CALM);
+        self.calm = 0;
         let usual = *self.rate.get_or_insert(window.rate);
         let is_odd = window.rate > usual * ODD || window.rate * ODD < usual;
         self.odd = if is_odd { self.odd + 1 } else { 0 };
         if !is_odd {
             self.rate = Some(usual + (window.rate - usual) / 8.0);
         }
-        was_calm || self.odd >= ODD_WINDOWS
+        came || self.odd >= ODD_WINDOWS
     }
 }
 

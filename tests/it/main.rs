@@ -40,6 +40,7 @@ mod reread;
 mod resets;
 mod reuse;
 mod settings;
+mod sizing;
 mod startup;
 mod state;
 mod timeouts;

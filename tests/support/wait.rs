@@ -9,8 +9,14 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Waits until `is_true`, for [`DEADLINE`] at most.
 #[track_caller]
-pub fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
+pub fn wait_until(what: &str, is_true: impl FnMut() -> bool) {
+    wait_until_within(DEADLINE, what, is_true);
+}
+
+/// The same for what takes longer by its nature.
+#[track_caller]
+pub fn wait_until_within(limit: Duration, what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
     while !is_true() {
         assert!(Instant::now() < deadline, "this did not come true: {what}");
         pause();

@@ -146,10 +146,10 @@ impl Trial {
         let variance = self.variance().max(self.chance / self.pairs);
         let margin = CONFIDENCE * (variance / self.pairs).sqrt();
         let surplus = self.mean - self.bar;
-        if surplus.abs() < margin && self.pairs < PAIRS_MOST {
+        if surplus.abs() < margin && margin > ALIKE && self.pairs < PAIRS_MOST {
             return None;
         }
-        // Where that much has not told them apart, fewer will do.
+        // Where they are as good as alike, fewer will do.
         let doubt = if self.is_larger { 0.0 } else { margin / 4.0 };
         Some(if surplus + doubt > 0.0 { Verdict::Accept } else { Verdict::Refuse })
     }
@@ -179,10 +179,13 @@ const PRESSURE: f64 = 0.5;
 /// Transactions that a window has to have.
 const ENOUGH: f64 = 30.0;
 
-/// The variance of pairs as long as nothing is known of it (as if they were off by an eighth), and how many pairs'
+/// The variance of pairs as long as nothing is known of it (as if they were off by a tenth), and how many pairs'
 /// worth what is known before a trial counts in it.
-pub(super) const PRIOR: f64 = 0.015;
-const PRIOR_WEIGHT: f64 = 3.0;
+pub(super) const PRIOR: f64 = 0.01;
+const PRIOR_WEIGHT: f64 = 2.0;
+
+/// What is known to differ from the bar by less than this is as good as what does not.
+const ALIKE: f64 = 0.05;
 
 /// Standard errors that have to be between a gain and the bar.
 const CONFIDENCE: f64 = 2.0;
