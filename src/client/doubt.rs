@@ -12,14 +12,14 @@ use crate::pool::Checkout;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
 
-/// The server on its way back, and each of the settings in doubt with what a RESET would give. `None`: the server
-/// could not tell, and is closed.
+/// The server on its way back, and each of the settings in doubt with the value that it is configured to; `None`
+/// where something else is in force. No server: it could not tell, and is closed.
 pub(super) type Doubt = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
 
 /// What a server was asked for has come.
 pub(super) struct Told {
     checkout: Checkout,
-    resets: Vec<(Box<str>, String)>,
+    settings: Vec<(Box<str>, Option<String>)>,
 }
 
 /// Settings of one link that are asked about.
@@ -61,9 +61,7 @@ impl Session {
                     return None;
                 }
             };
-            let known = names.into_iter().zip(values);
-            let resets = known.filter_map(|(name, value)| Some((name, value?))).collect();
-            Some(Told { checkout, resets })
+            Some(Told { checkout, settings: names.into_iter().zip(values).collect() })
         }));
         None
     }
@@ -71,14 +69,13 @@ impl Session {
     /// Takes back what is not the session's own, and gives the server back.
     pub(super) fn end_doubt(&mut self, told: Option<Told>) {
         self.link = Link::Free;
-        if let Some(Told { mut checkout, resets }) = told {
-            let is_configured = |name: &str, reset: &str| {
-                self.startup.value(name).is_none() && self.settings.value(name) == Some(reset)
-            };
-            let (configured, own): (Vec<_>, Vec<_>) =
-                resets.into_iter().partition(|(name, reset)| is_configured(name, reset));
-            for (name, _) in &own {
-                self.pool.note_set_by_functions(name);
+        if let Some(Told { mut checkout, settings }) = told {
+            let mut configured = Vec::new();
+            for (name, value) in settings {
+                match value.filter(|_| self.startup.value(&name).is_none()) {
+                    Some(value) => configured.push((name, value)),
+                    None => self.pool.note_set_by_functions(&name),
+                }
             }
             if let Some(server) = checkout.server().filter(|_| !configured.is_empty()) {
                 let base = Arc::make_mut(&mut server.base);
@@ -100,18 +97,14 @@ impl Session {
     }
 }
 
-/// Asks what a RESET of each would give, in a row.
+/// Asks for the value of each that is what a RESET would give, in a row.
 fn question(names: &[Box<str>]) -> String {
-    let mut sql = String::from("SELECT ");
-    for (index, name) in names.iter().enumerate() {
-        if index > 0 {
-            sql.push_str(", ");
-        }
-        sql.push_str("(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = '");
-        sql.push_str(name);
-        sql.push_str("')");
-    }
-    sql
+    let column = |name: &str| {
+        format!(
+            "(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = '{name}' AND setting = reset_val)"
+        )
+    };
+    format!("SELECT {}", names.iter().map(|name| column(name)).collect::<Vec<_>>().join(", "))
 }
 
 /// True of a name that needs no care in a text.
@@ -128,8 +121,9 @@ mod tests {
         let names = ["TimeZone".into(), "default_transaction_read_only".into()];
         assert_eq!(
             question(&names),
-            "SELECT (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'), \
-             (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only')"
+            "SELECT (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone' AND setting = reset_val), \
+             (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only' \
+             AND setting = reset_val)"
         );
         assert!(is_plain("search_path") && !is_plain("a'b"));
     }

@@ -236,7 +236,7 @@ impl Lookout {
         let has_it = !held.sites().any(lacks_it);
         drop(held);
         if !has_it {
-            self.watches.iter().for_each(|watch| watch.want_position());
+            present(&self.watches).for_each(|watch| watch.want_position());
         }
         has_it
     }

@@ -102,8 +102,8 @@ fn replica(primary: &Postgres, address: (Ipv4Addr, u16)) -> FakeServer {
 
 /// In recovery, of the cluster `system`, on the first timeline.
 fn answer_probe(peer: &mut Peer, system: &str) {
-    let mut body = vec![0, 4];
-    for value in ["1", system, "1", "0/1"] {
+    let mut body = vec![0, 5];
+    for value in ["1", system, "1", "0/1", ""] {
         body.extend_from_slice(&u32::try_from(value.len()).unwrap().to_be_bytes());
         body.extend_from_slice(value.as_bytes());
     }
