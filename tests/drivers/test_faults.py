@@ -172,6 +172,25 @@ def test_an_idle_client_does_not_notice_that_its_server_was_terminated(start, ob
 
 
 @pytest.mark.targets()
+def test_servers_that_postgresql_closes_while_they_idle_are_no_error_of_the_next_client(
+    start, observer, database
+):
+    """P33: all of them go, and who comes next gets a new one."""
+    observer.execute(f"ALTER ROLE app IN DATABASE {database} SET idle_session_timeout = '100ms'")
+    proxy = start(pool={"size": 4})
+    conns = [proxy.connect() for _ in range(4)]
+    for _ in range(3):
+        for conn in conns:
+            conn.cursor().execute("SELECT 1")
+        assert open_servers(observer, database) == 4
+        for conn in conns:
+            conn.commit()
+        wait_until(lambda: open_servers(observer, database) == 0, "PostgreSQL has closed them")
+
+    assert proxy.ask("SELECT 1") == 1
+
+
+@pytest.mark.targets()
 def test_a_server_lost_in_a_block_fails_the_block_and_not_the_session(start, observer, database):
     conn = start(pool={"size": 2}).connect()
     cursor = conn.cursor()
