@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use super::link::{Link, Linked};
 use super::serve::Session;
-use super::spare;
 use crate::pool::Checkout;
 use crate::state::settings::Settings;
 use crate::telemetry::counters::CloseReason;
@@ -50,7 +49,7 @@ impl Session {
             return Some(linked);
         }
         let names = std::mem::take(&mut linked.doubts);
-        let mut checkout = spare::unlink(linked);
+        let mut checkout = std::mem::take(&mut linked.checkout);
         let (sql, limit) = (question(&names), self.pool.settings.connect_timeout);
         self.link = Link::Doubting(Box::pin(async move {
             let values = match checkout.server()?.query_row(&sql, limit).await {

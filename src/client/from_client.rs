@@ -283,8 +283,7 @@ impl Session {
     }
 
     /// Does what a message leads to besides its answer.
-    #[inline]
-    pub(super) fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
+    fn follow(&mut self, batch: &mut Batch<'_>, tag: u8) {
         self.restore_behind(batch, tag);
         let affects = matches!(&self.link, Link::Linked(linked) if linked.affecting.is_some());
         if affects && matches!(tag, b'Q' | b'E') {

@@ -13,12 +13,17 @@ use crate::wire::{frontend, sqlstate};
 
 impl Session {
     /// Refuses a frame, or answers it in the server's place; `None`: it may go to the server.
+    #[inline]
     pub(super) fn keep_back(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Option<Next> {
         if self.is_read_only() && self.refuses_to_write(batch, frame) {
             return Some(Next::Go);
         }
         // A Query is looked at where its text is read.
-        if frame.head.tag == b'Q' { None } else { self.take_ours(batch, frame) }
+        if frame.head.tag != b'Q' && self.may_be_ours(frame) {
+            self.take_ours(batch, frame)
+        } else {
+            None
+        }
     }
 
     /// Refuses what a frame asks for.

@@ -66,15 +66,23 @@ enum Part {
 impl Session {
     /// Answers a frame about settings of ours where no server is linked; `None`: it is about something else, or
     /// needs a server.
+    #[inline]
     pub(super) fn answer_ours(
         &mut self,
         batch: &mut Batch<'_>,
         frame: Frame<'_>,
         cx: &mut TaskContext<'_>,
     ) -> Result<Option<Next>, End> {
-        if !self.may_be_ours(frame) {
-            return Ok(None);
-        }
+        if self.may_be_ours(frame) { self.answer(batch, frame, cx) } else { Ok(None) }
+    }
+
+    #[cold]
+    fn answer(
+        &mut self,
+        batch: &mut Batch<'_>,
+        frame: Frame<'_>,
+        cx: &mut TaskContext<'_>,
+    ) -> Result<Option<Next>, End> {
         let Some(part) = self.read_ours(frame) else { return Ok(None) };
         let in_block = self.begun.is_some();
         if in_block && part.needs_server() {
@@ -99,13 +107,14 @@ impl Session {
         Ok(Some(Next::Go))
     }
 
-    /// The same where a server is linked.
+    /// The same where a server is linked, for a frame that may be about them.
+    #[cold]
     pub(super) fn take_ours(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Option<Next> {
         let Link::Linked(linked) = &mut self.link else { return None };
         let exchange = &linked.checkout.server()?.exchange;
         // What comes behind an error is skipped by the server.
         let is_lost = exchange.takes_copy_data() || exchange.segment() == Segment::Failed;
-        if is_lost || !self.may_be_ours(frame) {
+        if is_lost {
             return None;
         }
         let Link::Linked(linked) = &mut self.link else { return None };
@@ -149,18 +158,15 @@ impl Session {
     }
 
     /// False of almost all frames, by a glance.
-    fn may_be_ours(&self, frame: Frame<'_>) -> bool {
-        frame.is_whole()
-            && match frame.head.tag {
-                b'Q' => sql::may_be_ours(frame.body) || self.ours.is_some(),
-                b'P' => {
-                    let name = frame.body.iter().position(|byte| *byte == 0).unwrap_or_default();
-                    let text = frame.body.get(name + 1..).unwrap_or_default();
-                    sql::may_be_ours(text) || self.ours.is_some()
-                }
-                b'B' | b'D' | b'E' | b'C' => self.ours.is_some(),
-                _ => false,
-            }
+    #[inline]
+    pub(super) fn may_be_ours(&self, frame: Frame<'_>) -> bool {
+        let may_be = match (frame.head.tag, frame.body) {
+            (b'Q', text) | (b'P', [0, text @ ..]) => sql::may_be_ours(text),
+            (b'P', named) => may_be_in_named(named),
+            (b'B' | b'D' | b'E' | b'C', _) => false,
+            _ => return false,
+        };
+        (may_be || self.ours.is_some()) && frame.is_whole()
     }
 
     /// Reads a frame. One about something else may take the place of a statement of ours, or put all settings back
@@ -380,6 +386,12 @@ impl Ours {
             _ => None,
         }
     }
+}
+
+/// The same for the text of a Parse with a name, of which this is the body.
+fn may_be_in_named(body: &[u8]) -> bool {
+    let mut left = body;
+    frame::take_text(&mut left).is_some() && sql::may_be_ours(left)
 }
 
 /// The format that the rest of a Bind behind its names wants the first column in. Parameters, of which there are

@@ -53,7 +53,7 @@ impl Session {
             }
         }
         batch.pass(frame.available);
-        self.follow(batch, frame.head.tag);
+        self.restore_behind(batch, frame.head.tag);
         Next::Go
     }
 

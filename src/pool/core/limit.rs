@@ -54,6 +54,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
     }
 
     /// Gives a server to a pool that is full, or was and has others idle.
+    #[cold]
     pub(super) fn give_within(&mut self, label: Label<K>, server: S, now: Instant) -> Given<S, W> {
         if !label.kind.as_ref().is_none_or(Kind::may_idle) {
             return self.give_once(&label, server);
@@ -83,6 +84,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
     }
 
     /// Lends an idle server to the oldest waiter whom one fits, if not as many are in use as may be.
+    #[cold]
     fn serve(&mut self, home: Home) -> Option<(W, S)> {
         if self.is_full() || self.idle.len() == 0 {
             return None;
