@@ -35,8 +35,12 @@ impl Session {
     /// A cancel request has come: for what the client waits for now, if it waits for anything. False
     /// if it is left for later.
     pub(super) fn on_cancel(&mut self, cx: &mut TaskContext<'_>) -> bool {
-        let is_waiting =
-            matches!(self.link, Link::Waiting(_) | Link::Proving { .. } | Link::Doubting(_));
+        if matches!(self.link, Link::Doubting(_)) && !self.inbox.is_empty() {
+            // A question of ours is in front of what it is meant for.
+            self.second_look.forget();
+            return false;
+        }
+        let is_waiting = matches!(self.link, Link::Waiting(_) | Link::Proving { .. });
         let mut running = None;
         if let Link::Linked(linked) = &self.link
             && let Some(server) = linked.checkout.peek()

@@ -9,16 +9,16 @@ use super::link::{Link, Linked};
 use super::serve::Session;
 use crate::pool::Checkout;
 use crate::state::settings::Settings;
-use crate::telemetry::counters::CloseReason;
 
-/// The server on its way back, and each of the settings in doubt with the value that it is configured to; `None`
-/// where something else is in force. No server: it could not tell, and is closed.
-pub(super) type Doubt = Pin<Box<dyn Future<Output = Option<Told>> + Send>>;
+/// What comes of the question.
+pub(super) type Doubt = Pin<Box<dyn Future<Output = Told> + Send>>;
 
-/// What a server was asked for has come.
+/// What a server has told of the settings in doubt.
 pub(super) struct Told {
-    checkout: Checkout,
-    settings: Vec<(Box<str>, Option<String>)>,
+    names: Vec<Box<str>>,
+    /// The server on its way back, and the value that each is configured to, if that is in force. `None`: it could
+    /// not tell, and is closed.
+    answer: Option<(Checkout, Vec<Option<String>>)>,
 }
 
 /// Settings of one link that are asked about.
@@ -49,50 +49,62 @@ impl Session {
             return Some(linked);
         }
         let names = std::mem::take(&mut linked.doubts);
-        let mut checkout = std::mem::take(&mut linked.checkout);
-        let (sql, limit) = (question(&names), self.pool.settings.connect_timeout);
+        let checkout = std::mem::take(&mut linked.checkout);
+        let pool = Arc::clone(&self.pool);
         self.link = Link::Doubting(Box::pin(async move {
-            let values = match checkout.server()?.query_row(&sql, limit).await {
-                Ok(values) => values,
-                Err(error) => {
-                    tracing::debug!(%error, "a server does not tell what it is configured to");
-                    checkout.close(CloseReason::ResetFailed);
-                    return None;
-                }
-            };
-            Some(Told { checkout, settings: names.into_iter().zip(values).collect() })
+            let answer = pool.ask_aside(checkout, &question(&names)).await;
+            Told { names, answer }
         }));
         None
     }
 
     /// Takes back what is not the session's own, and gives the server back.
-    pub(super) fn end_doubt(&mut self, told: Option<Told>) {
+    pub(super) fn end_doubt(&mut self, told: Told) {
         self.link = Link::Free;
-        if let Some(Told { mut checkout, settings }) = told {
-            let mut configured = Vec::new();
-            for (name, value) in settings {
-                match value.filter(|_| self.startup.value(&name).is_none()) {
-                    Some(value) => configured.push((name, value)),
-                    None => self.pool.note_set_by_functions(&name),
-                }
+        let Told { names, answer } = told;
+        let Some((mut checkout, values)) = answer else { return self.disown(&names) };
+        let mut configured = Vec::new();
+        for (name, value) in names.into_iter().zip(values) {
+            match value.filter(|_| self.startup.value(&name).is_none()) {
+                Some(value) => configured.push((name, value)),
+                None => self.pool.note_set_by_functions(&name),
             }
-            if let Some(server) = checkout.server().filter(|_| !configured.is_empty()) {
-                let base = Arc::make_mut(&mut server.base);
-                let applied = Arc::make_mut(&mut server.applied);
-                for (name, value) in &configured {
-                    base.note(name, value);
-                    applied.remove(name);
-                }
-                self.pool.share_base(server);
-                let mut settings = Settings::clone(&self.settings);
-                for (name, _) in &configured {
-                    settings.remove(name);
-                }
-                self.settings = self.pool.share_settings(Arc::new(settings));
-                self.settled = Arc::clone(&self.settings);
-            }
-            checkout.checkin(self.idle_since);
         }
+        if let Some(server) = checkout.server().filter(|_| !configured.is_empty()) {
+            let base = Arc::make_mut(&mut server.base);
+            let applied = Arc::make_mut(&mut server.applied);
+            for (name, value) in &configured {
+                base.note(name, value);
+                applied.remove(name);
+            }
+            self.pool.share_base(server);
+            if !self.is_away() {
+                // It was told by the server.
+                self.reported = Arc::clone(&server.base);
+            }
+            let names: Vec<_> = configured.into_iter().map(|(name, _)| name).collect();
+            self.disown(&names);
+        }
+        checkout.checkin(self.idle_since);
+    }
+
+    /// Takes settings for the server's, not the session's: where it could not be asked too, for then no text of the
+    /// client's has set them, and nothing that it calls does so as a habit.
+    pub(super) fn disown(&mut self, names: &[Box<str>]) {
+        if names.is_empty() {
+            return;
+        }
+        let is_settled = Arc::ptr_eq(&self.settings, &self.settled);
+        let without = |settings: &Settings| {
+            let mut rest = settings.clone();
+            for name in names.iter().filter(|name| self.startup.value(name).is_none()) {
+                rest.remove(name);
+            }
+            Arc::new(rest)
+        };
+        let (settings, settled) = (without(&self.settings), without(&self.settled));
+        self.settled = self.pool.share_settings(settled);
+        self.settings = if is_settled { Arc::clone(&self.settled) } else { settings };
     }
 }
 
@@ -100,7 +112,8 @@ impl Session {
 fn question(names: &[Box<str>]) -> String {
     let column = |name: &str| {
         format!(
-            "(SELECT reset_val FROM pg_catalog.pg_settings WHERE name = '{name}' AND setting = reset_val)"
+            "(SELECT reset_val FROM pg_catalog.pg_settings \
+             WHERE name OPERATOR(pg_catalog.=) '{name}' AND setting OPERATOR(pg_catalog.=) reset_val)"
         )
     };
     format!("SELECT {}", names.iter().map(|name| column(name)).collect::<Vec<_>>().join(", "))
@@ -120,9 +133,11 @@ mod tests {
         let names = ["TimeZone".into(), "default_transaction_read_only".into()];
         assert_eq!(
             question(&names),
-            "SELECT (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone' AND setting = reset_val), \
-             (SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only' \
-             AND setting = reset_val)"
+            "SELECT (SELECT reset_val FROM pg_catalog.pg_settings \
+             WHERE name OPERATOR(pg_catalog.=) 'TimeZone' AND setting OPERATOR(pg_catalog.=) reset_val), \
+             (SELECT reset_val FROM pg_catalog.pg_settings \
+             WHERE name OPERATOR(pg_catalog.=) 'default_transaction_read_only' \
+             AND setting OPERATOR(pg_catalog.=) reset_val)"
         );
         assert!(is_plain("search_path") && !is_plain("a'b"));
     }

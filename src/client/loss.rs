@@ -78,6 +78,7 @@ impl Session {
         let mut out = Vec::new();
         self.put_held(&mut linked, &mut out);
         let again = if out.is_empty() { self.take_again(&mut linked) } else { None };
+        self.disown(&std::mem::take(&mut linked.doubts));
         let Linked { mut checkout, last_words, is_told, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };
         let under_way = UnderWay::of(server);

@@ -326,6 +326,38 @@ impl Pool {
         }
     }
 
+    /// Asks a server on its way back for a row. `None`: it could not tell, and is closed.
+    ///
+    /// Cancel-safe in that a server whose answer was not awaited is closed.
+    pub async fn ask_aside(
+        self: &Arc<Self>,
+        mut checkout: Checkout,
+        sql: &str,
+    ) -> Option<(Checkout, Vec<Option<String>>)> {
+        let server = checkout.server()?;
+        let site = server.record.site;
+        let ask = async {
+            // What was meant for the client's statement must not hit ours (pitfall P69).
+            server.record.cancels().wait().await;
+            if server.record.cancels().is_doubtful() {
+                return Err(CommandError::Closed);
+            }
+            server.query_row(sql, self.settings.connect_timeout).await
+        };
+        let answer = tokio::select! {
+            answer = ask => answer,
+            () = self.wait_until_lost(site) => Err(CommandError::Closed),
+        };
+        match answer {
+            Ok(row) => Some((checkout, row)),
+            Err(error) => {
+                tracing::debug!(domain = %self.domain, %error, "a server does not tell what it is asked aside");
+                checkout.close(CloseReason::ResetFailed);
+                None
+            }
+        }
+    }
+
     fn connect_error(&self, failure: Failure) -> CheckoutError {
         let Failure { host, source } = failure;
         let (domain, mode) = (Arc::clone(&self.domain), self.mode);
