@@ -5,6 +5,7 @@ use super::batch::Batch;
 use super::from_client::{Frame, Next};
 use super::link::{Link, Replacement, Words};
 use super::names::drop_unnamed;
+use super::ours::may_parse_ours;
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::exchange::{Request, Verdict};
@@ -19,11 +20,12 @@ impl Session {
             return Some(Next::Go);
         }
         // A Query is looked at where its text is read.
-        if frame.head.tag != b'Q' && self.may_be_ours(frame) {
-            self.take_ours(batch, frame)
-        } else {
-            None
-        }
+        let may_be_ours = match frame.head.tag {
+            b'Q' => false,
+            b'P' => self.ours.is_some() || may_parse_ours(frame.body),
+            _ => self.ours.is_some(),
+        };
+        if may_be_ours && frame.is_whole() { self.take_ours(batch, frame) } else { None }
     }
 
     /// Refuses what a frame asks for.

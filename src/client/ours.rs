@@ -73,7 +73,16 @@ impl Session {
         frame: Frame<'_>,
         cx: &mut TaskContext<'_>,
     ) -> Result<Option<Next>, End> {
-        if self.may_be_ours(frame) { self.answer(batch, frame, cx) } else { Ok(None) }
+        let may_be_ours = match frame.head.tag {
+            b'Q' => sql::may_be_ours(frame.body),
+            b'P' => may_parse_ours(frame.body),
+            _ => false,
+        };
+        if (may_be_ours || self.ours.is_some()) && frame.is_whole() {
+            self.answer(batch, frame, cx)
+        } else {
+            Ok(None)
+        }
     }
 
     #[cold]
@@ -155,18 +164,6 @@ impl Session {
             server.exchange.on_request(Request::Sync, None);
         }
         Some(Next::Go)
-    }
-
-    /// False of almost all frames, by a glance.
-    #[inline]
-    pub(super) fn may_be_ours(&self, frame: Frame<'_>) -> bool {
-        let may_be = match (frame.head.tag, frame.body) {
-            (b'Q', text) | (b'P', [0, text @ ..]) => sql::may_be_ours(text),
-            (b'P', named) => may_be_in_named(named),
-            (b'B' | b'D' | b'E' | b'C', _) => false,
-            _ => return false,
-        };
-        (may_be || self.ours.is_some()) && frame.is_whole()
     }
 
     /// Reads a frame. One about something else may take the place of a statement of ours, or put all settings back
@@ -388,7 +385,15 @@ impl Ours {
     }
 }
 
-/// The same for the text of a Parse with a name, of which this is the body.
+/// False of the bodies of almost all Parse messages, by a glance at the first letters of their texts.
+#[inline]
+pub(super) fn may_parse_ours(body: &[u8]) -> bool {
+    match body {
+        [0, text @ ..] => sql::may_be_ours(text),
+        named => may_be_in_named(named),
+    }
+}
+
 fn may_be_in_named(body: &[u8]) -> bool {
     let mut left = body;
     frame::take_text(&mut left).is_some() && sql::may_be_ours(left)

@@ -53,7 +53,6 @@ impl Session {
             }
         }
         batch.pass(frame.available);
-        self.restore_behind(batch, frame.head.tag);
         Next::Go
     }
 

@@ -147,8 +147,9 @@ impl Session {
     }
 
     /// True while the session takes its servers from another pool than its own.
+    #[inline]
     pub(super) fn is_away(&self) -> bool {
-        self.pool.mode != self.mode
+        self.routes.is_some() && self.pool.mode != self.mode
     }
 
     /// A server was lent to the session that has not replayed what it has written: another goes to its own pool.
