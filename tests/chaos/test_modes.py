@@ -184,6 +184,29 @@ def test_a_mode_is_set_between_transactions_by_every_driver(cluster, start):
     asyncio.run(with_asyncpg())
 
 
+def test_a_reader_does_not_write_on_the_replica_that_is_promoted_under_it(cluster, start):
+    """Its servers there do not know that they are a primary's now: they were opened to read."""
+    proxy = start(hosts=[address(node) for node in cluster.nodes[:2]], read_only={"fallback": "primary"})
+    wait_until(lambda: roles(proxy)[address(cluster.replicas[0])][0] == "replica", "it is known")
+    conns = [proxy.connect(autocommit=True, dbname="ledger_ro") for _ in range(3)]
+    in_block = proxy.connect(dbname="ledger_ro")
+    assert {port_of(conn) for conn in [*conns, in_block]} == {cluster.replicas[0].port}
+
+    cluster.primary.kill()
+    cluster.replicas[0].promote()
+
+    for conn in [in_block, *conns]:
+        with pytest.raises(READ_ONLY):
+            conn.cursor().execute("CREATE TABLE t (id int)")
+    in_block.rollback()
+    wait_until(lambda: roles(proxy)[address(cluster.replicas[0])][0] == "primary", "it is seen to be promoted")
+    for conn in [in_block, *conns]:
+        assert port_of(conn) == cluster.replicas[0].port
+        with pytest.raises(READ_ONLY):
+            conn.cursor().execute("CREATE TABLE t (id int)")
+    assert cluster.replicas[0].ask("SELECT count(*) FROM pg_class WHERE relname = 't'", "ledger") == 0
+
+
 def test_a_batch_has_a_pool_and_timeouts_of_its_own(cluster, start):
     proxy = start(
         pool={"size": 2}, batch={"pool": {"size": 1}, "statement_timeout": "300ms"},
