@@ -15,7 +15,7 @@ use super::link::{Deeds, InFlight, Link};
 use super::memo::recall;
 use super::names::{drop_unnamed, has_unnamed};
 use super::naming::note_execute;
-use super::ours::not_alone;
+use super::ours::{may_parse_ours, not_alone};
 use super::serve::{End, Session};
 use crate::net::buffer::HOLD_LEN;
 use crate::net::stream::send;
@@ -198,7 +198,9 @@ impl Session {
         }
         self.begin_request(tag);
         self.put_due(batch);
-        if let Some(next) = self.keep_back(batch, frame) {
+        if (self.is_particular() || (tag == b'P' && may_parse_ours(frame.body)))
+            && let Some(next) = self.keep_back(batch, frame)
+        {
             return Ok(next);
         }
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
@@ -270,7 +272,7 @@ impl Session {
 
     /// What a message of whatever kind means, or what has to come in front of it, is known later.
     fn waits_for_answers(&mut self, frame: Frame<'_>) -> bool {
-        if self.waits_for_boundary(frame.head.tag) {
+        if self.is_particular() && self.waits_for_boundary(frame.head.tag) {
             return true;
         }
         if let Link::Linked(linked) = &mut self.link {

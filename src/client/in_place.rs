@@ -5,7 +5,6 @@ use super::batch::Batch;
 use super::from_client::{Frame, Next};
 use super::link::{Link, Replacement, Words};
 use super::names::drop_unnamed;
-use super::ours::may_parse_ours;
 use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::exchange::{Request, Verdict};
@@ -14,7 +13,6 @@ use crate::wire::{frontend, sqlstate};
 
 impl Session {
     /// Refuses a frame, or answers it in the server's place; `None`: it may go to the server.
-    #[inline]
     pub(super) fn keep_back(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Option<Next> {
         if self.is_read_only() && self.refuses_to_write(batch, frame) {
             return Some(Next::Go);
@@ -22,7 +20,7 @@ impl Session {
         // A Query is looked at where its text is read.
         let may_be_ours = match frame.head.tag {
             b'Q' => false,
-            b'P' => self.ours.is_some() || may_parse_ours(frame.body),
+            b'P' => true,
             _ => self.ours.is_some(),
         };
         if may_be_ours && frame.is_whole() { self.take_ours(batch, frame) } else { None }

@@ -394,6 +394,7 @@ pub(super) fn may_parse_ours(body: &[u8]) -> bool {
     }
 }
 
+#[cold]
 fn may_be_in_named(body: &[u8]) -> bool {
     let mut left = body;
     frame::take_text(&mut left).is_some() && sql::may_be_ours(left)

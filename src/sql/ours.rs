@@ -51,15 +51,19 @@ impl Ours {
 /// True unless the first letters of a text tell that it is none: hardly any goes further.
 #[inline]
 pub fn may_be_ours(text: &[u8]) -> bool {
-    match text {
-        [first, second, third, ..] => {
-            let letters = [first | 0x20, second | 0x20, third | 0x20];
-            matches!(&letters, b"set" | b"sho" | b"res")
-                || (matches!(first, 0..=b' ' | b'/' | b'-') && may_be_behind(text))
-        }
-        _ => false,
-    }
+    let Some([first, second, third]) = text.first_chunk() else { return false };
+    let letters = u32::from_le_bytes([*first, *second, *third, 0]) | LOWER;
+    letters == SET
+        || letters == SHOW
+        || letters == RESET
+        || (matches!(first, 0..=b' ' | b'/' | b'-') && may_be_behind(text))
 }
+
+/// What makes small letters of three capital ones.
+const LOWER: u32 = u32::from_le_bytes([0x20, 0x20, 0x20, 0]);
+const SET: u32 = u32::from_le_bytes(*b"set\0");
+const SHOW: u32 = u32::from_le_bytes(*b"sho\0");
+const RESET: u32 = u32::from_le_bytes(*b"res\0");
 
 /// Space or a comment may stand in front of anything.
 #[cold]
