@@ -45,6 +45,7 @@ impl Session {
             self.keep_settings();
         }
         self.mode = mode;
+        self.is_particular = true;
         self.rules = rules;
         self.use_pool(pool);
     }

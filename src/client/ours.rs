@@ -297,6 +297,7 @@ impl Session {
 
     fn ours(&mut self) -> &mut Ours {
         let at_login = self.mode;
+        self.is_particular = true;
         self.ours.get_or_insert_with(|| {
             Box::new(Ours {
                 at_login,

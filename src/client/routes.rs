@@ -146,13 +146,6 @@ impl Session {
         }
     }
 
-    /// False of a session that has never asked for anything that pools, or settings of ours, are chosen by: nothing
-    /// of that has to be looked at.
-    #[inline]
-    pub(super) fn is_particular(&self) -> bool {
-        self.ours.is_some() | self.routes.is_some() | self.is_read_only()
-    }
-
     /// True while the session takes its servers from another pool than its own.
     #[inline]
     pub(super) fn is_away(&self) -> bool {

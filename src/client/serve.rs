@@ -60,6 +60,9 @@ pub(super) struct Session {
     pub(super) client_rest: usize,
     pub(super) pool: Arc<Pool>,
     pub(super) mode: Mode,
+    /// It has been in the mode `read_only`, has another pool to choose, or has named a setting of ours: false of most,
+    /// of which nothing of that has to be looked at.
+    pub(super) is_particular: bool,
     /// The numbers of the pool that this worker adds to.
     pub(super) traffic: Arc<Traffic>,
     pub(super) rules: Arc<PoolSettings>,
@@ -162,6 +165,7 @@ impl Session {
             client_rest: 0,
             traffic: placement.pool.traffic.of(home.0),
             mode: placement.pool.mode,
+            is_particular: placement.pool.mode == Mode::ReadOnly || start.routes.is_some(),
             pool: placement.pool,
             rules: placement.rules,
             idle_timeout: start.idle_timeout,
