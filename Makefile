@@ -31,7 +31,7 @@ demo:
 
 # Debian's PostgreSQL first, then the newest.
 test: setup
-	for tool in compare guard; do (cd benches/$$tool && python3 -m unittest --quiet) || exit 1; done
+	for tool in compare guard sizing; do (cd benches/$$tool && python3 -m unittest --quiet) || exit 1; done
 	cargo test --quiet --manifest-path benches/load/Cargo.toml --target-dir target/load
 	cargo nextest run
 	PG_BIN=$(PG_NEWEST) cargo nextest run --test it

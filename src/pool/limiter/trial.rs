@@ -166,12 +166,12 @@ const fn number(n: u64) -> f64 {
     n as f64
 }
 
-/// More servers are worth it if the work grows by this power of their number at least: by a fifth of what it
+/// More servers are worth it if the work grows by this power of their number at least: by a seventh of what it
 /// would grow by if they did not stand in each other's way.
-const WORTH_MORE: f64 = 0.2;
+const WORTH_MORE: f64 = 0.15;
 
 /// Fewer servers are as good if the work shrinks by no more than this power of their number.
-const WORTH_KEEPING: f64 = 0.1;
+const WORTH_KEEPING: f64 = 0.07;
 
 /// Clients that wait, on average, if the limit is what holds them back.
 const PRESSURE: f64 = 0.5;
