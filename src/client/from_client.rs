@@ -413,6 +413,7 @@ impl Session {
             // The first request of a link began when the link did: a clock read less.
             linked.since
         } else {
+            server.record.set_at_rest(false);
             Instant::now()
         });
         if let Some(begun) = linked.request_since.filter(|_| is_first) {

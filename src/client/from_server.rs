@@ -391,6 +391,8 @@ impl Session {
             self.traffic.transaction_duration.add(whole);
             linked.since = now;
             linked.is_done = is_done && !is_session_mode;
+        } else if let Some(server) = linked.checkout.peek().filter(|_| is_done) {
+            server.record.set_at_rest(true);
         }
         if let (Some(took), Some(observed)) = (took, observed) {
             self.traffic.query_duration.add(observed);

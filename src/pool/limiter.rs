@@ -11,7 +11,9 @@
 //! - A trial ends as soon as what was measured tells the two apart, given how much it scatters. A leap by half is
 //!   seen in the first window, a few per cent take many.
 //! - Each step that pays is followed by a larger one; what did not pay bounds the search until it is begun anew.
-//! - If nobody is served any more, it grows at once, measured or not: its servers are held, whoever by.
+//! - If nobody is served any more, it grows at once by the servers whose clients sit in their blocks, if that is
+//!   most of them. Where they are at work, who knows what at (a lock, a stall of the database, long reports), it goes
+//!   back to `size` at most, which is lent anyway in a pool that does not adapt.
 
 mod trial;
 
@@ -26,6 +28,8 @@ use self::trial::{PRIOR, Trial, Verdict, Window, count};
 #[derive(Debug)]
 pub struct Limiter {
     least: usize,
+    /// Where it began.
+    size: usize,
     most: usize,
     /// What has been found best so far.
     limit: usize,
@@ -39,7 +43,8 @@ pub struct Limiter {
     /// Limits that were tried and refused since the search began: it stays between them.
     floor: Option<usize>,
     ceiling: Option<usize>,
-    /// A number of servers that came to be held by clients, and until when no fewer than one more are tried.
+    /// A number of servers that came to be held by clients that do nothing, and until when no fewer than one more
+    /// are tried.
     stalled: Option<(usize, Instant)>,
     /// How long the next rest is.
     pause: Duration,
@@ -93,10 +98,12 @@ impl Limiter {
     pub fn new(limit: usize, least: usize, most: usize, now: Instant) -> Self {
         let least = least.max(1);
         let most = most.max(least);
+        let size = limit.clamp(least, most);
         Self {
             least,
+            size,
             most,
-            limit: limit.clamp(least, most),
+            limit: size,
             phase: Phase::Rest { until: now },
             clock: Clock::Settling(now),
             usual: Usual { calm: CALM, ..Usual::default() },
@@ -140,8 +147,13 @@ impl Limiter {
         };
         let seen = Seen { at: now, reading, served };
         self.last = Some(seen);
+        if let Some((held, until)) = &mut self.stalled
+            && reading.resting * 2 > *held
+        {
+            *until = now + STALL_MEMORY;
+        }
         if now.saturating_duration_since(served) >= self.patience() {
-            self.give_way(now);
+            self.on_stall(now, &reading);
         } else if let Some(window) = self.window(seen) {
             self.hold = window.hold.or(self.hold);
             self.weigh(&window, now);
@@ -154,18 +166,31 @@ impl Limiter {
         STALL_LEAST.max(Duration::from_secs_f64((GAPS * gap).min(PATIENCE_MOST)))
     }
 
-    /// Nobody is served: the servers are held by clients that do nothing, or by long work.
-    fn give_way(&mut self, now: Instant) {
+    /// Things are not what they were, for a reason that has nothing to do with the limit: no window spans that, and
+    /// no trial goes on across it.
+    pub fn disturb(&mut self, now: Instant) {
+        self.last = None;
+        self.rest(now, PAUSE_LEAST);
+    }
+
+    /// Nobody is served. That says nothing of what is being tried.
+    fn on_stall(&mut self, now: Instant, reading: &Reading) {
         let stalled = self.in_force();
-        self.stalled = Some((stalled, now + STALL_MEMORY));
-        if stalled >= self.limit {
-            self.limit = self.limit.saturating_mul(2).min(self.most);
+        let enough = if reading.is_held() {
+            self.stalled = Some((stalled, now + STALL_MEMORY));
+            stalled.saturating_add(reading.resting).min(self.most)
+        } else {
+            self.limit.saturating_mul(2).min(self.size)
+        };
+        if enough > self.limit {
+            self.limit = enough;
             self.usual = Usual::default();
+            // What is lent now has time to be served.
+            if let Some(last) = &mut self.last {
+                last.served = now;
+            }
         }
         self.rest(now, PAUSE_LEAST);
-        if let Some(last) = &mut self.last {
-            last.served = now;
-        }
     }
 
     /// The window that ends with `seen`, if one does.
@@ -382,8 +407,8 @@ const PAUSE_MOST: Duration = Duration::from_secs(60);
 const STALL_LEAST: Duration = Duration::from_secs(1);
 const GAPS: f64 = 6.0;
 
-/// For so long a number of servers that came to be held is not tried again.
-const STALL_MEMORY: Duration = Duration::from_secs(300);
+/// For so long a number of servers that came to be held is not tried again once they are held no more.
+const STALL_MEMORY: Duration = Duration::from_secs(30);
 
 /// No wait for what is under way is longer, in seconds.
 const PATIENCE_MOST: f64 = 30.0;

@@ -234,7 +234,7 @@ mod tests {
                 let bucket = BOUNDS_MICROS.partition_point(|bound| *bound < micros(wait));
                 self.waits[bucket] += done;
                 let in_use = usize::try_from(rate * micros(hold) / 1_000_000).unwrap();
-                let reading = Reading { work: self.work, in_use, waiting: 0 };
+                let reading = Reading { work: self.work, in_use, ..Reading::default() };
                 let waits = self.waits.clone();
                 self.record.look(self.now, (&reading, 10), Duration::ZERO, || waits);
             }

@@ -22,6 +22,8 @@ pub(super) struct Sizing {
     record: LoadRecord,
     /// The limit that was told in the log last.
     told: usize,
+    /// What `sites_changed` was at when it was looked at last.
+    sites: u64,
 }
 
 impl Sizing {
@@ -31,6 +33,7 @@ impl Sizing {
             limiter: settings.adapts().then(limiter),
             record: LoadRecord::new(now),
             told: limits.size,
+            sites: 0,
         }
     }
 
@@ -62,14 +65,21 @@ impl Pool {
         let (in_use, waiting, limit) = (core.in_use(), core.counts().waiting, core.limit());
         let oldest = core.waiting_since().map(|since| now.saturating_duration_since(since));
         drop(core);
-        let reading = Reading { work: self.traffic.work(), in_use, waiting };
+        let resting = if self.settings.adapts() { self.resting() } else { 0 };
+        let reading = Reading { work: self.traffic.work(), in_use, waiting, resting };
         let mut sizing = self.sizing();
         let waits = || self.traffic.waits().values().0;
         sizing.record.look(now, (&reading, limit), oldest.unwrap_or_default(), waits);
-        // Without a host there is nothing to be found out.
-        let is_out = self.is_out.load(Relaxed);
-        let Some(limiter) = sizing.limiter.as_mut().filter(|_| !is_out) else { return };
-        limiter.look(now, reading);
+        // Without a host, and across a change of hosts, there is nothing to be found out.
+        let sites = *self.sites_changed.borrow();
+        let has_changed = std::mem::replace(&mut sizing.sites, sites) != sites;
+        let is_disturbed = has_changed || self.is_out.load(Relaxed);
+        let Some(limiter) = sizing.limiter.as_mut() else { return };
+        if is_disturbed {
+            limiter.disturb(now);
+        } else {
+            limiter.look(now, reading);
+        }
         let (wanted, found, is_at_rest) =
             (limiter.in_force(), limiter.found(), limiter.is_at_rest());
         if is_at_rest && found != sizing.told {
@@ -81,6 +91,11 @@ impl Pool {
         if wanted != limit {
             self.set_limit(wanted, found);
         }
+    }
+
+    /// How many servers are lent to clients that sit in their blocks.
+    fn resting(&self) -> usize {
+        self.records().iter().filter(|record| record.is_held_at_rest()).count()
     }
 
     fn set_limit(self: &Arc<Self>, limit: usize, found: usize) {

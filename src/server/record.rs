@@ -40,6 +40,8 @@ pub struct ServerRecord {
     link: AtomicU64,
     /// Microseconds from `opened` to when it was last lent.
     requested: AtomicU64,
+    /// Lent, and nothing is under way on it.
+    is_at_rest: AtomicBool,
     pub prepared_statements: AtomicUsize,
     /// How often something was read from it.
     reads: AtomicU64,
@@ -83,6 +85,7 @@ impl ServerRecord {
             state: AtomicU8::new(0),
             link: AtomicU64::new(0),
             requested: AtomicU64::new(0),
+            is_at_rest: AtomicBool::new(false),
             prepared_statements: AtomicUsize::new(0),
             reads: AtomicU64::new(0),
             application_name: Mutex::new("".into()),
@@ -105,6 +108,17 @@ impl ServerRecord {
         self.link.store(client, Relaxed);
         let micros = now.saturating_duration_since(self.opened).as_micros();
         self.requested.store(u64::try_from(micros).unwrap_or(u64::MAX), Relaxed);
+        self.set_at_rest(false);
+    }
+
+    /// Notes whether its client sits in a block, with nothing under way.
+    pub fn set_at_rest(&self, is_at_rest: bool) {
+        self.is_at_rest.store(is_at_rest, Relaxed);
+    }
+
+    /// True if it is lent to a client that sits in its block.
+    pub fn is_held_at_rest(&self) -> bool {
+        self.link().is_some() && self.is_at_rest.load(Relaxed)
     }
 
     /// Notes that something was read from it. Whoever has the server is the only one who does.

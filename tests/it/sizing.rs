@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, park_timeout, spawn};
 use std::time::Duration;
 
 use crate::support::messages::query;
@@ -71,6 +71,14 @@ fn servers_that_wait_for_each_other_are_lent_no_more() {
         let pool = proxy.pool();
         pool.limit <= 3 && pool.servers.active <= 3
     });
+    // Not only because it is being tried: that is in turns with what was found.
+    wait_until_within(LONG, "few are lent for good", || {
+        let mut looks = (0..25).map(|_| {
+            park_timeout(Duration::from_millis(200));
+            proxy.pool().limit
+        });
+        looks.all(|limit| limit <= 4)
+    });
     // What was open and is lent no more is closed as overflow is.
     wait_until_within(LONG, "few are open", || proxy.pool().servers.total() <= 4);
     crowd.disperse();
@@ -92,6 +100,25 @@ fn clients_that_sit_in_their_blocks_do_not_stop_the_others() {
     assert!(proxy.pool().limit > 2);
     for client in &mut idle {
         assert_eq!(client.ask("commit").status(), Some('I'));
+    }
+}
+
+#[test]
+fn statements_that_take_long_in_their_blocks_are_no_reason_to_lend_more() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool = { size = 2, max_overflow = 6, adaptive = true }");
+    let mut busy: Vec<_> = (0..2).map(|_| proxy.client()).collect();
+    for client in &mut busy {
+        assert_eq!(client.ask("begin; select 1").status(), Some('T'));
+        client.send(&query("select pg_sleep(4); commit"));
+    }
+    let mut waiter = proxy.client();
+
+    assert_eq!(waiter.value("select 'served'"), "served");
+
+    assert_eq!(proxy.pool().limit, 2);
+    for client in &mut busy {
+        assert_eq!(client.read_ready(1).status(), Some('I'));
     }
 }
 

@@ -100,6 +100,17 @@ impl World {
         times
     }
 
+    /// The hosts are out for so long, and nobody is served.
+    fn outage(&mut self, seconds: usize) {
+        let curve = std::mem::replace(&mut self.curve, Box::new(|_| 0.0));
+        for _ in 0..seconds * 200 {
+            self.step(1.0);
+        }
+        self.now += Duration::from_secs(seconds as u64);
+        self.limiter.disturb(self.now);
+        self.curve = curve;
+    }
+
     fn run(&mut self, seconds: usize) {
         for _ in 0..seconds * 2 {
             let before = self.reading.work.transactions;
@@ -139,6 +150,7 @@ impl World {
         self.reading.work.held_micros = whole(self.held_for) as u64;
         self.reading.work.waited_micros = whole(self.waited_for) as u64;
         self.reading.in_use = held + working;
+        self.reading.resting = held;
         self.reading.waiting = match self.clients {
             Clients::Closed(all) => all - working.min(all),
             Clients::Thinking(..) | Clients::Open(_) => self.present.saturating_sub(working),
@@ -314,6 +326,67 @@ fn where_all_there_may_be_are_held_the_limit_is_the_bound() {
     world.held = 100;
     world.run(20);
     assert_eq!(world.limiter.in_force(), 30);
+}
+
+#[test]
+fn when_those_who_held_servers_have_gone_fewer_are_tried_again() {
+    let mut world = World::new((6, 1, 30), Clients::Closed(20), knee(4));
+    world.held = 6;
+    world.run(60);
+    assert!(world.limiter.found() > 8, "{:?}", world.limits);
+
+    world.held = 0;
+    world.run(150);
+
+    assert!((3..=5).contains(&world.ended_at(30)), "{:?}", &world.limits[120..]);
+}
+
+/// A lock that everybody waits for: more servers would only wait for it as well, and be in each other's way when it
+/// is released.
+#[test]
+fn a_stall_of_the_servers_themselves_does_not_multiply_them() {
+    for before in 60..80 {
+        let mut world = World::new((4, 1, 100), Clients::Closed(64), knee(4));
+        world.run(before);
+        world.curve = Box::new(|_| 0.0);
+        world.run(20);
+        let (_, most) = world.swing(20);
+        assert!(most <= 8 && world.ended_at(15) <= 5, "{:?}", &world.limits[before * 2..]);
+
+        world.curve = knee(4);
+        world.run(60);
+        assert!((3..=5).contains(&world.ended_at(20)), "{:?}", &world.limits[before * 2..]);
+    }
+}
+
+/// What was found for short transactions is taken by long ones: as many are lent as in a pool that does not adapt.
+#[test]
+fn a_stall_brings_back_the_size_that_is_configured_and_no_more() {
+    let mut world = World::new((8, 1, 30), Clients::Closed(20), knee(1));
+    world.run(120);
+    assert!(world.ended_at(30) <= 2, "{:?}", world.limits);
+
+    world.curve = Box::new(|_| 0.0);
+    world.run(10);
+
+    assert_eq!(world.swing(5), (8, 8));
+}
+
+/// Whichever window an outage falls into.
+#[test]
+fn an_outage_decides_no_trial() {
+    for before in 1..60 {
+        let mut world = World::new((4, 1, 32), Clients::Closed(64), knee(4));
+        world.run(before);
+        let found = world.limiter.found();
+
+        world.outage(8);
+
+        assert!(world.limiter.is_at_rest());
+        assert_eq!((world.limiter.found(), world.limiter.in_force()), (found, found));
+        world.run(10);
+        assert!((3..=6).contains(&world.limiter.found()), "{before}: {:?}", world.limits);
+    }
 }
 
 #[test]

@@ -11,12 +11,19 @@ pub struct Reading {
     /// Servers that are lent or being cleaned, and clients that wait.
     pub in_use: usize,
     pub waiting: usize,
+    /// Those of the lent whose clients sit in their blocks, with nothing under way.
+    pub resting: usize,
 }
 
 impl Reading {
     /// True if somebody waits for no other reason than that `limit` is reached.
     pub(super) const fn lacks(&self, limit: usize) -> bool {
         self.waiting > 0 && self.in_use >= limit
+    }
+
+    /// True if most of what is in use does nothing: it is held by its clients.
+    pub(super) const fn is_held(&self) -> bool {
+        self.resting * 2 > self.in_use
     }
 
     /// True if a server was lent since `earlier`.
