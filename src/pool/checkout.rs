@@ -429,9 +429,10 @@ impl Drop for Wait {
         }
         // Served already: the server is in the letter box, and belongs to the next in the queue.
         let left = self.pool.core().give_up(self.ticket);
-        if left.is_none()
-            && let Some(outcome) = self.waiter.take()
-        {
+        if left.is_some() {
+            // A place may have been kept for it.
+            self.pool.advance_if_limited();
+        } else if let Some(outcome) = self.waiter.take() {
             self.pool.take_back(outcome);
         }
     }

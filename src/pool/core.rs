@@ -17,6 +17,7 @@
 //!   is on its way: a server of the right kind that is being opened, or one of another kind that is being closed
 //!   to make room. What comes free goes to the oldest waiter whom it fits, unless an older one has
 //!   nothing on its way: then it makes room for that one.
+//! - Under a limit, who is served in front of an older waiter leaves a place for what is on that one's way.
 //! - Servers are opened one [`Right`] each, and there are never more rights than are wanted by
 //!   waiters and by `min`, and one to even out the sites.
 //! - No server is idle at a site that is out, and none is opened there.
@@ -93,7 +94,8 @@ impl<S, W, K: Kind> Core<S, W, K> {
         waiter: impl FnOnce() -> W,
     ) -> Decision<S, K> {
         let idle = match wish {
-            _ if self.is_full() => None,
+            // Those who wait while something is idle have a place kept for each.
+            _ if self.in_use() + self.queue.len() >= self.limit => None,
             None => self.take_plain(home, last),
             Some(kind) => self.idle.take_of(kind, home),
         };
@@ -165,7 +167,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
             self.end(label.site);
             return Given::Close(server, why);
         }
-        if self.is_full() || (self.idle.len() > 0 && self.queue.len() > 0) {
+        if self.is_full() || (self.queue.len() > 0 && self.is_within()) {
             return self.give_within(label, server, now);
         }
         let is_kept = label.kind.as_ref().is_none_or(Kind::may_idle);

@@ -266,7 +266,7 @@ impl Pool {
     pub(super) fn give(self: &Arc<Self>, server: Box<Server>, place: Place, now: Instant) {
         let label = label(&server);
         server.record.set_state(ServerState::Idle);
-        let mut core = self.core();
+        let mut core = self.core_to_give(now);
         let given = core.checkin(place, label, server, now);
         self.pass_on(given, core);
     }
@@ -289,7 +289,7 @@ impl Pool {
         let known = Known { record: Arc::clone(&server.record), _places: places };
         self.servers().insert(id, known);
         server.record.set_state(ServerState::Idle);
-        let mut core = self.core();
+        let mut core = self.core_to_give(now);
         if core.is_closed() {
             core.abandon(right);
             drop(core);
@@ -405,6 +405,7 @@ impl Pool {
         if let Some(right) = right {
             connector::start(Arc::clone(self), right);
         }
+        self.advance_if_limited();
         tracing::trace!(domain = %self.domain, reason = reason.label(), "a server's place is free");
     }
 

@@ -9,7 +9,7 @@ use super::connector;
 use super::core::{Given, Limits, Step};
 use super::limiter::{Limiter, Reading};
 use super::load::LoadRecord;
-use super::pool::Pool;
+use super::pool::{Pool, PoolCore};
 use crate::config::PoolSettings;
 use crate::telemetry::counters::CloseReason;
 use crate::telemetry::snapshot::Load;
@@ -137,6 +137,17 @@ impl Pool {
                 None => return,
             }
         }
+    }
+
+    /// The core, to be given a server: what is idle and may be handed out for it has been proved alive.
+    pub(super) fn core_to_give(self: &Arc<Self>, now: Instant) -> MutexGuard<'_, PoolCore> {
+        let core = self.core();
+        if !core.may_serve_idle() {
+            return core;
+        }
+        drop(core);
+        self.close_unproved(now);
+        self.core()
     }
 
     /// Closes those that a limit has kept idle from waiters for so long that they would have to be proved alive:

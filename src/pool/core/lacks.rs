@@ -31,7 +31,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
         wishes.find(|wish| !on_its_way.is_for(*wish)).map(Lack)
     }
 
-    fn on_its_way(&self, places: usize) -> OnItsWay<'_, K> {
+    pub(super) fn on_its_way(&self, places: usize) -> OnItsWay<'_, K> {
         OnItsWay {
             plain: self.opening - self.opening_kinds.len(),
             kinds: self.opening_kinds.iter().collect(),
@@ -52,7 +52,7 @@ pub(super) enum Taker {
 pub(super) struct Lack<'a, K>(pub(super) Option<&'a K>);
 
 /// What waiters may count on, handed out to them in order of arrival.
-struct OnItsWay<'a, K> {
+pub(super) struct OnItsWay<'a, K> {
     /// Servers that are being opened.
     plain: usize,
     kinds: Vec<&'a K>,
@@ -62,7 +62,7 @@ struct OnItsWay<'a, K> {
 
 impl<K: Eq> OnItsWay<'_, K> {
     /// Takes out what the next waiter, with this `wish`, may count on; false if there is nothing.
-    fn is_for(&mut self, wish: Option<&K>) -> bool {
+    pub(super) fn is_for(&mut self, wish: Option<&K>) -> bool {
         let at = wish.and_then(|kind| self.kinds.iter().position(|other| *other == kind));
         if let Some(at) = at {
             self.kinds.swap_remove(at);

@@ -35,6 +35,16 @@ impl<S, W, K: Kind> Core<S, W, K> {
         self.in_use() >= self.limit
     }
 
+    /// True if what comes free is not simply the oldest waiter's: others are idle, or places are kept.
+    pub(super) const fn is_within(&self) -> bool {
+        self.idle.len() > 0 || self.in_use() + self.opening + self.closing >= self.limit
+    }
+
+    /// True if giving back a server may hand out one that is idle.
+    pub const fn may_serve_idle(&self) -> bool {
+        self.queue.len() > 0 && self.idle.len() > 0 && self.in_use() <= self.limit
+    }
+
     /// How many may stay open without being in use.
     pub(super) fn lasting(&self) -> usize {
         self.limits.size.min(self.limit).max(self.limits.min)
@@ -53,8 +63,9 @@ impl<S, W, K: Kind> Core<S, W, K> {
         displaced.map(Step::Close)
     }
 
-    /// Gives a server to a pool that is full, or was and has others idle.
+    /// Gives a server to a pool that is full, or was and has others idle or keeps places.
     #[cold]
+    #[inline(never)]
     pub(super) fn give_within(&mut self, label: Label<K>, server: S, now: Instant) -> Given<S, W> {
         if !label.kind.as_ref().is_none_or(Kind::may_idle) {
             return self.give_once(&label, server);
@@ -83,8 +94,9 @@ impl<S, W, K: Kind> Core<S, W, K> {
         Given::Close(server, Surplus::Displaced)
     }
 
-    /// Lends an idle server to the oldest waiter whom one fits, if not as many are in use as may be.
+    /// Lends an idle server to the oldest waiter who may have one, if not as many are in use as may be.
     #[cold]
+    #[inline(never)]
     fn serve(&mut self, home: Home) -> Option<(W, S)> {
         if self.is_full() || self.idle.len() == 0 {
             return None;
@@ -99,11 +111,21 @@ impl<S, W, K: Kind> Core<S, W, K> {
         Some((waiter, server))
     }
 
-    /// The oldest waiter whom an idle server fits, and its wish.
+    /// The oldest waiter whom an idle server fits, and its wish. It passes nobody who has nothing on its way, and
+    /// leaves a place for each whom it passes.
     fn first_served(&self) -> Option<(Ticket, Option<K>)> {
         let has_plain = self.sites.in_use().iter().any(|site| self.idle.has_plain(*site));
         let fits = |wish: Option<&K>| wish.map_or(has_plain, |kind| self.idle.has_of(kind));
-        let (ticket, wish) = self.queue.wishes().find(|(_, wish)| fits(*wish))?;
-        Some((ticket, wish.cloned()))
+        let mut on_its_way = self.on_its_way(self.closing);
+        let places = self.limit.saturating_sub(self.in_use());
+        for (ticket, wish) in self.queue.wishes().take(places) {
+            if fits(wish) {
+                return Some((ticket, wish.cloned()));
+            }
+            if !on_its_way.is_for(wish) {
+                return None;
+            }
+        }
+        None
     }
 }

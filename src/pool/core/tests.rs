@@ -395,6 +395,34 @@ fn a_lent_server_that_is_lost_makes_room_for_one_that_the_limit_kept_idle() {
     assert!(matches!(core.next_step(), Some(Step::HandTo(7, 1))));
 }
 
+/// One waits for another kind, and those behind it for what there is.
+#[test]
+fn who_waits_for_another_kind_is_not_passed_over_and_over_under_a_limit() {
+    let now = Instant::now();
+    let mut core = three_lent();
+    core.take_waiters();
+    core.set_limit(2);
+    assert!(matches!(core.checkin(Place::Lent, plain(1), 1, now), Given::Idle));
+    assert!(matches!(checkout_of(&mut core, 1, 7), Decision::Wait { displaced: None, .. }));
+    for waiter in [8, 9] {
+        let decision = core.checkout(Home(0), None, None, now, || waiter);
+        assert!(matches!(decision, Decision::Wait { .. }));
+    }
+
+    // It makes room for the first of them, whose place is kept while those behind it get the other.
+    let given = core.checkin(Place::Lent, plain(2), 2, now);
+    assert!(matches!(given, Given::Close(1, Surplus::Displaced)), "{given:?}");
+    assert!(core.next_step().is_none());
+    let given = core.checkin(Place::Lent, plain(3), 3, now);
+    assert!(matches!(given, Given::HandTo(8, 3 | 2)), "{given:?}");
+    let decision = core.checkout(Home(0), None, None, now, || 10);
+    assert!(matches!(decision, Decision::Wait { .. }), "it may not have the place");
+    let right = core.closed().expect("there is room for it");
+    assert_eq!(right.kind(), Some(&Sort(1)));
+    let label = Label { kind: Some(Sort(1)), ..plain(4) };
+    assert!(matches!(core.opened(right, label, 4, now), Given::HandTo(7, 4)));
+}
+
 #[derive(Debug, Clone, Copy)]
 enum Act {
     Checkout { home: usize, last: Option<u64>, wish: Option<u8> },
@@ -474,13 +502,21 @@ impl Model {
         self.lent.len() + self.aside.len()
     }
 
-    /// Moves the oldest waiter whom an idle server fits, and that server.
+    /// The waiter whose one of the idle servers is: the oldest whom one fits, if nobody older lacks one, and if
+    /// there is a place besides those for what is on the way of the older ones.
+    fn served(&self, limit: usize) -> Option<usize> {
+        let is_fit = |wish: &Option<Sort>| self.idle.iter().any(|id| self.kind(*id) == *wish);
+        let first = self.waiting.iter().position(|(_, _, wish)| is_fit(wish))?;
+        let lacks = self.without(self.closing).into_iter().find(|index| *index < first);
+        (lacks.is_none() && self.in_use() + first < limit).then_some(first)
+    }
+
+    /// Moves the waiter whose turn it is, and that server.
     fn hand_to(&mut self, waiter: u32, server: u64, limit: usize) {
         assert!(self.in_use() < limit, "more are in use than may be");
-        let is_fit = |wish: &Option<Sort>| self.idle.iter().any(|id| self.kind(*id) == *wish);
-        let oldest = self.waiting.iter().position(|(_, _, wish)| is_fit(wish));
-        let (_, first, wish) = self.waiting.remove(oldest.expect("nothing fits anybody"));
-        assert_eq!(first, waiter, "not the oldest whom one fits");
+        let turn = self.served(limit).expect("it is nobody's turn");
+        let (_, first, wish) = self.waiting.remove(turn);
+        assert_eq!(first, waiter, "not the one whose turn it is");
         assert_eq!(self.kind(server), wish);
         self.idle.retain(|id| *id != server);
         self.lent.push(server);
@@ -492,9 +528,11 @@ impl Model {
         match given {
             // It goes to who wishes for such a one, or to nobody.
             Given::HandTo(waiter, _) if self.kind(server) == Some(Sort(2)) => {
-                let others = self.idle.drain(..self.idle.len() - 1).collect();
-                self.hand_to(*waiter, server, limit);
-                self.idle = others;
+                assert!(self.in_use() < limit, "more are in use than may be");
+                let fits = self.waiting.iter().position(|(_, _, wish)| *wish == Some(Sort(2)));
+                assert_eq!(self.waiting.remove(fits.unwrap()).1, *waiter, "not the oldest");
+                self.idle.pop();
+                self.lent.push(server);
             }
             Given::HandTo(waiter, given) => self.hand_to(*waiter, *given, limit),
             Given::Close(given, _) => {
@@ -509,7 +547,9 @@ impl Model {
 
     fn given(&mut self, server: u64, given: &Given<u64, u32>, limit: usize) {
         let is_full = self.in_use() >= limit;
-        if is_full || (!self.idle.is_empty() && !self.waiting.is_empty()) {
+        let places = self.in_use() + self.rights.len() + self.closing;
+        let is_within = !self.idle.is_empty() || places >= limit;
+        if is_full || (is_within && !self.waiting.is_empty()) {
             return self.given_within(server, given, limit);
         }
         let kind = self.kind(server);
@@ -555,7 +595,8 @@ fn step_checkout(
     let of_kind = |model: &Model, id: &u64| model.kind(*id) == wish;
     match core.checkout(Home(home), last.map(ServerId), wish.as_ref(), now, || waiter) {
         Decision::Lend(server) => {
-            assert!(model.in_use() < core.limit(), "more are in use than may be");
+            let kept = model.in_use() + model.waiting.len();
+            assert!(kept < core.limit(), "more are in use than may be, with those on their way");
             assert_eq!(model.kind(server), wish, "it does not fit");
             let wanted = last.filter(|id| model.idle.contains(id) && model.kind(*id).is_none());
             let wanted = wanted.filter(|_| wish.is_none());
@@ -567,7 +608,7 @@ fn step_checkout(
             model.lent.push(server);
         }
         Decision::Wait { ticket, connect, displaced } => {
-            let is_full = model.in_use() >= core.limit();
+            let is_full = model.in_use() + model.waiting.len() >= core.limit();
             let fits = model.idle.iter().any(|id| of_kind(model, id));
             assert!(is_full || !fits, "one that fits is idle");
             model.waiting.push((ticket, waiter, wish));
@@ -597,9 +638,9 @@ fn go_on(core: &mut Pool, model: &mut Model) {
     }
 }
 
-/// One that is closed when it comes back leaves room, under a limit.
-fn go_on_if_closed(core: &mut Pool, model: &mut Model, given: &Given<u64, u32>) {
-    if matches!(given, Given::Close(..)) {
+/// What is closed or given up leaves room, under a limit.
+fn go_on_if_limited(core: &mut Pool, model: &mut Model) {
+    if core.limit() < core.limits.most() {
         go_on(core, model);
     }
 }
@@ -614,7 +655,6 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
             if let Some(id) = pick(&mut model.lent, n) {
                 let given = core.checkin(Place::Lent, model.labels[&id].clone(), id, now);
                 model.given(id, &given, core.limit());
-                go_on_if_closed(core, model, &given);
             }
         }
         Act::Reset(n) => {
@@ -627,7 +667,6 @@ fn step(core: &mut Pool, model: &mut Model, act: Act, now: Instant) {
             if let Some(id) = pick(&mut model.aside, n) {
                 let given = core.checkin(Place::Aside, model.labels[&id].clone(), id, now);
                 model.given(id, &given, core.limit());
-                go_on_if_closed(core, model, &given);
             }
         }
         Act::Close(n) => {
@@ -720,6 +759,7 @@ proptest! {
                 act
             };
             step(&mut core, &mut model, act, now);
+            go_on_if_limited(&mut core, &mut model);
             let counts = core.counts();
             prop_assert_eq!(counts.idle, model.idle.len());
             prop_assert_eq!(counts.lent, model.lent.len());
@@ -730,8 +770,10 @@ proptest! {
             prop_assert!(core.total() <= limits.most());
             prop_assert_eq!(core.total(), model.total());
             let idle_fits = |wish| model.idle.iter().any(|id| model.kind(*id) == wish);
-            let is_full = model.in_use() >= core.limit();
-            prop_assert!(is_full || !model.waiting.iter().any(|(_, _, wish)| idle_fits(*wish)),
+            let is_unlimited = core.limit() == limits.most();
+            prop_assert_eq!(model.served(core.limit()), None, "a waiter, and a server for it idle");
+            let is_idle_for = |(_, _, wish): &(_, _, Option<Sort>)| idle_fits(*wish);
+            prop_assert!(!is_unlimited || !model.waiting.iter().any(is_idle_for),
                 "a waiter while a server that fits is idle");
             let is_all_open = core.total() == limits.most();
             let places = model.in_use() + counts.opening + counts.closing;
