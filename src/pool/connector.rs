@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::caps::{Asked, Places};
 use super::core::{Home, Site};
@@ -13,6 +13,7 @@ use super::pool::{Pool, Right};
 use super::pool_site::PoolSite;
 use super::waiter::Failure;
 use crate::config::Mode;
+use crate::runtime::backoff::{Backoff, random};
 use crate::server::Server;
 use crate::server::connect::{ConnectError, connect};
 
@@ -83,6 +84,8 @@ struct Tries {
     refused: Vec<Site>,
     /// Its place in the queues of caps, wherever it asks.
     turn: Option<Instant>,
+    /// Between servers that were where their host had been.
+    moves: Backoff,
 }
 
 /// What becomes of a right with which no server was opened.
@@ -122,7 +125,11 @@ async fn open_there(
         match result {
             Ok(mut server) if !site.host.endpoint.is_at(server.record.address) => {
                 // The name has come to lead elsewhere meanwhile.
+                tracing::debug!(domain = %pool.domain, host = %site.host.endpoint,
+                    "a server was opened where its host is no more");
                 server.say_goodbye();
+                // Not at once: a login costs more than a look-up.
+                sleep(tries.moves.next(random())).await;
                 return Err(Next::LookAgain);
             }
             Ok(mut server) => {

@@ -16,7 +16,7 @@ use crate::wire::frontend;
 pub async fn connect(server: &ServerRecord) -> Result<Stream, ConnectError> {
     let stream = match server.address {
         Some(address) => Stream::connect_to(address).await?,
-        None => server.host.connect().await?,
+        None => server.host.connect().await?.0,
     };
     match (&server.encryption, &server.host.name) {
         (Some((_, tls)), HostAddr::Tcp { host, .. }) => {
@@ -60,8 +60,9 @@ mod tests {
         // Nobody is there.
         let name = HostAddr::Tcp { host: "127.0.0.1".into(), port: 1 };
         let host = Arc::new(Endpoint::new(name));
-        let record =
+        let mut record =
             ServerRecord::new(ServerId(1), (host, Site(0)), key, &stream, &Ladder::disabled());
+        record.address = Some(address);
 
         let cancel = connect(&record).await.unwrap();
 

@@ -17,6 +17,7 @@ use super::server::Server;
 use super::statements::Statements;
 use super::texts::Texts;
 use crate::auth::{Answer, ServerLogin, ServerSecret};
+use crate::net::resolve::Address;
 use crate::net::stream::Stream;
 use crate::pool::core::{Home, ServerId, Site};
 use crate::state::settings::Settings;
@@ -176,7 +177,7 @@ async fn connect_and_log_in(
             LoginStep::Ready => break,
         }
     }
-    let mut server = login.into_server((target, opening), id, home, stream);
+    let mut server = login.into_server((target, opening), id, home, (stream, way.address));
     server.inbox = messages.buf;
     // A connection for physical replication understands no SQL.
     let is_for_replication = opening.is_some_and(|opening| opening.replication.is_some());
@@ -267,12 +268,13 @@ impl Login {
         (target, opening): (&Target, Option<&Arc<Opening>>),
         id: ServerId,
         home: Home,
-        stream: Stream,
+        (stream, address): (Stream, Option<Address>),
     ) -> Server {
         // A server without a key cannot be cancelled, and is fine otherwise.
         let key = self.key.unwrap_or_else(|| BackendKey { process_id: 0, secret: Box::default() });
         let host = (Arc::clone(&target.host), target.site);
         let mut record = ServerRecord::new(id, host, key, &stream, &target.tls);
+        record.address = address;
         record.replication = opening.and_then(|opening| Some(opening.replication?.0));
         Server {
             record: Arc::new(record),

@@ -7,6 +7,7 @@ use rustls::pki_types::ServerName;
 use super::connect::ConnectError;
 use super::endpoint::Endpoint;
 use crate::config::HostAddr;
+use crate::net::resolve::Address;
 use crate::net::stream::Stream;
 use crate::net::tls::refusal;
 use crate::tls::{Ladder, Step};
@@ -16,11 +17,13 @@ use crate::wire::{frontend, sqlstate};
 pub(super) struct Way {
     step: Step,
     is_encrypted: bool,
+    /// The address that it has led to, if by TCP.
+    pub(super) address: Option<Address>,
 }
 
 impl Way {
     pub(super) const fn new(step: Step) -> Self {
-        Self { step, is_encrypted: false }
+        Self { step, is_encrypted: false, address: None }
     }
 
     /// Connects to `host`, and encrypts as the step says.
@@ -31,7 +34,8 @@ impl Way {
         host: &Endpoint,
         ladder: &Ladder,
     ) -> Result<Stream, ConnectError> {
-        let stream = host.connect().await?;
+        let (stream, address) = host.connect().await?;
+        self.address = address;
         match &host.name {
             HostAddr::Tcp { host, .. } => self.enter(stream, host, ladder).await,
             // libpq has no TLS there either, whatever its mode.

@@ -72,7 +72,7 @@ impl Endpoint {
         self.whereabouts.borrow().clone()
     }
 
-    /// True if a connection to `address` is one to where it is now. `None`: through a Unix socket.
+    /// True if a connection that asked for `address` is one to where it is now. `None`: through a Unix socket.
     pub fn is_at(&self, address: Option<Address>) -> bool {
         match (&*self.whereabouts.borrow(), address) {
             (Whereabouts::At(addresses), Some(address)) => addresses.contains(&address),
@@ -86,19 +86,23 @@ impl Endpoint {
         self.is_one_of_several.store(is_so, Relaxed);
     }
 
-    /// Connects to it, once it is known where it is.
+    /// Connects to it, once it is known where it is. Returns the address that was asked for as well, if it has any:
+    /// the one that answers may call itself otherwise, as behind `0.0.0.0`.
     ///
     /// Cancel-safe: dropping the future closes the socket.
-    pub(super) async fn connect(&self) -> Result<Stream, ConnectError> {
+    pub(super) async fn connect(&self) -> Result<(Stream, Option<Address>), ConnectError> {
         if let HostAddr::Unix { directory, port } = &self.name {
-            return Ok(Stream::connect_unix(directory, *port).await?);
+            return Ok((Stream::connect_unix(directory, *port).await?, None));
         }
         let mut changes = self.whereabouts.subscribe();
         let known = changes.wait_for(|is| *is != Whereabouts::Unknown).await;
         // The sender is its own: it is there as long as it is.
         let known = known.map_or(Whereabouts::Unknown, |is| is.clone());
         match known {
-            Whereabouts::At(addresses) => Ok(connect_to_any(&addresses).await?),
+            Whereabouts::At(addresses) => {
+                let (stream, asked) = connect_to_any(&addresses).await?;
+                Ok((stream, Some(asked)))
+            }
             Whereabouts::Nowhere(why) => Err(ConnectError::NoAddress { why }),
             Whereabouts::Unknown => Err(ConnectError::Closed),
         }
@@ -106,30 +110,34 @@ impl Endpoint {
 }
 
 /// Tries one address after the other; the next one as well if the one before is slow.
-async fn connect_to_any(addresses: &[Address]) -> io::Result<Stream> {
+async fn connect_to_any(addresses: &[Address]) -> io::Result<(Stream, Address)> {
     let Some((first, others)) = addresses.split_first() else {
         return Err(io::ErrorKind::AddrNotAvailable.into());
     };
-    let mut first = pin!(Stream::connect_to(*first));
+    let mut first = pin!(connect_to(*first));
     if others.is_empty() {
         return first.await;
     }
     let mut others = Box::pin(connect_to_any(others));
     match timeout(HEAD_START, &mut first).await {
-        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Ok(connected)) => return Ok(connected),
         Ok(Err(_)) => return others.await,
         Err(_elapsed) => {}
     }
     tokio::select! {
         connected = &mut first => match connected {
-            Ok(stream) => Ok(stream),
+            Ok(connected) => Ok(connected),
             Err(_) => others.await,
         },
         connected = &mut others => match connected {
-            Ok(stream) => Ok(stream),
+            Ok(connected) => Ok(connected),
             Err(_) => first.await,
         },
     }
+}
+
+async fn connect_to(address: Address) -> io::Result<(Stream, Address)> {
+    Ok((Stream::connect_to(address).await?, address))
 }
 
 /// As it is configured, e.g. `db:5432`; with its address if that does not tell which host it is:
@@ -192,13 +200,27 @@ mod tests {
         let endpoint = named();
         for addresses in [[there, refuses], [refuses, there]] {
             endpoint.be(at(&addresses));
-            let stream = endpoint.connect().await.unwrap();
-            assert_eq!(stream.peer_addr(), Some(there));
-            assert!(endpoint.is_at(stream.peer_addr()));
+            let (stream, asked) = endpoint.connect().await.unwrap();
+            assert_eq!((stream.peer_addr(), asked), (Some(there), Some(there)));
+            assert!(endpoint.is_at(asked));
         }
         endpoint.be(at(&[refuses]));
         assert!(endpoint.connect().await.unwrap_err().is_unreachable());
         assert!(!endpoint.is_at(Some(there)), "it has moved");
+    }
+
+    #[tokio::test]
+    async fn one_that_answers_as_another_is_where_it_was_asked_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let any: Address =
+            format!("0.0.0.0:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let endpoint = named();
+        endpoint.be(at(&[any]));
+
+        let (stream, asked) = endpoint.connect().await.unwrap();
+
+        assert_ne!(stream.peer_addr(), Some(any));
+        assert!(endpoint.is_at(asked));
     }
 
     /// P41: a black hole in front does not use up the time for all that comes behind it.
@@ -224,7 +246,7 @@ mod tests {
         let there = listener.local_addr().unwrap();
         let endpoint = named();
         endpoint.be(at(&[nowhere, there]));
-        let stream = timeout(Duration::from_secs(10), endpoint.connect()).await.unwrap().unwrap();
-        assert_eq!(stream.peer_addr(), Some(there));
+        let connected = timeout(Duration::from_secs(10), endpoint.connect()).await.unwrap();
+        assert_eq!(connected.unwrap().1, Some(there));
     }
 }

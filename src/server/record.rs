@@ -27,7 +27,7 @@ pub struct ServerRecord {
     pub key: BackendKey,
     pub peer: Peer,
     pub local: Peer,
-    /// Where it was reached, if by TCP: of all addresses that its host may have.
+    /// The address that was asked for, if by TCP: of all that its host may have.
     pub address: Option<SocketAddr>,
     /// The version and cipher of its TLS, and how to have the same again for a cancel request.
     pub encryption: Option<(Arc<str>, Ladder)>,
@@ -77,7 +77,7 @@ impl ServerRecord {
             key,
             peer: stream.peer(),
             local: stream.local(),
-            address: stream.peer_addr(),
+            address: None,
             encryption: stream.encryption().map(|description| (description, tls.clone())),
             replication: None,
             connected: SystemTime::now(),

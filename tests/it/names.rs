@@ -133,6 +133,18 @@ fn a_name_that_leads_nowhere_is_a_host_that_is_down_until_it_leads_somewhere() {
     wait_for_hosts(&proxy, &[format!("{host} primary up")]);
 }
 
+/// What listens at `0.0.0.0` answers from another address than the one that was asked for.
+#[test]
+fn a_host_that_answers_from_another_address_is_served_from() {
+    let site = Site::start("a", (Ipv4Addr::LOCALHOST.into(), 0));
+    let proxy = Proxy::before(&format!("0.0.0.0:{}", site.relay.port()), "pool.size = 1\n");
+
+    assert_eq!(who(&mut proxy.client()), "a");
+
+    let logins = site.relay.startups().len();
+    assert!(logins <= 2, "{logins} logins, with that of a look");
+}
+
 /// P42: its idle servers go along, what is under way ends where it is.
 #[test]
 fn a_name_that_moves_takes_its_clients_along() {
