@@ -47,7 +47,7 @@ const ANSWER_MOST: Duration = Duration::from_secs(5);
 
 /// When a name is looked up again.
 #[derive(Debug)]
-struct Pace {
+struct Cadence {
     interval: Duration,
     /// Between two look-ups that lost hosts ask for: it grows as long as they bring nothing new.
     again: Duration,
@@ -55,7 +55,7 @@ struct Pace {
     backoff: Backoff,
 }
 
-impl Pace {
+impl Cadence {
     fn new(interval: Duration) -> Self {
         Self { interval, again: AGAIN_LEAST.min(interval), backoff: Backoff::new() }
     }
@@ -111,7 +111,7 @@ impl Name {
         if !Self::is_name(&self.addr) {
             return;
         }
-        let mut pace = Pace::new(self.interval);
+        let mut cadence = Cadence::new(self.interval);
         loop {
             let asked = Instant::now();
             let answer = tokio::select! {
@@ -119,15 +119,15 @@ impl Name {
                 () = stop.cancelled() => return,
             };
             let pause = match answer {
-                Ok(answer) => pace.after(&self.take_in(&answer, &told)),
-                Err(error) => pace.after_failure(self.on_failure(&error)),
+                Ok(answer) => cadence.after(&self.take_in(&answer, &told)),
+                Err(error) => cadence.after_failure(self.on_failure(&error)),
             };
             self.let_go(&is_in_use, &told);
             let wait = async {
                 tokio::select! {
                     () = sleep_until(Instant::now() + pause) => false,
                     () = self.lost.notified() => {
-                        sleep_until(asked + pace.again.min(pause)).await;
+                        sleep_until(asked + cadence.again.min(pause)).await;
                         true
                     }
                 }
@@ -137,7 +137,7 @@ impl Name {
                 () = self.keep_letting_go(&is_in_use, &told) => false,
                 () = stop.cancelled() => return,
             };
-            pace.begin(is_lost);
+            cadence.begin(is_lost);
         }
     }
 
