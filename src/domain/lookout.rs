@@ -177,6 +177,10 @@ impl Lookout {
         let is_first_view = is_known(&conditions) && !is_known(&held.conditions);
         held.conditions = conditions;
         let before = std::mem::replace(&mut held.topology, after.clone());
+        if before.primary != after.primary {
+            before.primary.inspect(|site| self.watches.get(*site).step_down());
+            after.primary.inspect(|site| self.watches.get(*site).lead());
+        }
         let is_failover = after.primary.is_some()
             && held.last_primary.is_some_and(|last| Some(last) != after.primary);
         held.last_primary = after.primary.or(held.last_primary);

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::health::Condition;
-use super::slots::{ADDRESSES_MOST, Outcome, Slot, Slots};
+use super::slots::{ADDRESSES_MOST, Outcome, Rank, Slot, Slots};
 use super::watch::{Watch, jittered};
 use crate::config::HostAddr;
 use crate::net::resolve::{Address, Answer, Resolve};
@@ -49,35 +49,47 @@ const ANSWER_MOST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 struct Cadence {
     interval: Duration,
-    /// Between two look-ups that lost hosts ask for: it grows as long as they bring nothing new.
+    /// Between two look-ups that are made before their time: it grows as long as they bring nothing new.
     again: Duration,
+    /// The next one is made before its time, whether a host is lost or not.
+    is_soon: bool,
     /// As long as the name leads nowhere.
     backoff: Backoff,
 }
 
 impl Cadence {
     fn new(interval: Duration) -> Self {
-        Self { interval, again: AGAIN_LEAST.min(interval), backoff: Backoff::new() }
+        Self { interval, again: AGAIN_LEAST.min(interval), is_soon: false, backoff: Backoff::new() }
     }
 
-    /// How long to wait after an answer.
-    fn after(&mut self, outcome: &Outcome) -> Duration {
+    /// How long to wait after an answer. `is_urgent`: a domain is without a primary.
+    ///
+    /// What was left though it was there may have been left out of some answers alone: it is looked for again.
+    fn after(&mut self, outcome: &Outcome, is_urgent: bool) -> Duration {
         self.backoff = Backoff::new();
         if outcome.is_other {
             self.again = AGAIN_LEAST.min(self.interval);
         }
-        if outcome.is_doubtful { AGAIN_LEAST.min(self.interval) } else { jittered(self.interval) }
+        let is_under_way = self.is_soon && self.again < self.interval;
+        self.is_soon = outcome.is_doubtful || outcome.has_left_one_up || is_urgent || is_under_way;
+        self.pause()
     }
 
     /// How long to wait after a question that was not answered. `is_known`: the name has led somewhere.
-    fn after_failure(&mut self, is_known: bool) -> Duration {
-        if is_known { jittered(self.interval) } else { self.backoff.next(random()) }
+    fn after_failure(&mut self, is_known: bool, is_urgent: bool) -> Duration {
+        self.is_soon = is_urgent;
+        if is_known { self.pause() } else { self.backoff.next(random()) }
+    }
+
+    fn pause(&self) -> Duration {
+        jittered(if self.is_soon { self.again } else { self.interval })
     }
 
     /// The next look-up begins. `is_lost`: a host that was lost has asked for it.
     fn begin(&mut self, is_lost: bool) {
         let least = AGAIN_LEAST.min(self.interval);
-        self.again = if is_lost { (self.again * 2).min(self.interval) } else { least };
+        let is_early = is_lost || self.is_soon;
+        self.again = if is_early { (self.again * 2).min(self.interval) } else { least };
     }
 }
 
@@ -119,8 +131,11 @@ impl Name {
                 () = stop.cancelled() => return,
             };
             let pause = match answer {
-                Ok(answer) => cadence.after(&self.take_in(&answer, &told)),
-                Err(error) => cadence.after_failure(self.on_failure(&error)),
+                Ok(answer) => {
+                    let outcome = self.take_in(&answer, &told);
+                    cadence.after(&outcome, self.is_urgent())
+                }
+                Err(error) => cadence.after_failure(self.on_failure(&error), self.is_urgent()),
             };
             self.let_go(&is_in_use, &told);
             let wait = async {
@@ -177,14 +192,14 @@ impl Name {
     }
 
     fn take_in(&self, answer: &[Address], told: &impl Fn(Instant)) -> Outcome {
-        let is_down = |index: usize| {
-            self.watches
-                .get(index)
-                .is_some_and(|watch| watch.health().condition() == Condition::Down)
+        let rank = |index: usize| match self.watches.get(index) {
+            Some(watch) if watch.health().condition() == Condition::Down => Rank::Down,
+            Some(watch) if watch.is_primary() => Rank::Primary,
+            Some(_) | None => Rank::Other,
         };
         let (after, outcome) = {
             let mut slots = self.slots();
-            let outcome = slots.on_answer(answer, is_down);
+            let outcome = slots.on_answer(answer, rank);
             (slots.clone(), outcome)
         };
         if outcome.left_out > 0 && !self.has_overflown.swap(true, Relaxed) {
@@ -195,6 +210,11 @@ impl Name {
             self.follow(&after, told);
         }
         outcome
+    }
+
+    /// A domain that has it is without a primary.
+    fn is_urgent(&self) -> bool {
+        self.watches.first().is_some_and(|watch| watch.is_urgent())
     }
 
     /// Has the places follow the slots.
@@ -395,6 +415,50 @@ mod tests {
         // After 1, 2, 4, 8 seconds, and then at each interval.
         let asked = resolver.asked();
         assert!((7..=9).contains(&asked), "{asked}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_left_though_it_was_there_is_looked_for_again() {
+        let (name, resolver) = (name(), Slow::new(Duration::ZERO, &["10.0.0.1:1", "10.0.0.2:1"]));
+        let run = Arc::clone(&name).run(
+            Arc::clone(&resolver) as Arc<dyn Resolve>,
+            CancellationToken::new(),
+            |_| false,
+            |_| {},
+        );
+        let held = || name.slots().count_held();
+        let scenario = async {
+            let until = async |is_held: usize| {
+                while held() != is_held {
+                    sleep(Duration::from_millis(100)).await;
+                }
+                Instant::now()
+            };
+            until(2).await;
+            resolver.set(&["10.0.0.2:1"]);
+            until(1).await;
+            resolver.set(&["10.0.0.1:1", "10.0.0.2:1"]);
+            let there_again = Instant::now();
+            let waited = until(2).await - there_again;
+            assert!(waited <= AGAIN_LEAST + Duration::from_millis(100), "{waited:?}");
+            sleep(Duration::from_secs(60)).await;
+            resolver.asked();
+            sleep(Duration::from_secs(60)).await;
+            assert!((4..=6).contains(&resolver.asked()), "all is well again");
+        };
+        tokio::select! {
+            () = run => panic!("it gave up"),
+            () = scenario => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_looked_up_sooner_while_a_domain_has_no_primary() {
+        let (name, resolver) = (name(), Slow::new(Duration::ZERO, &["10.0.0.1:1"]));
+        name.watches.iter().for_each(|watch| watch.hurry());
+        run(&name, &resolver, 10).await;
+        // At once, and after 1, 2 and 4 seconds.
+        assert_eq!(resolver.asked(), 4);
     }
 
     /// P42: who is at work at the old address is not cut off.

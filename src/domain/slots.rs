@@ -6,6 +6,8 @@
 //! - One that an answer lacks is asked about once more, unless its host is down: answers come in part. Lacking
 //!   twice it is left: nothing is opened there any more, and what is under way there may end. The slot is free
 //!   when nothing is left in it.
+//! - The primary is not left as long as it is that, and the answer has others of its cluster: writers have no other
+//!   place to go, and a name may list only those that are ready, or some of all.
 //! - One address of each family are two ways to one host, as with `localhost`. Where there are more, those of one
 //!   family are the hosts, and those of the other count only once none of these can be reached.
 
@@ -53,6 +55,16 @@ impl Slot {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Slots([Slot; SLOTS]);
 
+/// What is known of the host in a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    /// It cannot be reached.
+    Down,
+    /// The primary of some domain.
+    Primary,
+    Other,
+}
+
 /// What an answer has come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -60,6 +72,8 @@ pub struct Outcome {
     pub is_other: bool,
     /// It lacks something that is better asked for once more soon.
     pub is_doubtful: bool,
+    /// A host was left that is not down.
+    pub has_left_one_up: bool,
     /// Hosts that it has, and for which there is no slot.
     pub left_out: usize,
 }
@@ -74,9 +88,12 @@ impl Slots {
         self.0.iter().filter(|slot| slot.held().is_some()).count()
     }
 
-    /// Takes in an answer with at least one address. `is_down`: the host in that slot cannot be reached.
-    pub fn on_answer(&mut self, answer: &[Address], is_down: impl Fn(usize) -> bool) -> Outcome {
-        let mut hosts = self.hosts(answer, &is_down);
+    /// Takes in an answer with at least one address. `rank`: of the host in that slot.
+    pub fn on_answer(&mut self, answer: &[Address], rank: impl Fn(usize) -> Rank) -> Outcome {
+        let mut hosts = self.hosts(answer, &|index| rank(index) == Rank::Down);
+        let is_known =
+            |host: &Ways| self.0.iter().filter_map(Slot::held).any(|it| is_same(it, host));
+        let has_others = hosts.iter().any(is_known);
         let mut outcome = Outcome::default();
         for (index, slot) in self.0.iter_mut().enumerate() {
             let Slot::Held { ways, is_missed } = slot else { continue };
@@ -84,12 +101,17 @@ impl Slots {
                 let host = hosts.remove(at);
                 outcome.is_other |= *ways != host;
                 *slot = Slot::Held { ways: host, is_missed: false };
-            } else if *is_missed || is_down(index) {
-                *slot = Slot::Leaving { ways: Arc::clone(ways) };
-                outcome.is_other = true;
-            } else {
+                continue;
+            }
+            let rank = rank(index);
+            let is_needed = rank == Rank::Primary && has_others;
+            if rank != Rank::Down && (!*is_missed || is_needed) {
                 *is_missed = true;
                 outcome.is_doubtful = true;
+            } else {
+                *slot = Slot::Leaving { ways: Arc::clone(ways) };
+                outcome.is_other = true;
+                outcome.has_left_one_up |= rank != Rank::Down;
             }
         }
         let is_kept = |slot: &Slot| matches!(slot, Slot::Held { is_missed: false, .. });
@@ -172,8 +194,12 @@ mod tests {
 
     use super::*;
 
-    const UP: fn(usize) -> bool = |_| false;
-    const DOWN: fn(usize) -> bool = |_| true;
+    const UP: fn(usize) -> Rank = |_| Rank::Other;
+    const DOWN: fn(usize) -> Rank = |_| Rank::Down;
+
+    fn down(is_so: impl Fn(usize) -> bool) -> impl Fn(usize) -> Rank {
+        move |slot| if is_so(slot) { Rank::Down } else { Rank::Other }
+    }
 
     fn answer(addresses: &[&str]) -> Vec<Address> {
         addresses.iter().map(|ip| Address::new(ip.parse().unwrap(), 5432)).collect()
@@ -227,7 +253,7 @@ mod tests {
         assert_eq!(slots.on_answer(&answer(&["10.0.0.1", "10.0.0.2"]), UP), Outcome::default());
         slots.on_answer(&answer(&["10.0.0.2"]), UP);
         assert_eq!(shown(&slots), "10.0.0.1 10.0.0.2", "not in a row");
-        let left = Outcome { is_other: true, ..Outcome::default() };
+        let left = Outcome { is_other: true, has_left_one_up: true, ..Outcome::default() };
         assert_eq!(slots.on_answer(&answer(&["10.0.0.2"]), UP), left);
         assert_eq!((shown(&slots).as_str(), slots.count_held()), ("10.0.0.1/ 10.0.0.2", 1));
         slots.on_answer(&answer(&["10.0.0.2", "10.0.0.3"]), UP);
@@ -241,9 +267,29 @@ mod tests {
     #[test]
     fn one_that_is_down_is_left_at_once() {
         let mut slots = after(&[&["10.0.0.1", "10.0.0.2"]]);
-        let outcome = slots.on_answer(&answer(&["10.0.0.2"]), |slot| slot == 0);
+        let outcome = slots.on_answer(&answer(&["10.0.0.2"]), down(|slot| slot == 0));
         assert_eq!(outcome, Outcome { is_other: true, ..Outcome::default() });
         assert_eq!(shown(&slots), "10.0.0.1/ 10.0.0.2");
+    }
+
+    #[test]
+    fn the_primary_is_kept_until_it_is_down_or_another_is_it_or_all_have_moved() {
+        let first = |slot: usize| if slot == 0 { Rank::Primary } else { Rank::Other };
+        let mut slots = after(&[&["10.0.0.1", "10.0.0.2"]]);
+        for _ in 0..3 {
+            let outcome = slots.on_answer(&answer(&["10.0.0.2", "10.0.0.3"]), first);
+            assert!(outcome.is_doubtful, "it is asked for again");
+            assert_eq!(shown(&slots), "10.0.0.1 10.0.0.2 10.0.0.3");
+        }
+        for gone in [UP, DOWN] {
+            let mut slots = slots.clone();
+            slots.on_answer(&answer(&["10.0.0.2", "10.0.0.3"]), gone);
+            assert_eq!(shown(&slots), "10.0.0.1/ 10.0.0.2 10.0.0.3");
+        }
+        for _ in 0..2 {
+            slots.on_answer(&answer(&["10.0.1.1"]), first);
+        }
+        assert_eq!(shown(&slots), "10.0.0.1/ 10.0.0.2/ 10.0.0.3/ 10.0.1.1");
     }
 
     /// P42: a name of one host that is turned over to another is of one host all the time.
@@ -270,11 +316,14 @@ mod tests {
         let both = ["fd00::1", "10.0.0.1", "fd00::2", "10.0.0.2"];
         let mut slots = after(&[&both]);
         assert_eq!(shown(&slots), "fd00::1 fd00::2", "the preferred one");
-        slots.on_answer(&answer(&["10.0.0.1", "10.0.0.2", "fd00::2", "fd00::1"]), |slot| slot == 0);
+        slots.on_answer(
+            &answer(&["10.0.0.1", "10.0.0.2", "fd00::2", "fd00::1"]),
+            down(|slot| slot == 0),
+        );
         assert_eq!(shown(&slots), "fd00::1 fd00::2", "one of them is there");
-        slots.on_answer(&answer(&both), |slot| slot < 2);
+        slots.on_answer(&answer(&both), down(|slot| slot < 2));
         assert_eq!(shown(&slots), "fd00::1/ fd00::2/ 10.0.0.1 10.0.0.2");
-        slots.on_answer(&answer(&both), |slot| slot < 2);
+        slots.on_answer(&answer(&both), down(|slot| slot < 2));
         assert_eq!(shown(&slots), "fd00::1/ fd00::2/ 10.0.0.1 10.0.0.2", "and stays there");
         let slots = after(&[&["fd00::1", "10.0.0.1", "10.0.0.2"]]);
         assert_eq!(shown(&slots), "10.0.0.1 10.0.0.2", "of which there are more");
@@ -309,7 +358,7 @@ mod tests {
         #[test]
         fn no_address_is_in_two_slots_and_some_host_is_always_held(
             answers in prop::collection::vec(prop::collection::vec(1..20_u8, 1..12), 1..40),
-            down in any::<[bool; SLOTS]>(),
+            downs in any::<[bool; SLOTS]>(),
         ) {
             let mut slots = Slots::default();
             for (round, last) in answers.iter().enumerate() {
@@ -320,7 +369,7 @@ mod tests {
                     })
                     .collect();
                 let ips: Vec<_> = ips.iter().map(String::as_str).collect();
-                let outcome = slots.on_answer(&answer(&ips), |slot| down[slot]);
+                let outcome = slots.on_answer(&answer(&ips), down(|slot| downs[slot]));
                 let mut all: Vec<_> = slots
                     .iter()
                     .filter_map(|slot| match slot {

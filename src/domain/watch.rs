@@ -25,6 +25,8 @@ pub struct Watch {
     health: Mutex<Health>,
     /// How many domains that have it are without a primary.
     urgent: AtomicUsize,
+    /// How many domains that have it have it for their primary.
+    led: AtomicUsize,
     /// When its position was last wanted.
     wanted: Mutex<Option<Instant>>,
     /// A domain has others besides it: nobody is served before it is known which is the primary.
@@ -69,6 +71,7 @@ impl Watch {
             logins: Mutex::default(),
             health: Mutex::new(Health::new(Instant::now())),
             urgent: AtomicUsize::new(0),
+            led: AtomicUsize::new(0),
             wanted: Mutex::default(),
             has_others: AtomicBool::new(has_others),
             weight,
@@ -156,6 +159,25 @@ impl Watch {
         self.urgent.fetch_sub(1, Relaxed);
     }
 
+    pub fn is_urgent(&self) -> bool {
+        self.urgent.load(Relaxed) > 0
+    }
+
+    /// A domain that has it has come to take it for its primary.
+    pub fn lead(&self) {
+        self.led.fetch_add(1, Relaxed);
+    }
+
+    /// It is not that domain's primary any more.
+    pub fn step_down(&self) {
+        self.led.fetch_sub(1, Relaxed);
+    }
+
+    /// True if it is the primary of some domain.
+    pub fn is_primary(&self) -> bool {
+        self.led.load(Relaxed) > 0
+    }
+
     /// Looks at the host until `stop`, and has `told` look at the result. `heard` counts what comes from it on
     /// other connections.
     pub async fn run(
@@ -183,8 +205,7 @@ impl Watch {
             let now = Instant::now();
             let (pause, is_down) = {
                 let health = self.held();
-                let is_urgent = self.urgent.load(Relaxed) > 0;
-                (health.pause(self.rules, is_urgent), health.condition() == Condition::Down)
+                (health.pause(self.rules, self.is_urgent()), health.condition() == Condition::Down)
             };
             if pause > KEEP_UNTIL && !self.is_wanted() {
                 // It would keep its database from being dropped, and take a place for nothing.

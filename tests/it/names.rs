@@ -267,7 +267,7 @@ fn a_name_with_several_addresses_is_several_hosts() {
 #[test]
 fn who_is_left_of_several_does_not_serve_writers_for_being_alone() {
     let names = Names::default();
-    let [primary] = Site::start_all(["primary"]);
+    let [mut primary] = Site::start_all(["primary"]);
     let port = primary.relay.port();
     let [_, there, _] = loopbacks();
     let _replica = replica(&primary.postgres, (there, port));
@@ -282,11 +282,17 @@ fn who_is_left_of_several_does_not_serve_writers_for_being_alone() {
     wait_until("the primary is found", || client.ask("select 'who'").values() == "who");
 
     names.set(NAME, &[there]);
-    wait_until("nothing goes to the primary any more", || primary.postgres.connections() == 0);
+    names.wait_for_questions(NAME, 5);
+    assert_eq!(client.value("select 'who'"), "who", "writers have no other place to go");
+    primary.crash();
+    wait_for_hosts(&proxy, &[format!("{NAME}:{port} replica up")]);
+    client = proxy.client();
     assert_eq!(client.ask("select 'who'").code(), "08001");
     let mut reader = proxy.client_with(&[("database", "main_ro")]);
     assert_eq!(reader.value("select 'who'"), "replica");
 
+    primary.postgres.resume();
+    primary.relay = Relay::at((primary.ip, port), &primary.postgres);
     names.set(NAME, &[primary.ip, there]);
     wait_until("the primary is back", || client.ask("select 'who'").values() == "who");
 }
