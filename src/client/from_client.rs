@@ -197,10 +197,9 @@ impl Session {
             return Ok(Next::Hold);
         }
         let is_plain = !self.is_particular && (tag != b'P' || !may_parse_ours(frame.body));
-        if is_plain {
-            self.begin_request(tag);
-            self.put_due(batch);
-        } else if let Some(next) = self.begin_particular(batch, frame) {
+        self.begin_request(tag);
+        self.put_due(batch);
+        if !is_plain && let Some(next) = self.keep_back(batch, frame) {
             return Ok(next);
         }
         let Link::Linked(linked) = &mut self.link else { return Ok(Next::Hold) };
@@ -255,7 +254,7 @@ impl Session {
 
     /// Puts the BEGIN that was answered in front of what comes behind it, and settings back that a RESET has
     /// taken.
-    pub(super) fn put_due(&mut self, batch: &mut Batch<'_>) {
+    fn put_due(&mut self, batch: &mut Batch<'_>) {
         if self.is_session_mode() {
             return;
         }
@@ -272,6 +271,9 @@ impl Session {
 
     /// What a message of whatever kind means, or what has to come in front of it, is known later.
     fn waits_for_answers(&mut self, frame: Frame<'_>) -> bool {
+        if self.is_particular && self.waits_for_boundary(frame.head.tag) {
+            return true;
+        }
         if let Link::Linked(linked) = &mut self.link {
             linked.awaits.answers = linked.is_put_off(frame.head.tag);
             if linked.awaits.answers {
@@ -392,7 +394,7 @@ impl Session {
     }
 
     /// Notes when a request begins.
-    pub(super) fn begin_request(&mut self, tag: u8) {
+    fn begin_request(&mut self, tag: u8) {
         let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return };
         if matches!(tag, b'd' | b'c' | b'f' | b'H') {

@@ -12,25 +12,15 @@ use crate::server::fate::Effect;
 use crate::wire::{frontend, sqlstate};
 
 impl Session {
-    /// Begins with a frame of a session that is particular. `Some`: it waits, is refused, or is answered in the
-    /// server's place, and does not go on as it is.
+    /// Refuses a frame of a session that is particular, or answers it in the server's place. `None`: it may go to the
+    /// server.
     #[cold]
-    pub(super) fn begin_particular(
-        &mut self,
-        batch: &mut Batch<'_>,
-        frame: Frame<'_>,
-    ) -> Option<Next> {
-        let tag = frame.head.tag;
-        if self.waits_for_boundary(tag) {
-            return Some(Next::Hold);
-        }
-        self.begin_request(tag);
-        self.put_due(batch);
+    pub(super) fn keep_back(&mut self, batch: &mut Batch<'_>, frame: Frame<'_>) -> Option<Next> {
         if self.is_read_only() && self.refuses_to_write(batch, frame) {
             return Some(Next::Go);
         }
         // A Query is looked at where its text is read.
-        let may_be_ours = match tag {
+        let may_be_ours = match frame.head.tag {
             b'Q' => false,
             b'P' => true,
             _ => self.ours.is_some(),

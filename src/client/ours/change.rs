@@ -77,6 +77,7 @@ impl Session {
     }
 
     /// What comes behind the end of a transaction goes to another pool, or may: it waits until the link is over.
+    #[cold]
     pub(in crate::client) fn waits_for_boundary(&mut self, tag: u8) -> bool {
         let changes = |ours: &Ours| ours.asked.or(ours.next).is_some();
         if !self.is_away() && !self.ours.as_deref().is_some_and(changes) {
