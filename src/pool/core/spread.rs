@@ -31,7 +31,8 @@ impl<S, W, K: Kind> Core<S, W, K> {
             self.shed = None;
             return Evened::Even;
         };
-        if self.total() < self.limits.size {
+        // What is more than lasts would be closed again as soon as it may.
+        if self.total() < self.lasting() {
             self.shed = None;
             return Evened::Open(self.right(None, to, true));
         }

@@ -319,6 +319,14 @@ fn a_site_that_comes_back_gets_its_share_one_server_at_a_time() {
 }
 
 #[test]
+fn a_limit_is_evened_out_within() {
+    let mut core = at_sites(20, 2, &[0, 0, 0, 1]);
+    core.set_limit(4);
+    assert!(matches!(core.even_out(), Evened::Close(_)));
+    assert_eq!((core.counts().closing, core.counts().opening), (1, 0));
+}
+
+#[test]
 fn a_server_that_was_to_even_things_out_is_not_opened_elsewhere() {
     let mut core = at_sites(4, 2, &[0, 0]);
     let Evened::Open(mut right) = core.even_out() else { panic!() };
