@@ -105,6 +105,7 @@ fn pool_snapshot(pool: &Pool) -> PoolSnapshot {
         max_overflow: pool.settings.max_overflow,
         limit: pool.limit(),
         adaptive: pool.settings.adapts(),
+        is_settled: pool.is_settled(),
         load: pool.load(),
         oldest_wait,
         cancels_active: pool.cancels_active.load(Relaxed),

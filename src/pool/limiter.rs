@@ -33,6 +33,8 @@ pub struct Limiter {
     most: usize,
     /// What has been found best so far.
     limit: usize,
+    /// A search has ended with it, and nothing has changed since.
+    is_settled: bool,
     phase: Phase,
     clock: Clock,
     usual: Usual,
@@ -104,6 +106,7 @@ impl Limiter {
             size,
             most,
             limit: size,
+            is_settled: false,
             phase: Phase::Rest { until: now },
             clock: Clock::Settling(now),
             usual: Usual { calm: CALM, ..Usual::default() },
@@ -135,6 +138,11 @@ impl Limiter {
     /// True if it is not looking for a better one.
     pub const fn is_at_rest(&self) -> bool {
         matches!(self.phase, Phase::Rest { .. })
+    }
+
+    /// True if others were tried, and none was better.
+    pub const fn is_settled(&self) -> bool {
+        self.is_settled && self.is_at_rest()
     }
 
     /// Takes note of what the pool has done up to `now`. To be called a few times each second.
@@ -184,6 +192,7 @@ impl Limiter {
         };
         if enough > self.limit {
             self.limit = enough;
+            self.is_settled = false;
             self.usual = Usual::default();
             // What is lent now has time to be served.
             if let Some(last) = &mut self.last {
@@ -234,6 +243,7 @@ impl Limiter {
                     return;
                 }
                 if is_new {
+                    self.is_settled = false;
                     self.stride = COARSE;
                     self.shrinks = false;
                     self.pause = PAUSE_LEAST;
@@ -271,6 +281,7 @@ impl Limiter {
             self.floor = Some(self.limit);
         }
         self.limit = candidate;
+        self.is_settled = false;
         self.usual = Usual { rate: was_on.then_some(window.rate), ..Usual::default() };
         self.stride = (self.stride * self.stride).min(COARSE);
         self.pause = PAUSE_LEAST;
@@ -313,6 +324,7 @@ impl Limiter {
                 self.clock = Clock::Settling(now);
             }
             None => {
+                self.is_settled = true;
                 self.rest(now, self.pause);
                 self.pause = (self.pause * 2).min(PAUSE_MOST);
             }

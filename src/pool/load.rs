@@ -92,6 +92,8 @@ impl LoadRecord {
         if whole.is_empty() {
             return Load::default();
         }
+        let waited = slots.iter().filter(|slot| slot.has_waits());
+        let with_waits = waited.fold(Slot::default(), |sum, slot| sum.plus(slot));
         let busiest = telling(&slots).max_by(|a, b| a.used().total_cmp(&b.used()));
         let busiest = busiest.copied().unwrap_or(whole);
         Load {
@@ -101,7 +103,8 @@ impl LoadRecord {
             busiest: busiest.used(),
             queued: busiest.queued(),
             most: whole.most,
-            full: f64::from(whole.full) / f64::from(whole.looks.max(1)),
+            full: whole.full_share(),
+            full_at_waits: with_waits.full_share(),
             waits: whole.waits,
             mean_wait: each(whole.work.waited_micros, whole.waits),
             longest_wait: whole.longest,
@@ -131,6 +134,16 @@ fn strain(slots: &[Slot], busiest: &Slot) -> Option<Strain> {
 impl Slot {
     const fn is_empty(&self) -> bool {
         self.work.checkouts == 0 && self.most == 0 && self.longest.is_zero()
+    }
+
+    /// Clients waited in it.
+    const fn has_waits(&self) -> bool {
+        self.waits > 0 || !self.longest.is_zero()
+    }
+
+    /// Share of the looks at which all were in use that might be.
+    fn full_share(&self) -> f64 {
+        f64::from(self.full) / f64::from(self.looks.max(1))
     }
 
     fn plus(&self, other: &Self) -> Self {
@@ -279,6 +292,7 @@ mod tests {
         assert_eq!((load.waits, load.mean_wait), (30_000, 20 * MS));
         assert_eq!(load.longest_wait, 25 * MS, "the bound of the bucket");
         assert!((load.full - 30.0 / 690.0).abs() < 0.01, "{load:?}");
+        assert!((load.full_at_waits - 1.0).abs() < 0.01, "{load:?}");
 
         pool.run(900, 100, 10 * MS, Duration::ZERO);
         let load = pool.load();

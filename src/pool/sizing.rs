@@ -54,6 +54,11 @@ impl Pool {
         self.sizing().record.load(&waits)
     }
 
+    /// True if its limit was found to be as good as any.
+    pub fn is_settled(&self) -> bool {
+        self.sizing().limiter.as_ref().is_some_and(Limiter::is_settled)
+    }
+
     /// How many servers may be in use now.
     pub fn limit(&self) -> usize {
         self.core().limit()

@@ -19,17 +19,21 @@ impl Advice {
             let when = if pool.traffic.checkouts.value() > 0 { " of late" } else { " yet" };
             return Self { servers: None, text: format!("nothing came{when}") };
         }
-        let enough = servers_for(load.busiest);
+        // What was seen at once was enough as well, if nobody waited then.
+        let enough = servers_for(load.busiest).max(load.most);
+        let is_full = load.full_at_waits >= FULL;
         let (servers, text) = if pool.pool_mode == PoolMode::Session {
-            (enough, in_session_mode(pool, enough))
+            in_session_mode(pool, has_waited(pool) && is_full)
         } else if !has_waited(pool) {
             (enough, without_waits(pool, enough))
         } else if let Some((servers, slower)) = strained(pool) {
             (servers, with_strain(pool, servers, slower))
-        } else if load.full < FULL {
+        } else if !is_full {
             (enough, with_places_left(pool))
+        } else if pool.adaptive {
+            adapting(pool, enough)
         } else {
-            (enough, with_waits(pool, enough))
+            with_waits(pool, enough)
         };
         Self { servers: Some(servers), text }
     }
@@ -53,10 +57,22 @@ fn strained(pool: &PoolSnapshot) -> Option<(usize, f64)> {
     (servers < pool.limit).then_some((servers, strain.slower))
 }
 
-fn in_session_mode(pool: &PoolSnapshot, enough: usize) -> String {
-    let (most, size) = (pool.load.most, pool.size);
+/// Where clients waited for all that there may be: how many to try.
+fn more_than(limit: usize) -> usize {
+    limit.saturating_add(limit.div_ceil(4))
+}
+
+fn in_session_mode(pool: &PoolSnapshot, is_short: bool) -> (usize, String) {
+    let (most, size, limit) = (pool.load.most.max(1), pool.size, pool.limit);
     let waited = if has_waited(pool) { waits(pool) + "; " } else { String::new() };
-    format!("{waited}up to {most} sessions at once: {} for that; size is {size}", are(enough))
+    if is_short {
+        let more = more_than(limit);
+        let text = format!("{waited}all {limit} were lent: try {more}, if PostgreSQL bears it");
+        return (more, text);
+    }
+    let text =
+        format!("{waited}up to {most} sessions at once: {} for that; size is {size}", are(most));
+    (most, text)
 }
 
 fn without_waits(pool: &PoolSnapshot, enough: usize) -> String {
@@ -70,8 +86,8 @@ fn without_waits(pool: &PoolSnapshot, enough: usize) -> String {
 
 fn with_strain(pool: &PoolSnapshot, servers: usize, slower: f64) -> String {
     format!(
-        "{}, but {servers} would do: a transaction takes {slower:.1} times as long as when few servers \
-         are at work, and more would not help",
+        "{}, but {servers} may do: a transaction takes {slower:.1} times as long as when few servers are at \
+         work; if they are of the same kinds then, more would not help",
         waits(pool)
     )
 }
@@ -79,29 +95,43 @@ fn with_strain(pool: &PoolSnapshot, servers: usize, slower: f64) -> String {
 fn with_places_left(pool: &PoolSnapshot) -> String {
     let limit = pool.limit;
     format!(
-        "{}, though hardly ever were all {limit} lent: for servers being opened (min opens some ahead) \
-         or for a cap (max_connections)",
+        "{}, though all {limit} were not seen lent then: for servers being opened (min opens some ahead), for \
+         a cap (max_connections), or in a burst too short to be seen",
         waits(pool)
     )
 }
 
-fn with_waits(pool: &PoolSnapshot, enough: usize) -> String {
-    let (limit, most, full) = (pool.limit, pool.most(), whole(pool.load.full * 100.0));
-    let waits = waits(pool);
-    if !pool.adaptive {
-        format!(
-            "{waits}, with all {limit} lent {full} % of the time: try {enough}, if PostgreSQL bears it; \
-             adaptive = true tries by itself"
-        )
-    } else if limit < most {
-        format!(
-            "{waits}: adaptive keeps to {limit}, for more of the {most} that may be do not do more"
-        )
+fn with_waits(pool: &PoolSnapshot, enough: usize) -> (usize, String) {
+    let (limit, full) = (pool.limit, percent(pool.load.full_at_waits));
+    // Over half a minute a short burst is hardly anything.
+    let more = if enough > limit { enough } else { more_than(limit) };
+    let text = format!(
+        "{}, with all {limit} lent {full} of those half-minutes: try {more}, if PostgreSQL bears it; \
+         adaptive = true tries by itself",
+        waits(pool)
+    );
+    (more, text)
+}
+
+fn adapting(pool: &PoolSnapshot, enough: usize) -> (usize, String) {
+    let (limit, most, waits) = (pool.limit, pool.most(), waits(pool));
+    if limit >= most {
+        let more = if enough > limit { enough } else { more_than(limit) };
+        let what = "raise max_overflow, if PostgreSQL bears it";
+        (more, format!("{waits}, with all {most} lent that may be: {what}"))
+    } else if pool.is_settled {
+        (limit, format!("{waits}: adaptive keeps to {limit}, for more did not do more when tried"))
     } else {
-        format!(
-            "{waits}, with all {most} lent that may be: raise max_overflow, if PostgreSQL bears it"
-        )
+        let text =
+            format!("{waits}: adaptive is still looking, and at {limit} of at most {most} now");
+        (enough.max(limit), text)
     }
+}
+
+/// Small shares with a decimal.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent < 10.0 { format!("{percent:.1} %") } else { format!("{percent:.0} %") }
 }
 
 fn are(enough: usize) -> String {
@@ -127,7 +157,7 @@ const fn whole(number: f64) -> usize {
 /// Transactions that take so many times as long have too many beside them.
 const STRAINED: f64 = 2.0;
 
-/// All servers are lent for at least this share of the time, if that is why clients wait.
+/// All servers are lent for at least this share of the half-minutes with waits, if that is why clients wait.
 const FULL: f64 = 0.005;
 
 #[cfg(test)]
@@ -162,7 +192,8 @@ mod tests {
             busiest: 20.0,
             queued: 12.0,
             most: 20,
-            full: 0.35,
+            full: 0.05,
+            full_at_waits: 0.35,
             waits: 100,
             longest_wait: Duration::from_millis(1_200),
             ..load()
@@ -196,7 +227,7 @@ mod tests {
         assert_eq!(servers, Some(29));
         assert_eq!(
             text,
-            "clients waited up to 1s200ms, with all 20 lent 35 % of the time: try 29, if PostgreSQL bears it; \
+            "clients waited up to 1s200ms, with all 20 lent 35 % of those half-minutes: try 29, if PostgreSQL bears it; \
              adaptive = true tries by itself"
         );
     }
@@ -208,23 +239,29 @@ mod tests {
         assert_eq!(servers, Some(6));
         assert_eq!(
             text,
-            "clients waited up to 1s200ms, but 6 would do: a transaction takes 7.0 times as long as when few \
-             servers are at work, and more would not help"
+            "clients waited up to 1s200ms, but 6 may do: a transaction takes 7.0 times as long as when few \
+             servers are at work; if they are of the same kinds then, more would not help"
         );
     }
 
     #[test]
     fn waits_beside_free_places_have_other_reasons() {
-        let (_, text) = advice(Load { full: 0.0, ..waiting() }, |_| {});
-        assert!(text.contains("hardly ever were all 30 lent"), "{text}");
+        let (_, text) = advice(Load { full_at_waits: 0.0, ..waiting() }, |_| {});
+        assert!(text.contains("though all 30 were not seen lent"), "{text}");
     }
 
     #[test]
     fn an_adaptive_pool_says_what_it_keeps_to() {
-        let (_, text) = advice(waiting(), |pool| (pool.adaptive, pool.limit) = (true, 4));
+        let (servers, text) = advice(waiting(), |pool| {
+            (pool.adaptive, pool.limit, pool.is_settled) = (true, 4, true);
+        });
+        assert_eq!(servers, Some(4));
         assert!(
-            text.ends_with("adaptive keeps to 4, for more of the 30 that may be do not do more")
+            text.ends_with("adaptive keeps to 4, for more did not do more when tried"),
+            "{text}"
         );
+        let (_, text) = advice(waiting(), |pool| (pool.adaptive, pool.limit) = (true, 4));
+        assert!(text.ends_with("adaptive is still looking, and at 4 of at most 30 now"), "{text}");
         let (_, text) = advice(waiting(), |pool| pool.adaptive = true);
         assert!(
             text.ends_with(
@@ -237,5 +274,30 @@ mod tests {
     fn sessions_are_counted_as_they_are() {
         let (_, text) = advice(load(), |pool| pool.pool_mode = PoolMode::Session);
         assert_eq!(text, "up to 3 sessions at once: 3 are enough for that; size is 20");
+
+        // Five seconds of a half-minute.
+        let burst = Load { busiest: 3.3, most: 20, ..load() };
+        let (servers, text) = advice(burst, |pool| pool.pool_mode = PoolMode::Session);
+        assert_eq!(servers, Some(20));
+        assert_eq!(text, "up to 20 sessions at once: 20 are enough for that; size is 20");
+
+        let (servers, text) = advice(waiting(), |pool| {
+            (pool.pool_mode, pool.limit) = (PoolMode::Session, 20);
+        });
+        assert_eq!(servers, Some(25));
+        assert!(text.ends_with("all 20 were lent: try 25, if PostgreSQL bears it"), "{text}");
+    }
+
+    #[test]
+    fn a_burst_is_not_averaged_away() {
+        let calm = Load { busiest: 0.5, most: 15, ..load() };
+        assert_eq!(advice(calm, |_| {}).0, Some(15));
+
+        // All 30, for four seconds in a quarter of an hour.
+        let burst =
+            Load { busiest: 6.0, most: 30, full: 0.0044, full_at_waits: 0.067, ..waiting() };
+        let (servers, text) = advice(burst, |_| {});
+        assert_eq!(servers, Some(38));
+        assert!(text.contains("with all 30 lent 6.7 % of those half-minutes: try 38"), "{text}");
     }
 }

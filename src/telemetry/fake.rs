@@ -178,6 +178,7 @@ pub fn pool(domain: &str, database: &str, user: &str) -> PoolSnapshot {
         max_overflow: 10,
         limit: 30,
         adaptive: false,
+        is_settled: false,
         load: Load::default(),
         oldest_wait: Duration::from_micros(1_500_250),
         cancels_active: 1,

@@ -90,6 +90,8 @@ pub struct PoolSnapshot {
     /// How many may be in use at the moment, and whether that follows what they get done.
     pub limit: usize,
     pub adaptive: bool,
+    /// Other limits were tried, and none was better.
+    pub is_settled: bool,
     pub load: Load,
     /// Age of the oldest waiter.
     pub oldest_wait: Duration,
@@ -138,6 +140,8 @@ pub struct Load {
     pub most: usize,
     /// Share of the time when as many were in use as may be (0 to 1).
     pub full: f64,
+    /// The same of those half-minutes alone in which clients waited.
+    pub full_at_waits: f64,
     /// Clients that waited for longer than a millisecond, how long on average, and the longest.
     pub waits: u64,
     pub mean_wait: Duration,

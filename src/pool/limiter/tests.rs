@@ -249,15 +249,17 @@ fn servers_that_wait_are_worth_having_up_to_the_bound() {
 fn once_found_it_stays_within_a_step() {
     let mut world = World::new((20, 1, 32), Clients::Closed(64), knee(4)).noisy(0.1, 7);
     world.run(120);
-    let (mut found, mut at_rest) = (Vec::new(), 0);
+    let (mut found, mut at_rest, mut settled) = (Vec::new(), 0, 0);
     for _ in 0..240 {
         world.run(1);
         found.push(world.limiter.found());
         at_rest += usize::from(world.limiter.is_at_rest());
+        settled += usize::from(world.limiter.is_settled());
     }
     assert!(found.iter().all(|found| (3..=5).contains(found)), "{found:?}");
     let (least, most) = world.swing(240);
     assert!(least >= 2 && most <= 8, "tried {least} to {most}");
+    assert!(settled > 60, "it is known to have found something for {settled} of 240 s");
     assert!(at_rest > 80, "it tries all the time: at rest for {at_rest} of 240 s");
 }
 
@@ -275,6 +277,7 @@ fn a_step_of_load_is_followed_within_seconds() {
     let mut world = World::new((4, 1, 30), Clients::Thinking(20, 1.0), knee(24));
     world.run(60);
     assert_eq!(world.swing(60), (4, 4));
+    assert!(!world.limiter.is_settled(), "nothing was tried");
 
     world.clients = Clients::Closed(100);
     world.run(10);
