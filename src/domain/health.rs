@@ -189,6 +189,11 @@ impl Health {
         pause.min(rules.interval)
     }
 
+    /// There is another login to try.
+    pub const fn forget_refusals(&mut self) {
+        self.refusals = 0;
+    }
+
     pub const fn condition(&self) -> Condition {
         self.condition
     }

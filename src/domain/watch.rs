@@ -45,8 +45,17 @@ struct Logins {
 #[derive(Debug)]
 struct Login {
     target: Target,
-    /// The host has let it in.
-    has_worked: bool,
+    outcome: Outcome,
+}
+
+/// What has come of a login so far. The useless ones come last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Outcome {
+    /// The host has let it in, whatever it does now.
+    Worked,
+    Untried,
+    /// The host has never let it in.
+    Refused,
 }
 
 /// The connection of a look is kept for the next one if that comes this soon.
@@ -88,6 +97,8 @@ impl Watch {
         if logins.known.iter().any(is_it) {
             return;
         }
+        let current = logins.known.get(logins.current);
+        let is_served = current.is_some_and(|login| login.outcome == Outcome::Worked);
         let name = ("application_name".to_owned(), super::probe::APPLICATION_NAME.to_owned());
         let target = Target {
             options: Arc::new([name]),
@@ -96,15 +107,21 @@ impl Watch {
             connect_timeout: self.timeout.saturating_mul(2),
             ..target.clone()
         };
-        let login = Login { target, has_worked: false };
-        if logins.known.len() < LOGINS_MOST as usize {
+        let login = Login { target, outcome: Outcome::Untried };
+        let at = if logins.known.len() < LOGINS_MOST as usize {
             logins.known.push(login);
-        } else if let Some(useless) = logins.known.iter_mut().find(|known| !known.has_worked) {
-            *useless = login;
+            logins.known.len() - 1
         } else {
-            return;
+            let Some((at, useless)) = logins.most_useless() else { return };
+            *useless = login;
+            at
+        };
+        if !is_served {
+            logins.current = at;
         }
         drop(logins);
+        // Those before it say nothing of it.
+        self.held().forget_refusals();
         self.host.alert.notify_one();
     }
 
@@ -255,7 +272,7 @@ impl Watch {
         if matches!(look, Look::Unreachable { .. } | Look::Silent { .. }) {
             self.host.on_lost();
         }
-        self.judge_login(&look);
+        self.judge_login(&target, &look);
         let now = Instant::now();
         let (before, after) = {
             let mut health = self.held();
@@ -288,23 +305,47 @@ impl Watch {
         logins.known.get(logins.current).map(|login| login.target.clone())
     }
 
-    /// Goes on to another login if this one is not let in.
-    fn judge_login(&self, look: &Look) {
-        let mut logins = self.logins();
-        let current = logins.current;
-        match look {
-            Look::Seen(_) => {
-                if let Some(login) = logins.known.get_mut(current) {
-                    login.has_worked = true;
-                }
-            }
-            Look::Alive { is_of_login: true, .. } => {
-                logins.current = (current + 1) % logins.known.len().max(1);
-            }
+    /// Goes on to another login if `target` is not let in.
+    fn judge_login(&self, target: &Target, look: &Look) {
+        let outcome = match look {
+            Look::Seen(_) => Outcome::Worked,
+            Look::Alive { is_of_login: true, .. } => Outcome::Refused,
             Look::Alive { .. }
             | Look::Unreachable { .. }
             | Look::Silent { .. }
-            | Look::Missed { .. } => {}
+            | Look::Missed { .. } => return,
+        };
+        self.logins().judge(target, outcome);
+    }
+}
+
+impl Logins {
+    /// The one that another may take the place of: none that has worked, and rather one that was tried.
+    fn most_useless(&mut self) -> Option<(usize, &mut Login)> {
+        let others = self.known.iter_mut().enumerate();
+        let useless = others.filter(|(_, login)| login.outcome != Outcome::Worked);
+        useless.max_by_key(|(_, login)| login.outcome)
+    }
+
+    /// Takes note of what has come of `target`. Behind a refusal it is another's turn, first of those that were not
+    /// tried yet.
+    fn judge(&mut self, target: &Target, outcome: Outcome) {
+        let is_it = |login: &Login| {
+            login.target.user == target.user && login.target.database == target.database
+        };
+        // Another may have taken its place meanwhile.
+        let Some(at) = self.known.iter().position(is_it) else { return };
+        if let Some(login) = self.known.get_mut(at).filter(|it| it.outcome != Outcome::Worked) {
+            login.outcome = outcome;
+        }
+        if outcome == Outcome::Refused && self.current == at {
+            let count = self.known.len();
+            let in_turn = (1..=count).map(|further| (at + further) % count);
+            let is_untried = |at: &usize| {
+                self.known.get(*at).is_some_and(|login| login.outcome == Outcome::Untried)
+            };
+            self.current =
+                in_turn.clone().find(is_untried).or_else(|| in_turn.clone().next()).unwrap_or(at);
         }
     }
 }
@@ -312,4 +353,86 @@ impl Watch {
 /// A little less than `pause`, so that hosts, and instances of pgweir, are not looked at all at once.
 pub(super) fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(1.0 - 0.2 * f64::from(random()) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::ServerSecret;
+    use crate::config::HostAddr;
+    use crate::pool::core::Site;
+    use crate::server::endpoint::Endpoint;
+    use crate::tls::Ladder;
+
+    const RULES: Rules = Rules { interval: Duration::from_secs(5), down_after: 3 };
+
+    fn watch() -> Watch {
+        let name = HostAddr::Tcp { host: "db".into(), port: 5432 };
+        let host = Arc::new(Host::new(Arc::new(Endpoint::new(name)), 1, Arc::default()));
+        Watch::new(host, RULES, Duration::from_secs(1), false, 1)
+    }
+
+    fn login(watch: &Watch, database: &str) -> Target {
+        Target {
+            host: Arc::clone(&watch.host.endpoint),
+            site: Site(0),
+            tls: Ladder::disabled(),
+            database: database.into(),
+            user: "app".into(),
+            secret: ServerSecret::None,
+            options: Arc::default(),
+            connect_query: Arc::default(),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn offer(watch: &Watch, database: &str) {
+        watch.offer(&login(watch, database));
+    }
+
+    /// Whose turn it is.
+    fn turn(watch: &Watch) -> String {
+        watch.target().unwrap().database.to_string()
+    }
+
+    /// Has the host refuse the login whose turn it is.
+    fn refuse(watch: &Watch) {
+        let look = Look::Alive { why: "3D000".into(), is_of_login: true };
+        watch.judge_login(&watch.target().unwrap(), &look);
+        watch.held().on_look(&look, RULES, Instant::now());
+    }
+
+    #[test]
+    fn a_new_login_is_tried_before_those_that_were_refused() {
+        let watch = watch();
+        for bad in 0..LOGINS_MOST {
+            offer(&watch, &format!("bad{bad}"));
+        }
+        (0..4 * LOGINS_MOST).for_each(|_| refuse(&watch));
+        assert!(watch.health().pause(RULES, true) > LOOK_CLOSELY);
+
+        offer(&watch, "good");
+        offer(&watch, "bad");
+
+        assert_eq!(turn(&watch), "bad");
+        assert_eq!(watch.health().pause(RULES, true), LOOK_CLOSELY);
+        refuse(&watch);
+        assert_eq!(turn(&watch), "good");
+        for bad in 0..2 * LOGINS_MOST {
+            watch.logins().judge(&login(&watch, "good"), Outcome::Worked);
+            offer(&watch, &format!("worse{bad}"));
+            assert_eq!(turn(&watch), "good", "it works");
+        }
+    }
+
+    /// What comes of a look is about the login that it was made with.
+    #[test]
+    fn a_login_that_comes_during_a_look_is_not_refused_with_the_one_before() {
+        let watch = watch();
+        offer(&watch, "bad");
+        let looked_with = watch.target().unwrap();
+        offer(&watch, "good");
+        watch.logins().judge(&looked_with, Outcome::Refused);
+        assert_eq!(turn(&watch), "good");
+    }
 }
