@@ -247,15 +247,19 @@ impl Watch {
 
     /// Waits until there is a host, and until it is time to look at it.
     async fn wait_for_first_look(&self) {
-        while self.host.is_absent() {
-            self.host.alert.notified().await;
-        }
-        // One that has no others beside it serves whatever it is: that can wait.
-        let until = Instant::now() + self.rules.interval;
-        while !self.has_others.load(Relaxed) {
-            if timeout_at(until, self.host.alert.notified()).await.is_err() {
+        let mut until = None;
+        loop {
+            if self.host.is_absent() {
+                until = None;
+                self.host.alert.notified().await;
+                continue;
+            }
+            // One that has no others beside it serves whatever it is: that can wait. It may be left meanwhile.
+            let until = *until.get_or_insert_with(|| Instant::now() + self.rules.interval);
+            if self.has_others.load(Relaxed) || Instant::now() >= until {
                 return;
             }
+            let _elapsed = timeout_at(until, self.host.alert.notified()).await;
         }
     }
 
@@ -423,6 +427,22 @@ mod tests {
             offer(&watch, &format!("worse{bad}"));
             assert_eq!(turn(&watch), "good", "it works");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_place_that_is_left_before_its_first_look_is_not_looked_at() {
+        let watch = watch();
+        let mut wait = std::pin::pin!(watch.wait_for_first_look());
+        assert!(tokio::time::timeout(RULES.interval / 2, &mut wait).await.is_err());
+
+        watch.vacate();
+        assert!(tokio::time::timeout(RULES.interval * 2, &mut wait).await.is_err(), "nobody there");
+
+        watch.host.set_presence(crate::pool::host::Presence::Present);
+        watch.host.alert.notify_one();
+        let come = Instant::now();
+        wait.await;
+        assert_eq!(come.elapsed(), RULES.interval);
     }
 
     /// What comes of a look is about the login that it was made with.
