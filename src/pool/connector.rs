@@ -230,7 +230,7 @@ fn on_failure(
     pool.stats.connects_failed.increment();
     tracing::warn!(domain = %pool.domain, host = %site.host.endpoint, user = %pool.user, %error,
         "cannot open a server");
-    let failure = Failure { host: Arc::clone(&site.host.endpoint), source: Arc::new(error) };
+    let failure = Failure { host: site.host.endpoint.to_string().into(), source: Arc::new(error) };
     let error = &failure.source;
     if let Some(opening) = right.kind().filter(|opening| error.is_for(opening)) {
         // Others may well have a server.

@@ -449,7 +449,7 @@ impl Pool {
     pub fn shut_down(self: &Arc<Self>) {
         let mut core = self.core();
         let (servers, waiters) = core.close();
-        let host = Arc::clone(&self.site(Site(0)).host.endpoint);
+        let host = self.site(Site(0)).host.endpoint.to_string().into();
         tell(waiters, &Failure { host, source: Arc::new(ConnectError::Closed) }, core);
         for mut server in servers {
             self.note_end(&server, CloseReason::Shutdown);

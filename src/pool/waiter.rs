@@ -5,7 +5,6 @@ use std::task::{Context, Poll, Waker};
 
 use crate::server::Server;
 use crate::server::connect::ConnectError;
-use crate::server::endpoint::Endpoint;
 
 /// What a waiter gets: a server, which is counted as lent, or why there is none.
 pub type Outcome = Result<Box<Server>, Failure>;
@@ -13,8 +12,8 @@ pub type Outcome = Result<Box<Server>, Failure>;
 /// A server could not be opened.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// Where.
-    pub host: Arc<Endpoint>,
+    /// Where, as it was called then: another may have its place by the time somebody is told.
+    pub host: Arc<str>,
     pub source: Arc<ConnectError>,
 }
 
