@@ -167,11 +167,14 @@ impl<S, W, K: Kind> Core<S, W, K> {
             self.end(label.site);
             return Given::Close(server, why);
         }
-        if self.is_full() || (self.queue.len() > 0 && self.is_within()) {
-            return self.give_within(label, server, now);
-        }
+        let is_within = self.is_full() || (self.queue.len() > 0 && self.is_within());
         let is_kept = label.kind.as_ref().is_none_or(Kind::may_idle);
-        match self.taker(label.kind.as_ref()) {
+        let home = label.home;
+        // Whose one is of several is seen when it is among them; one that is used once never is.
+        let is_seen_later = is_within && (is_kept || self.is_full());
+        let kind = label.kind.as_ref();
+        let taker = if is_seen_later { Taker::Nobody } else { self.taker(kind) };
+        match taker {
             Taker::Fits(ticket) => {
                 if let Some(waiter) = self.queue.remove(ticket) {
                     self.lend(label.site);
@@ -185,7 +188,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
             }
         }
         self.idle.insert(label, server, now);
-        Given::Idle
+        if is_within { self.serve_or_displace(home) } else { Given::Idle }
     }
 
     /// Why a server at `site` may not stay, if it may not.

@@ -98,11 +98,14 @@ impl<S, K: Kind> IdleServers<S, K> {
             let at_home = plain.get_mut(home.0)?;
             at_home.pop_back().map(|(_, server)| server)
         });
-        let found = found.or_else(|| {
-            let newest = plain.iter_mut().filter(|list| !list.is_empty());
-            let newest = newest.max_by_key(|list| list.back().map(|(_, s)| s.since));
-            newest.and_then(|list| list.pop_back().map(|(_, s)| s))
-        })?;
+        let found = found.or_else(|| newest_of(plain))?;
+        self.count -= 1;
+        Some(found.server)
+    }
+
+    /// Takes the plain one at `site` that was used last.
+    pub(super) fn take_newest(&mut self, site: Site) -> Option<S> {
+        let found = newest_of(self.plain_at_mut(site))?;
         self.count -= 1;
         Some(found.server)
     }
@@ -189,4 +192,11 @@ impl<S, K: Kind> IdleServers<S, K> {
     fn lists_mut(&mut self) -> impl Iterator<Item = &mut List<S, K>> {
         self.plain.iter_mut().chain([&mut self.of_kinds])
     }
+}
+
+/// Takes the one that was used last.
+fn newest_of<S, K>(lists: &mut [List<S, K>]) -> Option<Idle<S, K>> {
+    let newest = lists.iter_mut().filter(|list| !list.is_empty());
+    let newest = newest.max_by_key(|list| list.back().map(|(_, entry)| entry.since))?;
+    newest.pop_back().map(|(_, entry)| entry)
 }

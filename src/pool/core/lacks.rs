@@ -4,10 +4,12 @@ use super::{Core, Kind, Ticket};
 
 impl<S, W, K: Kind> Core<S, W, K> {
     /// Whose a server of `kind` is that has come free.
+    #[inline]
     pub(super) fn taker(&self, kind: Option<&K>) -> Taker {
-        if self.queue.len() == 0 {
-            return Taker::Nobody;
-        }
+        if self.queue.len() == 0 { Taker::Nobody } else { self.taker_of_those_waiting(kind) }
+    }
+
+    fn taker_of_those_waiting(&self, kind: Option<&K>) -> Taker {
         let mut on_its_way = self.on_its_way(self.closing);
         for (ticket, wish) in self.queue.wishes() {
             if wish == kind {

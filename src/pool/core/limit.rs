@@ -1,8 +1,6 @@
 //! The limit that a pool is under at the moment, of those that its size allows, and what it keeps from waiters.
 
-use tokio::time::Instant;
-
-use super::{Core, Given, Home, Kind, Label, Right, Surplus, Taker, Ticket};
+use super::{Core, Given, Home, Kind, Right, Surplus, Ticket};
 
 /// What may be done now that something has changed.
 #[derive(Debug)]
@@ -63,15 +61,11 @@ impl<S, W, K: Kind> Core<S, W, K> {
         displaced.map(Step::Close)
     }
 
-    /// Gives a server to a pool that is full, or was and has others idle or keeps places.
+    /// What becomes of a server that is idle now, or of another, in a pool that is full, or was and has others idle
+    /// or keeps places.
     #[cold]
     #[inline(never)]
-    pub(super) fn give_within(&mut self, label: Label<K>, server: S, now: Instant) -> Given<S, W> {
-        if !label.kind.as_ref().is_none_or(Kind::may_idle) {
-            return self.give_once(&label, server);
-        }
-        let home = label.home;
-        self.idle.insert(label, server, now);
+    pub(super) fn serve_or_displace(&mut self, home: Home) -> Given<S, W> {
         if let Some((waiter, server)) = self.serve(home) {
             return Given::HandTo(waiter, server);
         }
@@ -79,19 +73,6 @@ impl<S, W, K: Kind> Core<S, W, K> {
             Some(server) => Given::Close(server, Surplus::Displaced),
             None => Given::Idle,
         }
-    }
-
-    /// Gives one that is used once: now or never.
-    fn give_once(&mut self, label: &Label<K>, server: S) -> Given<S, W> {
-        if !self.is_full()
-            && let Taker::Fits(ticket) = self.taker(label.kind.as_ref())
-            && let Some(waiter) = self.queue.remove(ticket)
-        {
-            self.lend(label.site);
-            return Given::HandTo(waiter, server);
-        }
-        self.end(label.site);
-        Given::Close(server, Surplus::Displaced)
     }
 
     /// Lends an idle server to the oldest waiter who may have one, if not as many are in use as may be.
@@ -103,7 +84,10 @@ impl<S, W, K: Kind> Core<S, W, K> {
         }
         let (ticket, wish) = self.first_served()?;
         let (server, site) = match &wish {
-            None => self.take_plain(home, None)?,
+            None => {
+                let site = self.sites.pick_to_lend(|site| self.idle.has_plain(site))?;
+                (self.idle.take_newest(site)?, site)
+            }
             Some(kind) => self.idle.take_of(kind, home)?,
         };
         let waiter = self.queue.remove(ticket)?;
