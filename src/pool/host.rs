@@ -108,6 +108,7 @@ impl Host {
         self.set_presence(Presence::Absent);
         self.tenure.fetch_add(1, Release);
         self.endpoint.be(Whereabouts::Unknown);
+        self.endpoint.dialect.forget();
         *self.trouble() = Trouble::default();
     }
 

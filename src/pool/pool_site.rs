@@ -68,6 +68,17 @@ impl PoolSite {
         self.latency.store(next.max(1), Relaxed);
     }
 
+    /// It serves again, or another host does in its place: what was known of it says nothing.
+    fn forget(&self) {
+        *self.pace() = Pace::default();
+        self.latency.store(0, Relaxed);
+    }
+
+    #[cfg(test)]
+    pub(super) fn latency(&self) -> u64 {
+        self.latency.load(Relaxed)
+    }
+
     fn pace(&self) -> MutexGuard<'_, Pace> {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -135,6 +146,12 @@ impl Pool {
     /// when they come back. Who is opening one there looks elsewhere.
     pub fn set_sites(self: &Arc<Self>, standings: &[Standing]) {
         let mut core = self.core();
+        for (index, standing) in standings.iter().enumerate() {
+            let is_out = matches!(standing, Standing::Lost | Standing::Out);
+            if !is_out && core.is_out(Site(index)) {
+                self.site(Site(index)).forget();
+            }
+        }
         let gone = core.set_sites(standings);
         let is_out = core.sites_in_use() == 0;
         self.has_choice.store(core.sites_in_use() > 1, Relaxed);

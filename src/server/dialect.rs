@@ -31,6 +31,11 @@ impl Dialect {
         let mut until = self.refuses_until.lock().unwrap_or_else(PoisonError::into_inner);
         *until = Some(now + REMEMBERED);
     }
+
+    /// It is another host from now on.
+    pub fn forget(&self) {
+        *self.refuses_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[cfg(test)]
@@ -44,5 +49,7 @@ mod tests {
         dialect.refuses_newer(now);
         assert_eq!(dialect.to_ask(now), Version::V3_0);
         assert_eq!(dialect.to_ask(now + REMEMBERED), Version::V3_2);
+        dialect.forget();
+        assert_eq!(dialect.to_ask(now), Version::V3_2);
     }
 }

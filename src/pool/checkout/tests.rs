@@ -9,7 +9,7 @@ use super::*;
 use crate::auth::ServerSecret;
 use crate::config::{HostAddr, Mode, PoolMode, PoolSettings};
 use crate::net::stream::Stream;
-use crate::pool::core::{Balance, PerSite, Site};
+use crate::pool::core::{Balance, PerSite, Site, Standing};
 use crate::pool::host::Host;
 use crate::pool::pool::Commons;
 use crate::pool::pool_site::{Outlook, PoolSite};
@@ -230,4 +230,22 @@ async fn a_server_that_is_found_closed_is_not_lent() {
 
     assert_eq!(pool.core().counts().idle, 0);
     assert_eq!(pool.stats.closed_retries.value(), 1);
+}
+
+#[tokio::test]
+async fn what_was_known_of_a_site_is_forgotten_when_it_comes_back() {
+    let pool = pool();
+    let site = pool.site(Site(0));
+    pool.has_choice.store(true, Relaxed);
+    pool.note_latency(&server().record, Duration::from_secs(10));
+    let until = site.on_turned_away(Instant::now());
+    assert_eq!(site.admit(Instant::now()), Err(until));
+
+    pool.set_sites(&[Standing::Serves { weight: 1 }]);
+    assert_eq!(site.admit(Instant::now()), Err(until), "it has served all the time");
+    pool.set_sites(&[Standing::Out]);
+    pool.set_sites(&[Standing::Serves { weight: 1 }]);
+
+    assert_eq!(site.admit(Instant::now()), Ok(()));
+    assert_eq!(site.latency(), 0);
 }
