@@ -68,6 +68,15 @@ impl PoolSite {
         self.latency.store(next.max(1), Relaxed);
     }
 
+    /// What it has taken longer than the `fastest` is half forgotten in three seconds: a site that is spared for it
+    /// is tried again, and learns better or not.
+    pub(super) fn fade(&self, fastest: u64) {
+        let known = self.latency.load(Relaxed);
+        if let Some(beyond) = known.checked_sub(fastest).filter(|_| known > 0) {
+            self.latency.store(known - beyond / 8, Relaxed);
+        }
+    }
+
     /// It serves again, or another host does in its place: what was known of it says nothing.
     fn forget(&self) {
         *self.pace() = Pace::default();
@@ -123,6 +132,7 @@ impl Pool {
         }
         let known = || self.sites.iter().map(|site| site.latency.load(Relaxed));
         let fastest = known().filter(|latency| *latency > 0).min().unwrap_or(1);
+        self.sites.iter().for_each(|site| site.fade(fastest));
         let latencies: Vec<_> = known()
             .map(|latency| if latency == 0 { fastest } else { latency })
             .map(|latency| Duration::from_micros(latency).as_secs_f64())

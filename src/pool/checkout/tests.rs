@@ -249,3 +249,19 @@ async fn what_was_known_of_a_site_is_forgotten_when_it_comes_back() {
     assert_eq!(site.admit(Instant::now()), Ok(()));
     assert_eq!(site.latency(), 0);
 }
+
+/// One long report does not keep a site from being tried for good.
+#[tokio::test]
+async fn what_a_site_has_taken_long_for_fades() {
+    let pool = pool();
+    let site = pool.site(Site(0));
+    pool.has_choice.store(true, Relaxed);
+    pool.note_latency(&server().record, Duration::from_secs(10));
+    let at_first = site.latency();
+    site.fade(1000);
+    assert!(site.latency() < at_first);
+    (0..200).for_each(|_| site.fade(1000));
+    assert!(site.latency() < 1010, "{}", site.latency());
+    site.fade(1_000_000);
+    assert!(site.latency() < 1010, "it is the fastest now");
+}
