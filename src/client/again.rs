@@ -3,21 +3,24 @@
 //! In the mode `read_only` nothing is written, so that what was sent may be sent again, whole, as long as the
 //! client has been told nothing of the answer: the client notices nothing of a replica that goes.
 
+use tokio::time::Instant;
+
 use super::batch::Batch;
 use super::link::{Link, Linked};
 use super::names::Prepared;
 use super::naming::reading;
 use super::serve::Session;
-use crate::error::SqlState;
+use crate::error::{ClientMessage, SqlState};
 use crate::server::Server;
 use crate::sql::{LoneBegin, may_repeat};
 use crate::wire::frame::HEAD;
 use crate::wire::frontend::{self, Named, Target};
+use crate::wire::sqlstate;
 
 /// Bytes that are kept of an exchange. A longer one is not sent once more.
 const KEPT_MOST: usize = 64 * 1024;
 
-/// How often one exchange is sent again whose host is gone.
+/// How often one exchange is sent again that its servers were not lost for: their host is gone.
 const TIMES_MOST: u8 = 3;
 /// The same where only its server is known to be: it may be what the exchange does that ends it.
 const TIMES_ALONE: u8 = 1;
@@ -72,10 +75,13 @@ impl Session {
         let is_cancelled = linked.cancel_sent.is_some() || linked.is_leaving || linked.is_told;
         let server = linked.checkout.peek()?;
         let is_of_host = linked.last_words.as_deref().is_none_or(|words| ends_all(words.sqlstate));
-        let is_gone = self.pool.is_stranded(&server.record);
+        // It was another's exchange that broke it, or its host is going.
+        let is_innocent = linked.last_words.as_deref().is_some_and(is_of_a_crash)
+            || self.pool.is_stranded(&server.record)
+            || self.pool.loses_several(&server.record, Instant::now());
         let may = !is_cancelled
             && is_of_host
-            && self.repeated < if is_gone { TIMES_MOST } else { TIMES_ALONE }
+            && self.repeated < if is_innocent { TIMES_MOST } else { TIMES_ALONE }
             && !server.record.cancels().are_under_way()
             && is_harmless(&again.sent, &self.prepared, server)
             && self.pool.may_retry();
@@ -98,6 +104,11 @@ impl Session {
 /// ends a session for what it does comes with other codes.
 fn ends_all(code: SqlState) -> bool {
     matches!(&code.0, b"57P01" | b"57P02" | b"57P03" | b"40001")
+}
+
+/// True for what a server says that ends because the process of another crashed.
+fn is_of_a_crash(words: &ClientMessage) -> bool {
+    words.sqlstate == sqlstate::CRASH_SHUTDOWN
 }
 
 /// True if all that was sent only reads, as far as is known.

@@ -255,6 +255,7 @@ impl Session {
                 self.on_complete(body, serial);
                 verdict
             }
+            b'N' => self.on_notice(body, verdict),
             b'E' => self.on_error(batch, body, is_whole, serial, verdict),
             b'Z' if self.record().replication.is_some() => {
                 self.on_replication_ready();

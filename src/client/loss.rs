@@ -87,7 +87,7 @@ impl Session {
             host = %server.record.host, pid = server.record.key.process_id,
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
-        self.pool.host_of(&server.record).alert.notify_one();
+        self.pool.on_lost(&server.record);
         checkout.close(CloseReason::Lost);
         if is_told {
             return Err(End::ServerEnded);

@@ -72,6 +72,18 @@ impl Session {
         Ok(Weighed::Applies(end))
     }
 
+    /// A notice. A server that ends at once for what befell another says so in one, and no more.
+    pub(super) fn on_notice(&mut self, body: &[u8], verdict: Verdict) -> Verdict {
+        let fields = ErrorFields::parse(body);
+        // No function that raises a warning is called so. Who has a server to itself hears it as it is.
+        if fields.routine != Some(b"quickdie") || self.is_session_mode() {
+            return verdict;
+        }
+        let Link::Linked(linked) = &mut self.link else { return verdict };
+        linked.last_words = Some(Box::new(fields.to_message()));
+        Verdict::Swallow
+    }
+
     /// An error for the client: in our words, if it answers something that we made it refuse.
     pub(super) fn on_error(
         &mut self,

@@ -284,7 +284,7 @@ impl Pool {
     /// A server turned out to be dead: others that were idle may have gone with it (pitfall P33).
     fn on_dead(self: &Arc<Self>, server: Box<Server>) {
         self.stats.closed_retries.increment();
-        self.site(server.record.site).host.alert.notify_one();
+        self.on_lost(&server.record);
         self.close(server, Place::Lent, CloseReason::Lost);
         self.purge_dead();
     }
@@ -317,7 +317,7 @@ impl Pool {
             }
             Err(error) => {
                 tracing::info!(domain = %self.domain, %error, "an idle server was found dead");
-                self.site(site).host.alert.notify_one();
+                self.on_lost(&server.record);
                 self.stats.closed_retries.increment();
                 checkout.close(CloseReason::PrePing);
                 self.purge_dead();

@@ -19,6 +19,9 @@ use crate::server::connect::Target;
 use crate::server::record::ServerRecord;
 use crate::telemetry::counters::CloseReason;
 
+/// Servers of one host that are lost within this time are lost for the same reason.
+const SERIES: Duration = Duration::from_secs(1);
+
 /// One of a pool's hosts.
 #[derive(Debug)]
 pub struct PoolSite {
@@ -30,6 +33,8 @@ pub struct PoolSite {
     pace: Mutex<Pace>,
     /// How long requests take there of late, in microseconds.
     latency: AtomicU64,
+    /// When a server there was last lost.
+    lost: Mutex<Option<Instant>>,
 }
 
 /// What those know of a pool's hosts who watch them.
@@ -43,7 +48,8 @@ pub trait Outlook: Send + Sync + std::fmt::Debug {
 
 impl PoolSite {
     pub fn new(host: Arc<Host>, target: Target, caps: Arc<[CapId]>) -> Self {
-        Self { host, target, caps, pace: Mutex::default(), latency: AtomicU64::new(0) }
+        let latency = AtomicU64::new(0);
+        Self { host, target, caps, pace: Mutex::default(), latency, lost: Mutex::default() }
     }
 
     /// Asks to try to open one more server.
@@ -80,12 +86,17 @@ impl PoolSite {
     /// It serves again, or another host does in its place: what was known of it says nothing.
     fn forget(&self) {
         *self.pace() = Pace::default();
+        *self.lost() = None;
         self.latency.store(0, Relaxed);
     }
 
     #[cfg(test)]
     pub(super) fn latency(&self) -> u64 {
         self.latency.load(Relaxed)
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pace(&self) -> MutexGuard<'_, Pace> {
@@ -124,6 +135,20 @@ impl Pool {
         }
     }
 
+    /// A server of its was lost: its host is looked at, and for a moment used only if no other serves.
+    pub fn on_lost(&self, server: &ServerRecord) {
+        self.host_of(server).alert.notify_one();
+        *self.site(server.site).lost() = Some(Instant::now());
+        self.core().avoid(server.site);
+    }
+
+    /// True if `server`, which is lost at `now`, is not the first at its host within a second: they go because the
+    /// host does. No exchange ends a second one so soon that has ended `PostgreSQL` with the first.
+    pub fn loses_several(&self, server: &ServerRecord, now: Instant) -> bool {
+        let last = *self.site(server.site).lost();
+        last.is_some_and(|last| now.saturating_duration_since(last) < SERIES)
+    }
+
     /// Has the core choose by what requests have taken of late. Where nothing is known it is taken for the
     /// fastest, so that it is tried.
     pub(super) fn weigh(&self) {
@@ -137,7 +162,9 @@ impl Pool {
             .map(|latency| if latency == 0 { fastest } else { latency })
             .map(|latency| Duration::from_micros(latency).as_secs_f64())
             .collect();
-        self.core().set_latencies(&latencies);
+        let mut core = self.core();
+        core.set_latencies(&latencies);
+        core.tick();
     }
 
     /// Its servers at `site` that are not being closed.

@@ -63,6 +63,9 @@ pub enum Balance {
     RoundRobin,
 }
 
+/// Ticks for which a site is avoided where a server was lost: half of the last one at least.
+const AVOIDED_FOR: u8 = 2;
+
 /// The sites of one pool.
 #[derive(Debug)]
 pub(super) struct Sites {
@@ -84,6 +87,8 @@ struct State {
     latency: f64,
     /// What it has saved up of its turns.
     credit: i64,
+    /// The ticks for which it is taken for one that is shunned: it may be about to be lost.
+    avoided: u8,
 }
 
 impl State {
@@ -94,11 +99,11 @@ impl State {
         }
     }
 
-    /// Sites that serve go before those that are shunned.
+    /// Sites that serve go before those that are shunned or avoided.
     const fn rank(&self) -> u8 {
         match self.standing {
-            Standing::Serves { .. } => 0,
-            Standing::Shunned => 1,
+            Standing::Serves { .. } if self.avoided == 0 => 0,
+            Standing::Serves { .. } | Standing::Shunned => 1,
             Standing::Lost | Standing::Out => 2,
         }
     }
@@ -133,6 +138,7 @@ impl Sites {
             lent: 0,
             latency: 1.0,
             credit: 0,
+            avoided: 0,
         };
         let all: Vec<_> = (0..count.max(1)).map(|_| state()).collect();
         let in_use: Vec<_> = (0..all.len()).map(Site).collect();
@@ -152,7 +158,11 @@ impl Sites {
     /// Sets what each site is, in their order; sites beyond the end of `standings` are out.
     pub(super) fn set(&mut self, standings: &[Standing]) {
         for (index, state) in self.all.iter_mut().enumerate() {
-            state.standing = standings.get(index).copied().unwrap_or(Standing::Out);
+            let standing = standings.get(index).copied().unwrap_or(Standing::Out);
+            if state.is_out() {
+                state.avoided = 0;
+            }
+            state.standing = standing;
             state.credit = 0;
         }
         let is_in = |(_, state): &(usize, &State)| !state.is_out();
@@ -169,6 +179,19 @@ impl Sites {
         for (state, latency) in self.all.iter_mut().zip(latencies) {
             state.latency = if latency.is_finite() && *latency > 0.0 { *latency } else { 1.0 };
         }
+    }
+
+    /// A server was lost there. Others may go next, sooner than it is known what the host is: for the next ticks
+    /// it is used like one that is shunned.
+    pub(super) fn avoid(&mut self, site: Site) {
+        if let Some(state) = self.all.get_mut(site.0) {
+            state.avoided = AVOIDED_FOR;
+        }
+    }
+
+    /// One tick has passed.
+    pub(super) fn tick(&mut self) {
+        self.all.iter_mut().for_each(|state| state.avoided = state.avoided.saturating_sub(1));
     }
 
     /// The sites that are not out.
@@ -243,7 +266,7 @@ impl Sites {
         if self.sole.is_some() {
             return None;
         }
-        let serves = |(_, s): &(Site, &State)| matches!(s.standing, Standing::Serves { .. });
+        let serves = |(_, state): &(Site, &State)| state.rank() == 0;
         let serving = || self.states_in_use().filter(serves);
         let fill = |state: &State| count(state.kept) / f64::from(state.weight());
         let order = |a: &State, b: &State| compare(fill(a), fill(b));
@@ -343,6 +366,43 @@ mod tests {
         assert_eq!(sites.pick_to_lend(|site| site == Site(2)), None, "it is out");
         assert_eq!(sites.pick_to_open(None), Some(Site(1)));
         assert_eq!(sites.pick_to_open(Some(Site(1))), Some(Site(1)), "even after a failure");
+    }
+
+    #[test]
+    fn where_a_server_was_lost_none_is_used_for_a_while_if_another_site_serves() {
+        for balance in [Balance::LeastBusy, Balance::RoundRobin] {
+            let mut sites = sites(balance, &[SERVES, SERVES, SERVES]);
+            (0..4).for_each(|_| sites.begin(Site(1)));
+            sites.avoid(Site(0));
+            for _ in 0..AVOIDED_FOR {
+                sites.lend(Site(1));
+                assert!(!turns(&mut sites, 4).contains(&0), "it is avoided");
+                assert_eq!(sites.pick_to_open(None), Some(Site(2)));
+                assert_eq!(sites.uneven(), Some((Site(1), Site(2))), "none is moved there");
+                sites.tick();
+            }
+            assert!(turns(&mut sites, 4).contains(&0), "for ever");
+        }
+    }
+
+    #[test]
+    fn where_a_server_was_lost_the_next_is_used_if_nothing_else_serves() {
+        let mut sites = sites(Balance::LeastBusy, &[SERVES, SERVES]);
+        sites.avoid(Site(0));
+        assert_eq!(sites.pick_to_lend(|site| site == Site(0)), Some(Site(0)));
+        sites.set(&[SERVES, Standing::Out]);
+        assert_eq!(sites.pick_to_open(None), Some(Site(0)));
+    }
+
+    #[test]
+    fn who_comes_back_is_not_avoided_for_what_was_before() {
+        let mut sites = sites(Balance::LeastBusy, &[SERVES, SERVES]);
+        sites.avoid(Site(0));
+        sites.set(&[SERVES, SERVES]);
+        assert_eq!(turns(&mut sites, 1), [1], "another look at another host changes nothing");
+        sites.set(&[Standing::Lost, SERVES]);
+        sites.set(&[SERVES, SERVES]);
+        assert_eq!(turns(&mut sites, 1), [0]);
     }
 
     #[test]

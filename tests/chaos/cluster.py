@@ -95,6 +95,12 @@ class Node(Postgres):
         wait_until(lambda: not any(map(_runs, children)), "its processes are gone")
         (self.data / "postmaster.pid").unlink(missing_ok=True)
 
+    def kill_a_session(self, dbname: str) -> None:
+        """`kill -9` of the process that serves one of the sessions in a database."""
+        pid = self.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
+                       f"AND datname = '{dbname}' ORDER BY query_start DESC LIMIT 1")
+        self._signal(pid, signal.SIGKILL)
+
     def freeze(self) -> None:
         """SIGSTOP for all of its processes: it answers nothing, and breaks no connection."""
         self._signal_all(signal.SIGSTOP)

@@ -132,9 +132,26 @@ def test_a_replica_that_is_killed_and_comes_back_is_no_error_of_those_who_read(c
     readers.use(gone, stays)
     readers.stop()
 
-    assert readers.errors == []
+    assert readers.errors == [], proxy.log()
     back = readers.first(gone, returned)
     report.row(run, "killed", *map(in_ms, [moved, waited, back]))
+
+
+def test_a_replica_that_starts_anew_when_one_of_its_processes_dies_is_no_error_of_those_who_read(
+    cluster, proxy
+):
+    """As the kernel's killer has it when memory is short: PostgreSQL ends all other sessions as well, one by one."""
+    broken, stays = cluster.replicas
+    readers = Readers(proxy)
+    readers.use(broken, stays)
+
+    broken.kill_a_session("ledger")
+    killed = time.monotonic()
+    wait_until(lambda: readers.last(stays, killed) > 1, "readers are served")
+    readers.use(broken, stays)
+    readers.stop()
+
+    assert readers.errors == [], proxy.log()
 
 
 @pytest.mark.parametrize("run", range(1, report.RUNS + 1))
@@ -160,5 +177,5 @@ def test_a_replica_that_falls_behind_and_catches_up_is_no_error_of_those_who_rea
     readers.use(lags, stays)
     readers.stop()
 
-    assert readers.errors == []
+    assert readers.errors == [], proxy.log()
     report.row(run, "fell behind", *map(in_ms, [moved, readers.longest, back]))

@@ -1,6 +1,7 @@
 //! A server that is lost under a client: what the client is told, and that it goes on.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -60,6 +61,49 @@ fn a_client_idle_in_a_block_is_warned_and_gets_the_error_with_its_next_request()
     let ended = client.ask("rollback");
     assert_eq!((ended.tags().as_str(), ended.done()), ("CZI", vec!["ROLLBACK".to_owned()]));
     assert_eq!(client.value("select count(*) from kept"), "0");
+}
+
+/// PostgreSQL ends all sessions when the process of one crashes, and says so to each in a warning.
+#[test]
+fn a_client_whose_server_goes_for_the_crash_of_another_is_told_so_once() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, "pool.size = 2\n");
+    let mut other = proxy.client();
+    other.ask("begin");
+    let pid = other.pid();
+    let mut client = proxy.client();
+    client.ask("begin");
+    client.ask("select 1");
+
+    let killed = Command::new("kill").args(["-9", &pid]).status();
+    assert!(killed.is_ok_and(|status| status.success()));
+
+    let warning = client.read();
+    let fields = warning.fields();
+    assert_eq!((warning.tag, fields.severity(), fields.code()), (b'N', "WARNING", "08006"));
+    let detail = fields.detail();
+    assert!(detail.contains("crash of another server process (57P02)"), "{detail}");
+    assert_eq!(client.ask("select 1").tags(), "EZE");
+    client.ask("rollback");
+    wait_until("PostgreSQL is back", || client.ask("select 1").tags() == "TDCZI");
+}
+
+/// Whatever a function calls it.
+#[test]
+fn a_warning_that_a_function_raises_is_not_the_end_of_its_server() {
+    let postgres = Postgres::start();
+    let proxy = Proxy::start(&postgres, ONE);
+    let mut client = proxy.client();
+    let pid = client.pid();
+
+    let raise =
+        "do $$ begin raise warning 'terminating connection' using errcode = '57P02'; end $$";
+    let reply = client.ask(raise);
+
+    assert_eq!(reply.tags(), "CZI");
+    let codes: Vec<_> = reply.notices().iter().map(|notice| notice.code().to_owned()).collect();
+    assert_eq!(codes, ["57P02"]);
+    assert_eq!(client.pid(), pid);
 }
 
 /// A commit of what was lost must not look like one, and ends the block all the same.

@@ -250,6 +250,22 @@ async fn what_was_known_of_a_site_is_forgotten_when_it_comes_back() {
     assert_eq!(site.latency(), 0);
 }
 
+/// They are sent again what no single server would be.
+#[tokio::test(start_paused = true)]
+async fn servers_that_are_lost_soon_one_after_the_other_go_with_their_host() {
+    let pool = pool();
+    let record = &server().record;
+    assert!(!pool.loses_several(record, Instant::now()), "the first");
+    pool.on_lost(record);
+    assert!(pool.loses_several(record, Instant::now()), "the second");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!pool.loses_several(record, Instant::now()), "long ago");
+    pool.on_lost(record);
+    pool.set_sites(&[Standing::Out]);
+    pool.set_sites(&[Standing::Serves { weight: 1 }]);
+    assert!(!pool.loses_several(record, Instant::now()), "it has come back");
+}
+
 /// One long report does not keep a site from being tried for good.
 #[tokio::test]
 async fn what_a_site_has_taken_long_for_fades() {

@@ -66,6 +66,16 @@ impl<S, W, K: Kind> Core<S, W, K> {
         self.sites.set_latencies(latencies);
     }
 
+    /// A server at `site` was lost: others are used before those that are left there, for the next ticks.
+    pub fn avoid(&mut self, site: Site) {
+        self.sites.avoid(site);
+    }
+
+    /// One tick has passed.
+    pub fn tick(&mut self) {
+        self.sites.tick();
+    }
+
     /// True if no server may be at `site`.
     pub fn is_out(&self, site: Site) -> bool {
         self.sites.is_out(site)
