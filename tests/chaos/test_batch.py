@@ -113,11 +113,13 @@ def most_waiting(proxy, mode: str):
 @pytest.mark.parametrize("load", LOADS)
 def test_who_has_short_transactions_waits_for_no_server_of_a_batch(cluster, start, load):
     proxy = start(
-        hosts=[address(cluster.primary)], pool={"size": CLIENTS, "timeout": "60s"},
-        batch={"pool": {"size": 2}},
+        hosts=[address(cluster.primary)], pool={"size": CLIENTS, "min": CLIENTS, "timeout": "60s"},
+        batch={"pool": {"size": 2, "min": 0}},
     )
     proxy.ask(f"CREATE TABLE t AS SELECT id, 0 AS n FROM generate_series(0, {CLIENTS - 1}) id; SELECT 1")
     short = Short(proxy)
+    # Whom a server is opened for waits for it.
+    wait_until(lambda: pool(proxy, "read_write")["idle_connections"] == CLIENTS, "there is one for each")
     short.work()
 
     for run in range(1, report.RUNS + 1):
