@@ -270,6 +270,8 @@ impl Lookout {
                 match watch.host.presence() {
                     Presence::Present => (held.role(Site(index)), condition, watch.weight),
                     Presence::Leaving => (Role::Unknown, condition, watch.weight),
+                    // What is under way there is lost, as if it were.
+                    Presence::Evicted => (Role::Unknown, Condition::Down, watch.weight),
                     Presence::Absent => (Role::Unknown, Condition::Unknown, watch.weight),
                 }
             })
@@ -300,7 +302,7 @@ impl Lookout {
             let watch = self.watches.get(site);
             let health = watch.health();
             let facts = health.facts().map(|(facts, _)| facts);
-            let is_leaving = watch.host.presence() == Presence::Leaving;
+            let is_leaving = watch.host.is_leaving();
             HostView {
                 site,
                 condition: health.condition(),

@@ -227,7 +227,16 @@ impl Name {
             match slot {
                 Slot::Free => {}
                 Slot::Held { .. } => watch.host.set_presence(Presence::Present),
-                Slot::Leaving { .. } => watch.host.set_presence(Presence::Leaving),
+                Slot::Leaving { is_evicted: false, .. } => {
+                    watch.host.set_presence(Presence::Leaving);
+                }
+                Slot::Leaving { is_evicted: true, .. } => {
+                    if watch.host.presence() != Presence::Evicted {
+                        tracing::warn!(name = %self.addr, host = %watch.host.endpoint,
+                            "what is under way at a former host of a name is ended: its place is needed");
+                    }
+                    watch.host.set_presence(Presence::Evicted);
+                }
             }
         }
         self.tell_apart(slots);
@@ -282,8 +291,7 @@ impl Name {
     }
 
     fn leaving(&self) -> impl Iterator<Item = (usize, &Arc<Watch>)> {
-        let is_leaving =
-            |(_, watch): &(usize, &Arc<Watch>)| watch.host.presence() == Presence::Leaving;
+        let is_leaving = |(_, watch): &(usize, &Arc<Watch>)| watch.host.is_leaving();
         self.watches.iter().enumerate().filter(is_leaving)
     }
 
@@ -484,5 +492,32 @@ mod tests {
         assert_eq!(whereabouts(&name), Whereabouts::Unknown);
         stop.cancel();
         run.await;
+    }
+
+    /// Clients that stay for days at each address that it has had.
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_has_moved_very_often_still_leads_where_it_does() {
+        let (name, resolver) = (name(), Slow::new(Duration::ZERO, &["10.0.0.1:1"]));
+        let asked = Arc::clone(&resolver) as Arc<dyn Resolve>;
+        let is_in_use = |host: &Host| host.presence() != Presence::Evicted;
+        let run = Arc::clone(&name).run(asked, CancellationToken::new(), is_in_use, |_| {});
+        let present = || {
+            let is_there = |watch: &&Arc<Watch>| watch.host.presence() == Presence::Present;
+            name.watches.iter().filter(is_there).map(|watch| watch.host.endpoint.to_string()).next()
+        };
+        let scenario = async {
+            for last in 1..=3 * SLOTS {
+                resolver.set(&[&format!("10.0.0.{last}:1")]);
+                sleep(Duration::from_secs(60)).await;
+                let there = format!("db:5432 (10.0.0.{last})");
+                assert!(last == 1 || present() == Some(there.clone()), "{there}: {:?}", present());
+            }
+        };
+        tokio::select! {
+            () = run => panic!("it gave up"),
+            () = scenario => {}
+        }
+        let leaving = name.leaving().count();
+        assert_eq!(leaving, SLOTS - 1, "no more than has to be is ended");
     }
 }

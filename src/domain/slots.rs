@@ -5,7 +5,7 @@
 //! - An address that an answer has again keeps its slot, wherever in the answer it is.
 //! - One that an answer lacks is asked about once more, unless its host is down: answers come in part. Lacking
 //!   twice it is left: nothing is opened there any more, and what is under way there may end. The slot is free
-//!   when nothing is left in it.
+//!   when nothing is left in it. What has been left the longest is ended where its slot is needed.
 //! - The primary is not left as long as it is that, and the answer has others of its cluster: writers have no other
 //!   place to go, and a name may list only those that are ready, or some of all.
 //! - One address of each family are two ways to one host, as with `localhost`. Where there are more, those of one
@@ -35,7 +35,13 @@ pub enum Slot {
         is_missed: bool,
     },
     /// No answer has it any more.
-    Leaving { ways: Ways },
+    Leaving {
+        ways: Ways,
+        /// Which of those that were left it was.
+        number: u64,
+        /// What is under way there is ended: the slot is needed.
+        is_evicted: bool,
+    },
 }
 
 impl Slot {
@@ -47,13 +53,17 @@ impl Slot {
     }
 
     fn has_left_from(&self, host: &Ways) -> bool {
-        matches!(self, Self::Leaving { ways } if is_same(ways, host))
+        matches!(self, Self::Leaving { ways, .. } if is_same(ways, host))
     }
 }
 
 /// The slots of a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Slots([Slot; SLOTS]);
+pub struct Slots {
+    all: [Slot; SLOTS],
+    /// How many have been left so far.
+    left: u64,
+}
 
 /// What is known of the host in a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,28 +84,30 @@ pub struct Outcome {
     pub is_doubtful: bool,
     /// A host was left that is not down.
     pub has_left_one_up: bool,
-    /// Hosts that it has, and for which there is no slot.
+    /// Hosts that it has beyond those that are used.
     pub left_out: usize,
+    /// Hosts that it has, and that are to get a slot which is not free yet.
+    pub put_off: usize,
 }
 
 impl Slots {
     pub fn iter(&self) -> impl Iterator<Item = &Slot> {
-        self.0.iter()
+        self.all.iter()
     }
 
     /// Slots that hold an address which the name leads to.
     pub fn count_held(&self) -> usize {
-        self.0.iter().filter(|slot| slot.held().is_some()).count()
+        self.all.iter().filter(|slot| slot.held().is_some()).count()
     }
 
     /// Takes in an answer with at least one address. `rank`: of the host in that slot.
     pub fn on_answer(&mut self, answer: &[Address], rank: impl Fn(usize) -> Rank) -> Outcome {
         let mut hosts = self.hosts(answer, &|index| rank(index) == Rank::Down);
         let is_known =
-            |host: &Ways| self.0.iter().filter_map(Slot::held).any(|it| is_same(it, host));
+            |host: &Ways| self.all.iter().filter_map(Slot::held).any(|it| is_same(it, host));
         let has_others = hosts.iter().any(is_known);
         let mut outcome = Outcome::default();
-        for (index, slot) in self.0.iter_mut().enumerate() {
+        for (index, slot) in self.all.iter_mut().enumerate() {
             let Slot::Held { ways, is_missed } = slot else { continue };
             if let Some(at) = hosts.iter().position(|host| is_same(ways, host)) {
                 let host = hosts.remove(at);
@@ -109,38 +121,67 @@ impl Slots {
                 *is_missed = true;
                 outcome.is_doubtful = true;
             } else {
-                *slot = Slot::Leaving { ways: Arc::clone(ways) };
+                self.left += 1;
+                *slot =
+                    Slot::Leaving { ways: Arc::clone(ways), number: self.left, is_evicted: false };
                 outcome.is_other = true;
                 outcome.has_left_one_up |= rank != Rank::Down;
             }
         }
         let is_kept = |slot: &Slot| matches!(slot, Slot::Held { is_missed: false, .. });
-        if outcome.is_doubtful && !self.0.iter().any(is_kept) {
+        if outcome.is_doubtful && !self.all.iter().any(is_kept) {
             // It has moved altogether, if it has. To be at both for a moment would make two hosts of one.
             return outcome;
         }
         for host in hosts {
-            if self.count_held() < ADDRESSES_MOST && self.take(host) {
+            if self.count_held() + outcome.put_off >= ADDRESSES_MOST {
+                outcome.left_out += 1;
+            } else if self.take(host) {
                 outcome.is_other = true;
             } else {
-                outcome.left_out += 1;
+                outcome.put_off += 1;
             }
+        }
+        if outcome.put_off > 0 {
+            outcome.is_other |= self.evict(outcome.put_off);
+            outcome.is_doubtful = true;
         }
         outcome
     }
 
+    /// Has so many slots become free: those that were left first. False if that many do already.
+    fn evict(&mut self, count: usize) -> bool {
+        let mut left: Vec<_> = self
+            .all
+            .iter_mut()
+            .filter_map(|slot| match slot {
+                Slot::Leaving { number, is_evicted, .. } => Some((*number, is_evicted)),
+                Slot::Free | Slot::Held { .. } => None,
+            })
+            .collect();
+        let under_way = left.iter().filter(|(_, is_evicted)| **is_evicted).count();
+        left.retain(|(_, is_evicted)| !**is_evicted);
+        left.sort_unstable_by_key(|(number, _)| *number);
+        let mut has_more = false;
+        for (_, is_evicted) in left.into_iter().take(count.saturating_sub(under_way)) {
+            *is_evicted = true;
+            has_more = true;
+        }
+        has_more
+    }
+
     /// Nothing is left in the slot.
     pub fn vacate(&mut self, index: usize) {
-        if let Some(slot @ Slot::Leaving { .. }) = self.0.get_mut(index) {
+        if let Some(slot @ Slot::Leaving { .. }) = self.all.get_mut(index) {
             *slot = Slot::Free;
         }
     }
 
     /// Gives `host` a slot: the one that it is just leaving, else a free one. False if there is none.
     fn take(&mut self, host: Ways) -> bool {
-        let own = self.0.iter().position(|slot| slot.has_left_from(&host));
-        let free = || self.0.iter().position(|slot| *slot == Slot::Free);
-        let slot = own.or_else(free).and_then(|index| self.0.get_mut(index));
+        let own = self.all.iter().position(|slot| slot.has_left_from(&host));
+        let free = || self.all.iter().position(|slot| *slot == Slot::Free);
+        let slot = own.or_else(free).and_then(|index| self.all.get_mut(index));
         let Some(slot) = slot else { return false };
         *slot = Slot::Held { ways: host, is_missed: false };
         true
@@ -173,12 +214,12 @@ impl Slots {
             std::cmp::Ordering::Less => false,
             std::cmp::Ordering::Equal => all.first().is_some_and(Address::is_ipv6),
         };
-        let held = || self.0.iter().filter_map(Slot::held).flat_map(|ways| ways.iter());
+        let held = || self.all.iter().filter_map(Slot::held).flat_map(|ways| ways.iter());
         let Some(is_v6) = held().map(Address::is_ipv6).next() else { return usual };
         if !has(is_v6) || held().any(|address| address.is_ipv6() != is_v6) {
             return usual;
         }
-        let mut hosts = self.0.iter().enumerate().filter(|(_, slot)| slot.held().is_some());
+        let mut hosts = self.all.iter().enumerate().filter(|(_, slot)| slot.held().is_some());
         if hosts.all(|(index, _)| is_down(index)) && has(!is_v6) { !is_v6 } else { is_v6 }
     }
 }
@@ -213,7 +254,7 @@ mod tests {
                 let (ways, mark) = match slot {
                     Slot::Free => return "-".to_owned(),
                     Slot::Held { ways, .. } => (ways, ""),
-                    Slot::Leaving { ways } => (ways, "/"),
+                    Slot::Leaving { ways, .. } => (ways, "/"),
                 };
                 let ways: Vec<_> = ways.iter().map(|way| way.ip().to_string()).collect();
                 format!("{}{mark}", ways.join("+"))
@@ -354,6 +395,35 @@ mod tests {
         assert_eq!((slots.count_held(), leaving), (8, 8));
     }
 
+    /// Something is under way at each of them, and goes on for days.
+    #[test]
+    fn where_no_slot_is_free_what_was_left_first_is_ended() {
+        let mut slots = Slots::default();
+        for last in 1..=SLOTS {
+            let ip = format!("10.0.0.{last}");
+            for _ in 0..2 {
+                slots.on_answer(&answer(&[&ip]), UP);
+            }
+        }
+        let evicted = |slots: &Slots| -> Vec<usize> {
+            let is_so = |slot: &Slot| matches!(slot, Slot::Leaving { is_evicted: true, .. });
+            let all = slots.iter().enumerate().filter(|(_, slot)| is_so(slot));
+            all.map(|(index, _)| index).collect()
+        };
+        assert_eq!(evicted(&slots), [0; 0]);
+
+        slots.on_answer(&answer(&["10.0.1.1"]), UP);
+        let outcome = slots.on_answer(&answer(&["10.0.1.1"]), UP);
+        assert_eq!((outcome.put_off, outcome.left_out, outcome.is_doubtful), (1, 0, true));
+        assert_eq!(evicted(&slots), [0]);
+        slots.on_answer(&answer(&["10.0.1.1"]), UP);
+        assert_eq!(evicted(&slots), [0], "one is enough");
+        slots.vacate(0);
+        let outcome = slots.on_answer(&answer(&["10.0.1.1"]), UP);
+        assert_eq!((outcome.put_off, outcome.is_other, slots.count_held()), (0, true, 1));
+        assert!(shown(&slots).starts_with("10.0.1.1 10.0.0.2/"), "{}", shown(&slots));
+    }
+
     proptest! {
         #[test]
         fn no_address_is_in_two_slots_and_some_host_is_always_held(
@@ -382,7 +452,7 @@ mod tests {
                 all.sort();
                 all.dedup();
                 prop_assert_eq!(all.len(), count, "{}", shown(&slots));
-                prop_assert!(slots.count_held() >= 1 || outcome.left_out > 0);
+                prop_assert!(slots.count_held() >= 1 || outcome.put_off > 0);
                 // Whoever was at work there may be gone by now.
                 if round % 3 == 0 {
                     (0..SLOTS).for_each(|index| slots.vacate(index));

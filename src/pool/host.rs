@@ -43,6 +43,8 @@ pub enum Presence {
     Present,
     /// Its name does not lead here any more; what is under way here may end.
     Leaving,
+    /// The same, and what is under way here is ended: the place is needed for another host.
+    Evicted,
 }
 
 /// What went wrong since something last worked.
@@ -90,9 +92,16 @@ impl Host {
             Presence::Present
         } else if presence == Presence::Leaving as u8 {
             Presence::Leaving
+        } else if presence == Presence::Evicted as u8 {
+            Presence::Evicted
         } else {
             Presence::Absent
         }
+    }
+
+    /// True if its name does not lead here any more, and something may be left here.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.presence(), Presence::Leaving | Presence::Evicted)
     }
 
     pub fn is_absent(&self) -> bool {
