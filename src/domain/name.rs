@@ -469,6 +469,22 @@ mod tests {
         assert_eq!(resolver.asked(), 4);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_looked_up_when_a_domain_loses_its_primary_though_the_host_is_there() {
+        let (name, resolver) = (name(), Slow::new(Duration::ZERO, &["10.0.0.1:1"]));
+        let scenario = async {
+            sleep(Duration::from_secs(60)).await;
+            resolver.asked();
+            name.watches[0].hurry();
+            sleep(Duration::from_millis(1100)).await;
+            assert_eq!(resolver.asked(), 1);
+        };
+        tokio::select! {
+            () = run(&name, &resolver, 120) => panic!("too late"),
+            () = scenario => {}
+        }
+    }
+
     /// P42: who is at work at the old address is not cut off.
     #[tokio::test(start_paused = true)]
     async fn an_address_is_watched_until_nothing_is_left_there() {

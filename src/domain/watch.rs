@@ -169,6 +169,8 @@ impl Watch {
     pub fn hurry(&self) {
         self.urgent.fetch_add(1, Relaxed);
         self.host.alert.notify_one();
+        // The primary may be where the name has come to lead.
+        self.host.on_lost();
     }
 
     /// A domain that was without a primary has one again.

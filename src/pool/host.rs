@@ -28,7 +28,8 @@ pub struct Host {
     pub cancel_gate: Semaphore,
     /// Rung when something went wrong there: whoever watches it looks at once.
     pub alert: Notify,
-    /// Rung when it cannot be reached: its name may lead elsewhere by now. Shared by all hosts of the name.
+    /// Rung when it cannot be reached, or a primary is sought: its name may lead elsewhere by now. Shared by all hosts
+    /// of the name.
     lost: Arc<Notify>,
     /// When it was last doubted that it is what it was taken for.
     doubted: Mutex<Option<Instant>>,
@@ -154,7 +155,7 @@ impl Host {
         self.on_lost();
     }
 
-    /// It could not be reached.
+    /// It could not be reached, or what was there is sought: its name is looked up.
     pub fn on_lost(&self) {
         self.lost.notify_one();
     }
