@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 
 import psycopg2
 import pytest
@@ -117,17 +118,22 @@ def test_a_network_that_stands_still_for_less_than_it_takes_to_be_down_is_no_err
 
 def test_a_primary_that_answers_slowly_is_not_taken_for_one_that_is_gone(cluster, proxy, relay):
     """P61: looks come to nothing, as each takes longer than it may; its clients are served meanwhile."""
-    over = threading.Event()
+    delayed, over = threading.Event(), threading.Event()
     served = []
 
-    def work() -> None:
+    def work(number: int) -> None:
         conn = proxy.connect(autocommit=True)
+        served.append(port_of(conn))
+        # One after the other, so that there is an answer all the time.
+        delayed.wait(20)
+        time.sleep(0.1 * number)
         while not over.is_set():
             served.append(port_of(conn))
 
-    clients = [in_a_thread(work) for _ in range(3)]
-    wait_until(lambda: len(served) > 10, "they are served")
+    clients = [in_a_thread(partial(work, number)) for number in range(8)]
+    wait_until(lambda: len(served) == len(clients), "they are served")
     relay.delay(0.4)
+    delayed.set()
     try:
         wait_until(lambda: roles(proxy)[relay.address] == ("primary", "suspect"), "looks come to nothing")
         # Three looks in a row take half of that.
