@@ -128,7 +128,7 @@ impl Session {
                 let taken = self.take_from_server(&inbox, &mut scratch.output, cx)?;
                 self.keep_for_server(inbox.get(taken..).unwrap_or_default());
             }
-            // Behind a FATAL nothing comes but the end: what the client sends is for a stand-in.
+            // Behind those nothing comes but the end: what the client sends is for a stand-in.
             let has_ended =
                 matches!(&self.link, Link::Linked(linked) if linked.last_words.is_some());
             Ok(if has_ended { Read::Lost } else { Read::Bytes })
@@ -191,9 +191,11 @@ impl Session {
             return Ok(false);
         }
         let body = rest.get(HEAD..available).unwrap_or_default();
-        let Some(verdict) = self.on_answer(batch, head.tag, body, available == head.len)? else {
-            return Ok(false);
+        let verdict = match self.hear_last_words(head.tag, body) {
+            None => self.on_answer(batch, head.tag, body, available == head.len)?,
+            last => last,
         };
+        let Some(verdict) = verdict else { return Ok(false) };
         let Link::Linked(linked) = &mut self.link else { return Ok(false) };
         batch.step(available, verdict);
         linked.server_rest = Rest { len: head.len - available, verdict };
@@ -215,7 +217,7 @@ impl Session {
         if server.exchange.owes_made_up_first() {
             put_made_up(server, batch);
         }
-        let is_own = server.exchange.head() == Some(Request::Simple(Verdict::Swallow));
+        let is_own = server.exchange.is_at_own();
         let serial = server.exchange.head_serial();
         let mut copy_end = CopyEnd::Failed;
         if tag == b'E' {
@@ -255,7 +257,6 @@ impl Session {
                 self.on_complete(body, serial);
                 verdict
             }
-            b'N' => self.on_notice(body, verdict),
             b'E' => self.on_error(batch, body, is_whole, serial, verdict),
             b'Z' if self.record().replication.is_some() => {
                 self.on_replication_ready();

@@ -91,7 +91,7 @@ pub(super) struct Linked {
     pub(super) again: Option<Box<Again>>,
     /// Errors of the server that the client gets in words of ours.
     pub(super) replacements: Replacements,
-    /// The server's FATAL, after which it closes.
+    /// What the server has said before it closes.
     pub(super) last_words: Option<Box<ClientMessage>>,
     /// It was the client that broke the protocol: it was told, and its session ends too.
     pub(super) is_told: bool,

@@ -39,18 +39,8 @@ impl Session {
         serial: u64,
         is_own: bool,
     ) -> Result<Weighed, End> {
-        let is_session_mode = self.is_session_mode();
         let Link::Linked(linked) = &mut self.link else { return Ok(Weighed::Unlinked) };
         let fields = ErrorFields::parse(body);
-        if fields.is_fatal() {
-            linked.last_words = Some(Box::new(fields.to_message()));
-            // Who has a server to itself hears it as it is, and so does who broke the protocol: what
-            // ends the server is then the client's doing, and ends its session too.
-            linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;
-            let is_for_client = linked.is_told || is_session_mode;
-            let verdict = if is_for_client { Verdict::Forward } else { Verdict::Swallow };
-            return Ok(Weighed::Settled(verdict));
-        }
         if is_own {
             let message = fields.to_message();
             if !linked.forgives(&message, serial) {
@@ -72,16 +62,30 @@ impl Session {
         Ok(Weighed::Applies(end))
     }
 
-    /// A notice. A server that ends at once for what befell another says so in one, and no more.
-    pub(super) fn on_notice(&mut self, body: &[u8], verdict: Verdict) -> Verdict {
+    /// The server's last words, if that is what an error or a notice is: to whom they go. They answer nothing, and
+    /// what we would have answered in front of them is not told any more.
+    #[inline]
+    pub(super) fn hear_last_words(&mut self, tag: u8, body: &[u8]) -> Option<Verdict> {
+        if matches!(tag, b'E' | b'N') { self.hear(tag, body) } else { None }
+    }
+
+    fn hear(&mut self, tag: u8, body: &[u8]) -> Option<Verdict> {
         let fields = ErrorFields::parse(body);
-        // No function that raises a warning is called so. Who has a server to itself hears it as it is.
-        if fields.routine != Some(b"quickdie") || self.is_session_mode() {
-            return verdict;
+        if !fields.is_last() {
+            return None;
         }
-        let Link::Linked(linked) = &mut self.link else { return verdict };
+        let is_session_mode = self.is_session_mode();
+        let Link::Linked(linked) = &mut self.link else { return None };
+        if tag == b'N' && is_session_mode {
+            return Some(Verdict::Forward);
+        }
         linked.last_words = Some(Box::new(fields.to_message()));
-        Verdict::Swallow
+        // Who has a server to itself hears it as it is, and so does who broke the protocol: what
+        // ends the server is then the client's doing, and ends its session too.
+        let is_own = linked.checkout.peek().is_some_and(|server| server.exchange.is_at_own());
+        linked.is_told = fields.sqlstate == Some(sqlstate::PROTOCOL_VIOLATION) && !is_own;
+        let is_for_client = linked.is_told || is_session_mode;
+        Some(if is_for_client { Verdict::Forward } else { Verdict::Swallow })
     }
 
     /// An error for the client: in our words, if it answers something that we made it refuse.

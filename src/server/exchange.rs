@@ -252,6 +252,11 @@ impl<U> Exchange<U> {
         self.presumed.is_some_and(|serial| serial == self.head_serial())
     }
 
+    /// True if what is answered next is a command of ours.
+    pub fn is_at_own(&self) -> bool {
+        self.head() == Some(Request::Simple(Verdict::Swallow))
+    }
+
     const fn begin_anew(&mut self, status: TxStatus) {
         let status = if self.presumed.is_some() { TxStatus::Block } else { status };
         self.tx = status;

@@ -298,9 +298,10 @@ impl Server {
                 Err(_) => return false,
             };
             let frame: Vec<u8> = self.inbox.drain(..head.len).collect();
+            let body = frame.get(frame::HEAD..).unwrap_or_default();
             match head.tag {
-                b'N' => {}
-                b'S' => self.note_parameter(frame.get(frame::HEAD..).unwrap_or_default()),
+                b'N' if !ErrorFields::parse(body).is_last() => {}
+                b'S' => self.note_parameter(body),
                 _ => return false,
             }
         }

@@ -123,8 +123,11 @@ impl<'a> ErrorFields<'a> {
     }
 
     /// True if the sender ends the connection with it.
-    pub fn is_fatal(&self) -> bool {
-        matches!(self.severity, Some(b"FATAL" | b"PANIC"))
+    ///
+    /// `PostgreSQL` says so in a warning where it ends all sessions at once, for the crash of one or to be stopped at
+    /// once: in a function that has no namesake among those that raise what users write.
+    pub fn is_last(&self) -> bool {
+        matches!(self.severity, Some(b"FATAL" | b"PANIC")) || self.routine == Some(b"quickdie")
     }
 
     /// The fields as an owned message, with what is missing made up for.
@@ -157,7 +160,7 @@ mod tests {
         put(&mut out, Severity::Fatal, &message);
 
         let fields = ErrorFields::parse(&out[frame::HEAD..]);
-        assert!(fields.is_fatal());
+        assert!(fields.is_last());
         assert_eq!(fields.to_message(), message);
     }
 

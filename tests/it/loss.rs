@@ -336,6 +336,67 @@ fn a_loss_during_a_commit_is_08007() {
     assert_eq!(client.value("select 1"), "recovered");
 }
 
+/// What it says last is no answer: the reader hears nothing of what pgweir would have told it in front.
+#[test]
+fn a_read_is_sent_again_whatever_its_server_says_last() {
+    let fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0";
+    let of_a_crash = b"SWARNING\0VWARNING\0C57P02\0Mterminating\0Rquickdie\0\0";
+    for last in [message(b'E', fatal), message(b'N', of_a_crash), Vec::new()] {
+        let words = last.clone();
+        let server = FakeServer::start(move |peer| {
+            peer.welcome();
+            let mut runs = 0;
+            peer.answer_each(|peer, message| {
+                runs += usize::from(message.tag == b'E');
+                if message.tag == b'B' && peer.number == 0 && runs == 1 {
+                    peer.send_bytes(&words);
+                    return Then::Goes;
+                }
+                peer.accept(message)
+            });
+        });
+        let proxy = Proxy::before(&server.host(), ONE);
+        let reader = || proxy.client_with(&[("database", "main_ro")]);
+        let exchange = [parse("s", "select 1"), run("s", &[]), sync()].concat();
+        assert_eq!(reader().exchange(&exchange).tags(), "12CZI");
+
+        // The server has the statement: what comes of its Parse is known.
+        let reply = reader().exchange(&exchange);
+
+        assert_eq!(reply.tags(), "12CZI", "{:?}", String::from_utf8_lossy(&last));
+        assert_eq!(server.connections(), 2);
+    }
+}
+
+/// PostgreSQL says so in a warning, and breaks the connection a moment later.
+#[test]
+fn an_idle_server_that_has_said_its_last_in_a_warning_is_not_lent() {
+    let [is_idle, is_warned] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
+    let (idle, warned) = (Arc::clone(&is_idle), Arc::clone(&is_warned));
+    let server = FakeServer::start(move |peer| {
+        peer.welcome();
+        while peer.read_to(b'Q').is_some() {
+            peer.complete("SELECT 0");
+            peer.ready(b'I');
+            if peer.number == 0 {
+                wait_until("it is idle", || idle.load(Relaxed));
+                peer.send(b'N', b"SWARNING\0VWARNING\0C57P02\0Mterminating\0Rquickdie\0\0");
+                warned.store(true, Relaxed);
+            }
+        }
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut client = proxy.client();
+    assert_eq!(client.ask("select 1").tags(), "CZI");
+    proxy.wait_for_pool("it is idle", |pool| pool.servers.idle == 1);
+    is_idle.store(true, Relaxed);
+    wait_until("it is warned", || is_warned.load(Relaxed));
+
+    assert_eq!(client.ask("insert into t values (1)").tags(), "CZI");
+
+    assert_eq!(server.connections(), 2);
+}
+
 /// Section 7, case 4: every request that was sent has its own end.
 #[test]
 fn each_request_of_a_lost_pipeline_gets_its_own_ready_for_query() {
