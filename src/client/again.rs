@@ -10,7 +10,7 @@ use super::link::{Link, Linked};
 use super::names::Prepared;
 use super::naming::reading;
 use super::serve::Session;
-use crate::error::{ClientMessage, SqlState};
+use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::sql::{LoneBegin, may_repeat};
 use crate::wire::frame::HEAD;
@@ -20,9 +20,9 @@ use crate::wire::sqlstate;
 /// Bytes that are kept of an exchange. A longer one is not sent once more.
 const KEPT_MOST: usize = 64 * 1024;
 
-/// How often one exchange is sent again that its servers were not lost for: their host is gone.
+/// How often one exchange is sent again that is not to blame for the loss.
 const TIMES_MOST: u8 = 3;
-/// The same where only its server is known to be: it may be what the exchange does that ends it.
+/// The same where it may be what the exchange does that ends its server.
 const TIMES_ALONE: u8 = 1;
 
 /// What a client has sent since its link began, as long as it has been told nothing of the answers.
@@ -74,7 +74,7 @@ impl Session {
         let again = linked.again.take().filter(|again| !again.sent.is_empty())?;
         let is_cancelled = linked.cancel_sent.is_some() || linked.is_leaving || linked.is_told;
         let server = linked.checkout.peek()?;
-        let is_of_host = linked.last_words.as_deref().is_none_or(|words| ends_all(words.sqlstate));
+        let is_of_host = linked.last_words.as_deref().is_none_or(ends_all);
         // It was another's exchange that broke it, or its host is going.
         let is_innocent = linked.last_words.as_deref().is_some_and(is_of_a_crash)
             || self.pool.is_stranded(&server.record)
@@ -102,8 +102,8 @@ impl Session {
 
 /// True for what a server says that goes because its host does, or because it replays what is in the way. What
 /// ends a session for what it does comes with other codes.
-fn ends_all(code: SqlState) -> bool {
-    matches!(&code.0, b"57P01" | b"57P02" | b"57P03" | b"40001")
+pub(super) fn ends_all(words: &ClientMessage) -> bool {
+    matches!(&words.sqlstate.0, b"57P01" | b"57P02" | b"57P03" | b"40001")
 }
 
 /// True for what a server says that ends because the process of another crashed.

@@ -1,5 +1,6 @@
 //! The times that a session may take for what it does, and what happens when they are over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,6 +9,7 @@ use super::link::{LAST_WORDS, Link, Linked};
 use super::serve::{End, Session};
 use crate::config::{PoolSettings, format_duration, format_millis};
 use crate::error::{ClientMessage, Fault, SqlState};
+use crate::pool::CheckoutError;
 use crate::server::exchange::{Request, Segment, Verdict};
 use crate::telemetry::counters::CloseReason;
 use crate::wire::backend::TxStatus;
@@ -77,7 +79,11 @@ impl Session {
             Link::Free | Link::StandIn(_) => {
                 [after(self.idle_since, self.idle_timeout, Over::ClientIdle), None, None, None]
             }
-            Link::Proving { .. } | Link::Doubting(_) => [None; 4],
+            Link::Doubting(_) => [None; 4],
+            Link::Proving { since, .. } => {
+                let until = self.pool.wait_until(*since, self.rules.timeout);
+                [Some((until, Over::Wait)), None, None, None]
+            }
             Link::Waiting(waiting) => {
                 let notice = self.rules.wait_notice.filter(|_| !waiting.was_told);
                 [
@@ -168,7 +174,12 @@ impl Session {
                 Ok(())
             }
             Over::Wait => {
-                let error = self.pool.timeout_error(self.rules.timeout);
+                let error = if matches!(self.link, Link::Proving { .. }) {
+                    let domain = Arc::clone(&self.pool.domain);
+                    CheckoutError::Silent { domain, after: self.rules.timeout }
+                } else {
+                    self.pool.timeout_error(self.rules.timeout)
+                };
                 self.on_checkout_error(&error);
                 Ok(())
             }

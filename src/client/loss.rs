@@ -5,6 +5,7 @@ use std::task::Context as TaskContext;
 
 use tokio::time::Instant;
 
+use super::again::ends_all;
 use super::batch::Batch;
 use super::deadlines::query_took_too_long;
 use super::from_client::{Frame, Next, may_begin};
@@ -62,6 +63,22 @@ impl Session {
         Ok(())
     }
 
+    /// The session idles, and has a server to itself that may be at a replica though there is a primary again: all
+    /// that it writes would be refused for as long as it lasts.
+    pub(super) fn on_misplaced(&self) -> Result<(), End> {
+        let Link::Linked(linked) = &self.link else { return Ok(()) };
+        let server = linked.checkout.peek();
+        if server.is_none_or(|server| !self.pool.is_misplaced(&server.record)) {
+            return Ok(());
+        }
+        let message = ClientMessage::new(
+            sqlstate::ADMIN_SHUTDOWN,
+            "the session is at a replica, and there is a primary again",
+        )
+        .hint("Connect again.");
+        Err(End::fatal(Fault::Server, message))
+    }
+
     /// A server refused a write: it may be a primary no more. Who reads is refused all the time.
     pub(super) fn on_read_only(&self) {
         let Link::Linked(linked) = &self.link else { return };
@@ -87,7 +104,10 @@ impl Session {
             host = %server.record.host, pid = server.record.key.process_id,
             words = last_words.as_ref().map(|words| words.message.as_str()),
             "a server was lost under a client");
-        self.pool.on_lost(&server.record);
+        self.pool.host_of(&server.record).alert.notify_one();
+        if last_words.as_deref().is_none_or(ends_all) {
+            self.pool.on_lost(&server.record, Instant::now());
+        }
         checkout.close(CloseReason::Lost);
         if is_told {
             return Err(End::ServerEnded);

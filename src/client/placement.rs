@@ -159,6 +159,7 @@ fn refusal(source: CheckoutError, opening: Option<&Opening>) -> LoginError {
     let error = match &source {
         CheckoutError::Connect { source, .. } => Some(&**source),
         CheckoutError::Timeout { .. }
+        | CheckoutError::Silent { .. }
         | CheckoutError::QueueFull { .. }
         | CheckoutError::NoHost { .. }
         | CheckoutError::ShuttingDown => None,
@@ -187,11 +188,24 @@ async fn shared(
         settings.remove(APPLICATION_NAME);
     }
     let known = if settings.is_empty() { Some(Arc::default()) } else { pool.checked(&settings) };
-    if let (Some(known), Some(welcome), None) = (&known, pool.welcome(), wish) {
+    let welcome = pool.welcome();
+    let is_doubted = welcome.as_ref().is_some_and(|it| pool.doubts_welcome(it, Instant::now()));
+    if let (Some(known), Some(welcome), None, false) = (&known, welcome, wish, is_doubted) {
         return Ok((pool.share_settings(with_name(Arc::clone(known), name.as_deref())), welcome));
     }
-    let lent = check_out(pool, wish, patience).await;
-    let mut lent = lent.map_err(|source| refusal(source, wish.map(|wish| &**wish)))?;
+    let mut lent = loop {
+        let lent = check_out(pool, wish, patience).await;
+        let lent = lent.map_err(|source| refusal(source, wish.map(|wish| &**wish)))?;
+        if !is_doubted {
+            break lent;
+        }
+        // An idle server reads its configuration anew only when it is asked something.
+        let Some(mut lent) = pool.prove(lent).await else { continue };
+        if let Some(server) = lent.server().filter(|_| wish.is_none()) {
+            pool.renew_welcome(server);
+        }
+        break lent;
+    };
     let reported = lent.peek().map(|server| Arc::clone(&server.base)).unwrap_or_default();
     Ok((apply(&mut lent, pool, settings, name.as_deref()).await?, reported))
 }

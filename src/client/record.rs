@@ -176,6 +176,9 @@ pub enum Ring {
     Cancel,
     /// The host of its server is gone, which may say nothing of it.
     Stranded,
+    /// It has a server to itself that is at a replica, and there is a primary again: end at the next transaction
+    /// boundary.
+    Misplaced,
 }
 
 /// How a session is told: a byte of flags, its task's waker, and who asked. An idle session pays a few
@@ -203,6 +206,7 @@ impl Bell {
             Ring::Stop => 2,
             Ring::Cancel => 4,
             Ring::Stranded => 8,
+            Ring::Misplaced => 16,
         }
     }
 

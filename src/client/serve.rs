@@ -259,11 +259,17 @@ impl Session {
                 Link::Free => self.begun.is_none(),
                 Link::Waiting(_) => true,
                 Link::Linked(linked) => linked.is_at_boundary(),
-                Link::Proving { .. } | Link::Doubting(_) | Link::StandIn(_) => false,
+                // Nothing is left that could be committed.
+                Link::StandIn(stand_in) => stand_in.is_at_rest(),
+                Link::Proving { .. } | Link::Doubting(_) => false,
             };
         if bell.is_rung(Ring::Stop) || (bell.is_rung(Ring::Drain) && is_at_boundary) {
             let message = ClientMessage::new(sqlstate::ADMIN_SHUTDOWN, "pooler is shutting down");
             return Err(End::fatal(Fault::Proxy, message));
+        }
+        if bell.is_rung(Ring::Misplaced) && is_at_boundary {
+            bell.silence(Ring::Misplaced);
+            return self.on_misplaced();
         }
         Ok(())
     }
@@ -299,8 +305,15 @@ impl Session {
 
     /// Goes on with a wait for a server.
     fn poll_link(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
+        let is_in_vain = self.is_away() && self.pool.is_without_host();
         match &mut self.link {
             Link::Free | Link::Linked(_) | Link::StandIn(_) => return Ok(false),
+            Link::Waiting(waiting) if is_in_vain => {
+                let since = waiting.since;
+                self.link = Link::Free;
+                self.come_home();
+                self.ask_for_server(since);
+            }
             Link::Waiting(waiting) => {
                 let Poll::Ready(outcome) = waiting.wait.poll(cx) else { return Ok(false) };
                 let since = waiting.since;

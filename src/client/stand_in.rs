@@ -80,6 +80,11 @@ impl StandIn {
         !self.in_block && !self.skipping && self.pending.is_none()
     }
 
+    /// The client is in its failed block, and has all its answers.
+    pub(super) const fn is_at_rest(&self) -> bool {
+        self.in_block && !self.skipping
+    }
+
     const fn status(&self) -> TxStatus {
         if self.in_block { TxStatus::Failed } else { TxStatus::Idle }
     }

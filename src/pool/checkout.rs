@@ -102,6 +102,8 @@ pub enum CheckoutError {
     #[error("no server of domain {domain:?} ({mode}) became free within {after:?}; {numbers}",
         mode = .mode.as_str())]
     Timeout { domain: Arc<str>, mode: Mode, after: Duration, numbers: PoolNumbers },
+    #[error("no server of domain {domain:?} has answered within {after:?}")]
+    Silent { domain: Arc<str>, after: Duration },
     #[error("{waiting} clients wait for a server of domain {domain:?} already (max_waiting)")]
     QueueFull { domain: Arc<str>, waiting: usize },
     #[error("no {} of domain {domain:?} is available: {}", role(*.mode), .hosts.replace('\n', "; "))]
@@ -167,7 +169,7 @@ impl ClientFacing for CheckoutError {
     fn fault(&self) -> Fault {
         match self {
             Self::Timeout { .. } | Self::QueueFull { .. } | Self::ShuttingDown => Fault::Proxy,
-            Self::NoHost { .. } | Self::Connect { .. } => Fault::Server,
+            Self::Silent { .. } | Self::NoHost { .. } | Self::Connect { .. } => Fault::Server,
         }
     }
 
@@ -186,6 +188,14 @@ impl ClientFacing for CheckoutError {
                 "Raise pool.size or pool.max_overflow of the domain if PostgreSQL bears it, or end \
                  transactions sooner. pool.timeout is the longest wait.",
             ),
+            Self::Silent { domain, after } => ClientMessage::new(
+                sqlstate::UNABLE_TO_CONNECT,
+                format!(
+                    "no server of domain \"{domain}\" has answered within {}",
+                    format_duration(*after)
+                ),
+            )
+            .detail("Idle ones were asked whether they are still there (pre_ping), and said nothing."),
             Self::QueueFull { domain, waiting } => ClientMessage::new(
                 sqlstate::TOO_MANY_CONNECTIONS,
                 format!("too many clients wait for a server of domain \"{domain}\" (max_waiting)"),
@@ -198,8 +208,8 @@ impl ClientFacing for CheckoutError {
             )
             .detail(hosts.clone())
             .hint(
-                "failover.timeout of the domain is the longest wait for one; SHOW HOSTS tells what is \
-                 known of its hosts.",
+                "SHOW HOSTS in the database pgweir tells what is known of its hosts; failover.timeout and \
+                 failover.on_primary_loss of the domain say how long is waited.",
             ),
             Self::Connect { domain, mode, host, source } => {
                 let mut message = source.client_message(domain, role(*mode));
@@ -284,7 +294,7 @@ impl Pool {
     /// A server turned out to be dead: others that were idle may have gone with it (pitfall P33).
     fn on_dead(self: &Arc<Self>, server: Box<Server>) {
         self.stats.closed_retries.increment();
-        self.on_lost(&server.record);
+        self.host_of(&server.record).alert.notify_one();
         self.close(server, Place::Lent, CloseReason::Lost);
         self.purge_dead();
     }
@@ -317,7 +327,7 @@ impl Pool {
             }
             Err(error) => {
                 tracing::info!(domain = %self.domain, %error, "an idle server was found dead");
-                self.on_lost(&server.record);
+                self.site(site).host.alert.notify_one();
                 self.stats.closed_retries.increment();
                 checkout.close(CloseReason::PrePing);
                 self.purge_dead();

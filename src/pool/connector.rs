@@ -197,7 +197,7 @@ fn lacks_only_here(pool: &Pool, caps: &[CapId]) -> bool {
 
 /// How long a pool's turn under a cap comes behind its arrival: long work yields to short work, but not for
 /// ever.
-fn yields_for(pool: &Pool) -> Duration {
+pub(super) fn yields_for(pool: &Pool) -> Duration {
     match pool.mode {
         Mode::Batch => pool.settings.timeout / 2,
         Mode::ReadWrite | Mode::ReadOnly | Mode::Transactional => Duration::ZERO,

@@ -97,7 +97,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
             // Those who wait while something is idle have a place kept for each.
             _ if self.in_use() + self.queue.len() >= self.limit => None,
             None => self.take_plain(home, last),
-            Some(kind) => self.idle.take_of(kind, home),
+            Some(kind) => self.idle.take_of(kind, home, |site| self.sites.rank(site)),
         };
         if let Some((server, site)) = idle {
             self.lend(site);

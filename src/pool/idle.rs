@@ -115,12 +115,17 @@ impl<S, K: Kind> IdleServers<S, K> {
         self.of_kinds.values().any(|entry| entry.kind.as_ref() == Some(kind))
     }
 
-    /// The server of `kind` used last among those at `home`, else anywhere; and its site.
-    pub(super) fn take_of(&mut self, kind: &K, home: Home) -> Option<(S, Site)> {
+    /// The server of `kind` at a site of the lowest `rank`; of several the one used last among those at `home`, else
+    /// anywhere; and its site.
+    pub(super) fn take_of(
+        &mut self,
+        kind: &K,
+        home: Home,
+        rank: impl Fn(Site) -> u8,
+    ) -> Option<(S, Site)> {
         let fits = |entry: &Idle<S, K>| entry.kind.as_ref() == Some(kind);
-        let newest = || self.of_kinds.iter().rev().filter(|(_, entry)| fits(entry));
-        let at_home = newest().find(|(_, entry)| entry.home == home);
-        let id = *at_home.or_else(|| newest().next())?.0;
+        let newest = self.of_kinds.iter().rev().filter(|(_, entry)| fits(entry));
+        let id = *newest.min_by_key(|(_, entry)| (rank(entry.site), entry.home != home))?.0;
         let found = self.of_kinds.remove(&id)?;
         self.count -= 1;
         Some((found.server, found.site))

@@ -15,7 +15,7 @@ use super::connector;
 use super::core::{
     self, Balance, Core, Given, Kind, Label, Limits, PerSite, Place, ServerId, Site, Surplus,
 };
-use super::pool_site::{Outlook, PoolSite, names};
+use super::pool_site::{Changes, Outlook, PoolSite, names};
 use super::sizing::Sizing;
 use super::trouble::{RetryBudget, Trouble, tell};
 use super::waiter::{Failure, Outcome, Waiter};
@@ -115,8 +115,7 @@ pub struct Pool {
     pub(super) is_out: AtomicBool,
     /// Since when that was so the last time.
     pub(super) out_since: Mutex<Option<Instant>>,
-    /// Grows when what the sites are has changed.
-    pub(super) sites_changed: watch::Sender<u64>,
+    pub(super) sites_changed: watch::Sender<Changes>,
     pub settings: Arc<PoolSettings>,
     pub commons: Arc<Commons>,
     pub stats: Arc<PoolStats>,
@@ -131,6 +130,8 @@ pub struct Pool {
     servers: Mutex<HashMap<ServerId, Known>>,
     /// What its servers report, for the greeting of clients.
     pub(super) welcome: ArcSwapOption<Parameters>,
+    /// When that was last doubted.
+    pub(super) welcome_doubted: Mutex<Option<Instant>>,
     pub(super) sizing: Mutex<Sizing>,
     pub(super) trouble: Mutex<Trouble>,
     pub(super) budget: Mutex<RetryBudget>,
@@ -193,7 +194,7 @@ impl Pool {
             outlook,
             is_out: AtomicBool::new(false),
             out_since: Mutex::default(),
-            sites_changed: watch::Sender::new(0),
+            sites_changed: watch::Sender::default(),
             settings,
             stats: Arc::default(),
             traffic: Shares::new(commons.homes),
@@ -202,6 +203,7 @@ impl Pool {
             min_held_until: Mutex::default(),
             servers: Mutex::default(),
             welcome: ArcSwapOption::empty(),
+            welcome_doubted: Mutex::default(),
             sizing: Mutex::new(sizing),
             trouble: Mutex::default(),
             budget: Mutex::default(),
@@ -430,7 +432,7 @@ impl Pool {
             return false;
         }
         let core = self.core();
-        let ours = core.waiting_since_for(kind).unwrap_or(now);
+        let ours = core.waiting_since_for(kind).unwrap_or(now) + connector::yields_for(self);
         core.total() > self.settings.min && ours.saturating_duration_since(since) >= YIELD_AFTER
     }
 

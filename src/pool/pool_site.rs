@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connector;
 use super::core::{Evened, PerSite, Site, Standing};
-use super::host::Host;
+use super::host::{Host, Presence};
 use super::ledger::CapId;
 use super::pool::Pool;
 use crate::config::Mode;
@@ -33,8 +33,16 @@ pub struct PoolSite {
     pace: Mutex<Pace>,
     /// How long requests take there of late, in microseconds.
     latency: AtomicU64,
-    /// When a server there was last lost.
+    /// When a server there was last lost, not for what its client did.
     lost: Mutex<Option<Instant>>,
+}
+
+/// How often something was new of the hosts of a pool.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Changes {
+    pub all: u64,
+    /// Others serve, or serve otherwise.
+    pub of_standings: u64,
 }
 
 /// What those know of a pool's hosts who watch them.
@@ -135,23 +143,26 @@ impl Pool {
         }
     }
 
-    /// A server of its was lost: its host is looked at, and for a moment used only if no other serves.
-    pub fn on_lost(&self, server: &ServerRecord) {
-        self.host_of(server).alert.notify_one();
-        *self.site(server.site).lost() = Some(Instant::now());
+    /// A server of its was lost at `now`, and it was not for what its client did: for a moment its host is used only
+    /// if no other serves.
+    pub fn on_lost(&self, server: &ServerRecord, now: Instant) {
+        *self.site(server.site).lost() = Some(now);
         self.core().avoid(server.site);
     }
 
-    /// True if `server`, which is lost at `now`, is not the first at its host within a second: they go because the
-    /// host does. No exchange ends a second one so soon that has ended `PostgreSQL` with the first.
+    /// True if `server`, which is lost at `now`, was open when another of its was lost at the same host, within the
+    /// second before: no exchange of its brings `PostgreSQL` down that was to come down already.
     pub fn loses_several(&self, server: &ServerRecord, now: Instant) -> bool {
         let last = *self.site(server.site).lost();
-        last.is_some_and(|last| now.saturating_duration_since(last) < SERIES)
+        last.is_some_and(|last| {
+            server.opened < last && now.saturating_duration_since(last) < SERIES
+        })
     }
 
     /// Has the core choose by what requests have taken of late. Where nothing is known it is taken for the
     /// fastest, so that it is tried.
     pub(super) fn weigh(&self) {
+        self.core().tick();
         if !self.has_choice.load(Relaxed) {
             return;
         }
@@ -162,9 +173,7 @@ impl Pool {
             .map(|latency| if latency == 0 { fastest } else { latency })
             .map(|latency| Duration::from_micros(latency).as_secs_f64())
             .collect();
-        let mut core = self.core();
-        core.set_latencies(&latencies);
-        core.tick();
+        self.core().set_latencies(&latencies);
     }
 
     /// Its servers at `site` that are not being closed.
@@ -189,6 +198,7 @@ impl Pool {
                 self.site(Site(index)).forget();
             }
         }
+        let is_other = !core.are_sites(standings);
         let gone = core.set_sites(standings);
         let is_out = core.sites_in_use() == 0;
         self.has_choice.store(core.sites_in_use() > 1, Relaxed);
@@ -205,7 +215,10 @@ impl Pool {
         };
         drop(core);
         wakers.into_iter().for_each(Waker::wake);
-        self.sites_changed.send_modify(|version| *version += 1);
+        self.sites_changed.send_modify(|changes| {
+            changes.all += 1;
+            changes.of_standings += u64::from(is_other);
+        });
         self.close_idle(gone, CloseReason::HostOut);
         self.advance();
     }
@@ -224,6 +237,30 @@ impl Pool {
         let records = self.records();
         let stranded = records.iter().filter(|record| lost.contains(&record.site));
         stranded.filter_map(|record| record.link()).collect()
+    }
+
+    /// True if `server` is at a host that could serve only as long as there was no primary, and there is one now.
+    pub fn is_misplaced(&self, server: &ServerRecord) -> bool {
+        if self.mode == Mode::ReadOnly
+            || self.is_out.load(Relaxed)
+            || self.host_of(server).presence() != Presence::Present
+        {
+            return false;
+        }
+        let core = self.core();
+        core.is_out(server.site) && !core.is_lost(server.site)
+    }
+
+    /// The sessions that are linked to such servers.
+    pub fn misplaced(&self) -> Vec<u64> {
+        let records = self.records();
+        let misplaced = records.iter().filter(|record| self.is_misplaced(record));
+        misplaced.filter_map(|record| record.link()).collect()
+    }
+
+    /// True while no host serves it.
+    pub fn is_without_host(&self) -> bool {
+        self.is_out.load(Relaxed)
     }
 
     /// Until when a client may wait that has waited `since` then, and may do so for `timeout` where a host serves.

@@ -7,9 +7,17 @@ use hashlink::LruCache;
 use tokio::time::Instant;
 
 use super::pool::Pool;
+use crate::config::Mode;
 use crate::server::Server;
 use crate::server::parameters::Parameters;
 use crate::state::settings::Settings;
+
+/// Reported by PostgreSQL from 14 on.
+const IN_HOT_STANDBY: &str = "in_hot_standby";
+const READ_ONLY: &str = "default_transaction_read_only";
+
+/// The shortest time between two logins that look for a better greeting.
+const DOUBT_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long it holds that functions set something.
 const FUNCTIONS_FOR: Duration = Duration::from_secs(10);
@@ -18,6 +26,41 @@ impl Pool {
     /// What its servers report; `None` before the first one was opened.
     pub fn welcome(&self) -> Option<Arc<Parameters>> {
         self.welcome.load_full()
+    }
+
+    /// True if a login at `now` should not go by that, but by a server: it tells of a host that the pool uses only
+    /// for want of a better one, or of one that takes no writes. Whoever is told so hangs up if that is not what it
+    /// is looking for, so that no server would be opened to learn better from. One login a second is enough.
+    pub fn doubts_welcome(&self, welcome: &Parameters, now: Instant) -> bool {
+        let is = |name: &str, value: &str| welcome.value(name) == Some(value);
+        let is_odd = match self.mode {
+            Mode::ReadOnly => self.sites.count() > 1 && is(IN_HOT_STANDBY, "off"),
+            Mode::ReadWrite | Mode::Batch | Mode::Transactional => {
+                is(IN_HOT_STANDBY, "on") || is(READ_ONLY, "on")
+            }
+        };
+        if !is_odd {
+            return false;
+        }
+        let mut doubted = self.welcome_doubted.lock().unwrap_or_else(PoisonError::into_inner);
+        if doubted.is_some_and(|last| now.saturating_duration_since(last) < DOUBT_AGAIN) {
+            return false;
+        }
+        *doubted = Some(now);
+        true
+    }
+
+    /// Has the greeting tell of the host of `server` what that reports by now: it was promoted, or its configuration
+    /// is another.
+    pub fn renew_welcome(&self, server: &mut Server) {
+        for name in [IN_HOT_STANDBY, READ_ONLY] {
+            let Some(value) = server.parameters.value(name) else { continue };
+            if server.applied.value(name).is_none() && server.base.value(name) != Some(value) {
+                let value = value.to_owned();
+                Arc::make_mut(&mut server.base).note(name, &value);
+            }
+        }
+        self.share_base(server);
     }
 
     /// Notes what a server reports by itself. Servers that report the same have one copy of it.

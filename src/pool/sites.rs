@@ -63,7 +63,10 @@ pub enum Balance {
     RoundRobin,
 }
 
-/// Ticks for which a site is avoided where a server was lost: half of the last one at least.
+/// The rank of a site that serves, and is avoided.
+const AVOIDED: u8 = 1;
+
+/// Ticks for which a site is avoided where a server was lost. The first is under way.
 const AVOIDED_FOR: u8 = 2;
 
 /// The sites of one pool.
@@ -87,7 +90,7 @@ struct State {
     latency: f64,
     /// What it has saved up of its turns.
     credit: i64,
-    /// The ticks for which it is taken for one that is shunned: it may be about to be lost.
+    /// The ticks for which it is used only if no other serves: it may be about to be lost.
     avoided: u8,
 }
 
@@ -99,12 +102,13 @@ impl State {
         }
     }
 
-    /// Sites that serve go before those that are shunned or avoided.
+    /// Sites that serve go before those that are avoided, and these before those that are shunned.
     const fn rank(&self) -> u8 {
         match self.standing {
             Standing::Serves { .. } if self.avoided == 0 => 0,
-            Standing::Serves { .. } | Standing::Shunned => 1,
-            Standing::Lost | Standing::Out => 2,
+            Standing::Serves { .. } => AVOIDED,
+            Standing::Shunned => 2,
+            Standing::Lost | Standing::Out => 3,
         }
     }
 
@@ -174,6 +178,12 @@ impl Sites {
         };
     }
 
+    /// True if each site is what `standings` says, in their order; sites beyond its end are out.
+    pub(super) fn are(&self, standings: &[Standing]) -> bool {
+        let standings = standings.iter().chain(std::iter::repeat(&Standing::Out));
+        self.all.iter().map(|state| &state.standing).eq(standings.take(self.all.len()))
+    }
+
     /// Sets how long requests have taken at each site of late, in their order.
     pub(super) fn set_latencies(&mut self, latencies: &[f64]) {
         for (state, latency) in self.all.iter_mut().zip(latencies) {
@@ -182,7 +192,7 @@ impl Sites {
     }
 
     /// A server was lost there. Others may go next, sooner than it is known what the host is: for the next ticks
-    /// it is used like one that is shunned.
+    /// it is used only if no other site serves.
     pub(super) fn avoid(&mut self, site: Site) {
         if let Some(state) = self.all.get_mut(site.0) {
             state.avoided = AVOIDED_FOR;
@@ -192,6 +202,11 @@ impl Sites {
     /// One tick has passed.
     pub(super) fn tick(&mut self) {
         self.all.iter_mut().for_each(|state| state.avoided = state.avoided.saturating_sub(1));
+    }
+
+    /// How far behind others a site is where servers are to be had: 0 is best.
+    pub(super) fn rank(&self, site: Site) -> u8 {
+        self.all.get(site.0).map_or(u8::MAX, State::rank)
     }
 
     /// The sites that are not out.
@@ -252,7 +267,12 @@ impl Sites {
         let key = |site: &Site| {
             let state = self.all.get(site.0);
             let is_last = Some(*site) == except;
-            (state.map_or(2, State::rank), is_last, state.map_or(f64::MAX, State::fill))
+            let rank = match self.rank(*site) {
+                // What has failed only now is no better.
+                0 if is_last => AVOIDED,
+                rank => rank,
+            };
+            (rank, is_last, state.map_or(f64::MAX, State::fill))
         };
         let order = |a: &Site, b: &Site| {
             let ((rank_a, last_a, fill_a), (rank_b, last_b, fill_b)) = (key(a), key(b));
@@ -392,6 +412,16 @@ mod tests {
         assert_eq!(sites.pick_to_lend(|site| site == Site(0)), Some(Site(0)));
         sites.set(&[SERVES, Standing::Out]);
         assert_eq!(sites.pick_to_open(None), Some(Site(0)));
+    }
+
+    /// Who may not open anything there would ask for ever.
+    #[test]
+    fn where_a_server_was_lost_is_as_good_as_where_none_can_be_opened() {
+        let mut sites = sites(Balance::LeastBusy, &[SERVES, SERVES, Standing::Shunned]);
+        sites.avoid(Site(0));
+        assert_eq!(sites.pick_to_open(None), Some(Site(1)));
+        assert_eq!(sites.pick_to_open(Some(Site(1))), Some(Site(0)));
+        assert_eq!(sites.pick_to_open(Some(Site(0))), Some(Site(1)));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) struct Sizing {
     record: LoadRecord,
     /// The limit that was told in the log last.
     told: usize,
-    /// What `sites_changed` was at when it was looked at last.
+    /// How often others had come to serve when that was looked at last.
     sites: u64,
 }
 
@@ -76,7 +76,7 @@ impl Pool {
         let waits = || self.traffic.waits().values().0;
         sizing.record.look(now, (&reading, limit), oldest.unwrap_or_default(), waits);
         // Without a host, and across a change of hosts, there is nothing to be found out.
-        let sites = *self.sites_changed.borrow();
+        let sites = self.sites_changed.borrow().of_standings;
         let has_changed = std::mem::replace(&mut sizing.sites, sites) != sites;
         let is_disturbed = has_changed || self.is_out.load(Relaxed);
         let Some(limiter) = sizing.limiter.as_mut() else { return };

@@ -88,6 +88,25 @@ fn a_client_in_the_queue_is_told() {
     assert_eq!(drained.join().unwrap(), Drained::Clean);
 }
 
+/// Its server was lost: there is nothing that it could commit.
+#[test]
+fn a_block_that_was_lost_keeps_nobody() {
+    let postgres = Postgres::start();
+    let mut proxy = Proxy::start(&postgres, PATIENT);
+    let mut client = proxy.client();
+    client.ask("begin");
+    let pid = client.pid();
+    postgres.client().value(&format!("select pg_terminate_backend({pid})"));
+    assert_eq!(client.read().tag, b'N');
+    let begun = Instant::now();
+
+    let drained = proxy.shut_down();
+
+    assert_eq!(client.read_fatal().code(), "57P01");
+    assert_eq!(drained.join().unwrap(), Drained::Clean);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
 /// Who does not end in time is cut off, and told so.
 #[test]
 fn a_transaction_longer_than_shutdown_timeout_is_cut_off() {

@@ -307,6 +307,35 @@ fn pre_ping_replaces_a_server_that_no_longer_answers() {
     assert_ne!(client.value("select 1"), "0");
 }
 
+/// Many servers that say nothing any more are not tried one after the other for as long as that takes.
+#[test]
+fn proofs_that_come_to_nothing_are_waited_for_no_longer_than_any_server() {
+    use crate::support::fake_server::FakeServer;
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        let mut is_dumb = false;
+        while let Some(message) = peer.read_to(b'Q').filter(|_| !is_dumb) {
+            is_dumb = message.body != b"\0";
+            if is_dumb {
+                peer.row("1");
+                peer.complete("SELECT 1");
+            } else {
+                peer.send(b'I', b"");
+            }
+            peer.ready(b'I');
+        }
+        while peer.read().is_some() {}
+    });
+    let config = "pool.size = 1\npool.pre_ping_idle = '0s'\npool.connect_timeout = '60s'\npool.timeout = '300ms'";
+    let proxy = Proxy::before(&server.host(), config);
+    let mut client = proxy.client();
+    assert_eq!(client.value("select 1"), "1");
+
+    let reply = client.ask("select 1");
+
+    assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("EZI", "08001"));
+}
+
 const TWO_POOLS: &str = "\
     pool.size = 2\n\
     [domains.second]\n\

@@ -88,7 +88,7 @@ impl<S, W, K: Kind> Core<S, W, K> {
                 let site = self.sites.pick_to_lend(|site| self.idle.has_plain(site))?;
                 (self.idle.take_newest(site)?, site)
             }
-            Some(kind) => self.idle.take_of(kind, home)?,
+            Some(kind) => self.idle.take_of(kind, home, |site| self.sites.rank(site))?,
         };
         let waiter = self.queue.remove(ticket)?;
         self.lend(site);

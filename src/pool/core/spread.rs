@@ -61,6 +61,11 @@ impl<S, W, K: Kind> Core<S, W, K> {
             .collect()
     }
 
+    /// True if the sites are already what `standings` says, in their order.
+    pub fn are_sites(&self, standings: &[Standing]) -> bool {
+        self.sites.are(standings)
+    }
+
     /// Sets how long requests have taken at each site of late, in any unit.
     pub fn set_latencies(&mut self, latencies: &[f64]) {
         self.sites.set_latencies(latencies);
