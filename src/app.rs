@@ -279,6 +279,8 @@ fn reconsider(context: &Context, name: &HostAddr, now: Instant) {
     // Each time: one may have been linked since.
     let stranded = domains.iter().flat_map(|domain| domain.stranded()).collect();
     context.registry.ring_some(&stranded, Ring::Stranded);
+    let misplaced = domains.iter().flat_map(|domain| domain.misplaced()).collect();
+    context.registry.ring_some(&misplaced, Ring::Misplaced);
 }
 
 fn read_users(config: &Config) -> Result<Option<UsersFile>, StartError> {

@@ -426,8 +426,8 @@ const HOST: &[Key] = &[
         "max_connections",
         COUNT,
         "0",
-        "Cap over all domains, probes and cancel requests included; over all addresses of a name together. \
-         0: none.",
+        "Cap over the servers of all domains; over all addresses of a name together. Looks at the host and \
+         cancel requests come on top of it: leave places for them. 0: none.",
     ),
     value(
         "weight",

@@ -90,39 +90,57 @@ impl Domain {
         self.list().iter().flat_map(|pool| pool.stranded()).collect()
     }
 
+    /// Sessions whose servers are at replicas, though there is a primary again.
+    pub fn misplaced(&self) -> Vec<u64> {
+        self.list().iter().flat_map(|pool| pool.misplaced()).collect()
+    }
+
     fn tell_of(&self, change: &Change) {
         let domain = &self.config.name;
         if change.is_failover {
             self.failovers.increment();
         }
-        if change.is_first_view && self.lookout.lacks_primary() {
-            let hosts = self.lookout.describe().replace('\n', "; ");
-            tracing::warn!(%domain, hosts, "no host is the primary");
-        }
         let host =
             |site: Option<Site>| site.map(|site| self.hosts.get(site).0.endpoint.to_string());
-        if change.before.primary != change.after.primary {
-            let (was, is) = (host(change.before.primary), host(change.after.primary));
-            match is {
-                Some(is) => tracing::info!(%domain, was, %is, "a primary was found"),
-                None if self.lookout.lacks_primary() => tracing::warn!(%domain, was, "no primary"),
-                None => {}
+        let (was, is) = (host(change.last_primary), host(change.after.primary));
+        let is_other = change.before.primary != change.after.primary;
+        match is {
+            Some(is) if change.is_failover => {
+                tracing::warn!(%domain, was, %is, "another host is the primary");
             }
+            Some(is) if is_other => tracing::info!(%domain, %is, "the primary was found"),
+            None if (is_other || change.is_first_view) && self.lookout.lacks_primary() => {
+                let hosts = self.lookout.describe().replace('\n', "; ");
+                tracing::warn!(%domain, was, hosts, "no host is the primary");
+            }
+            Some(_) | None => {}
         }
+        self.tell_of_roles(change);
+    }
+
+    fn tell_of_roles(&self, change: &Change) {
+        let domain = &self.config.name;
         let before = change.before.roles.iter().chain(std::iter::repeat(&Role::Unknown));
-        let roles = before.zip(&change.after.roles).zip(self.hosts.iter());
-        for ((before, after), (host, _)) in roles.filter(|((before, after), _)| before != after) {
-            let (host, was) = (&host.endpoint, before.as_str());
-            match after {
-                Role::Fenced { timeline } => tracing::warn!(%domain, %host, timeline,
-                    "a host takes writes that is not the primary: it serves nobody"),
-                Role::Stranger { system } => tracing::error!(%domain, %host, system,
+        let roles = before.zip(&change.after.roles).zip(self.hosts.iter()).enumerate();
+        for (at, ((before, after), (host, _))) in roles {
+            if before == after {
+                continue;
+            }
+            let (host, was, is) = (&host.endpoint, before.as_str(), after.as_str());
+            match (before, after) {
+                (_, Role::Fenced { timeline }) => tracing::warn!(%domain, %host, timeline,
+                    "a host takes writes and is not the primary: it serves nobody until it is a replica"),
+                (_, Role::Stranger { system }) => tracing::error!(%domain, %host, system,
                     "a host is of another cluster: it serves nobody"),
-                Role::Replica { lags: true } => tracing::warn!(%domain, %host,
-                    "a replica is too far behind to serve"),
-                Role::Unknown | Role::Primary | Role::Replica { lags: false } => {
-                    tracing::debug!(%domain, %host, was, is = after.as_str(), "a host's role");
+                (_, Role::Replica { lags: true }) => {
+                    let lag = self.lookout.lag(Site(at)).unwrap_or_default().time;
+                    tracing::warn!(%domain, %host, behind = %config::format_millis(lag),
+                        "a replica is too far behind to serve");
                 }
+                (Role::Fenced { .. } | Role::Stranger { .. } | Role::Replica { lags: true }, _) => {
+                    tracing::info!(%domain, %host, was, is, "a host's role has changed");
+                }
+                _ => tracing::debug!(%domain, %host, was, is, "a host's role has changed"),
             }
         }
     }

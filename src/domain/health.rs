@@ -92,6 +92,8 @@ pub struct Health {
     misses: u32,
     /// Looks in a row whose login was not let in.
     refusals: u32,
+    /// Looks in a row that did not come to see what it is, for that or for anything else.
+    turned_away: u32,
     /// What it was last seen to be, and when.
     facts: Option<(Facts, Instant)>,
     /// When the question was sent that they answer, or before that.
@@ -119,6 +121,7 @@ impl Health {
             since: now,
             misses: 0,
             refusals: 0,
+            turned_away: 0,
             facts: None,
             asked: None,
             is_stale: false,
@@ -130,6 +133,8 @@ impl Health {
     pub fn on_look(&mut self, look: &Look, rules: Rules, now: Instant) -> bool {
         let is_refused = matches!(look, Look::Alive { is_of_login: true, .. });
         self.refusals = if is_refused { self.refusals.saturating_add(1) } else { 0 };
+        let is_turned_away = matches!(look, Look::Alive { .. });
+        self.turned_away = if is_turned_away { self.turned_away.saturating_add(1) } else { 0 };
         let (condition, trouble) = match look {
             Look::Seen(facts) => {
                 self.misses = 0;
@@ -177,13 +182,15 @@ impl Health {
     }
 
     /// How long to wait before the next look. `is_urgent`: the domain has no primary. One that is down, or lets in
-    /// none of the logins that are known, is tried ever more seldom.
+    /// none of the logins that are known, is tried ever more seldom; and so is one that is full or starting, unless
+    /// it may be the primary that is sought.
     pub fn pause(&self, rules: Rules, is_urgent: bool) -> Duration {
         let pause = match self.condition {
             Condition::Up if !is_urgent => rules.interval,
             Condition::Down => growing(self.misses),
             Condition::Up | Condition::Unknown | Condition::Suspect => {
-                growing(self.refusals.saturating_sub(LOGINS_MOST))
+                let in_vain = if is_urgent { self.refusals } else { self.turned_away };
+                growing(in_vain.saturating_sub(LOGINS_MOST))
             }
         };
         pause.min(rules.interval)
@@ -334,6 +341,16 @@ mod tests {
         let pauses: Vec<_> = (2..8).map(|n| after(&looks[..n]).pause(RULES, true)).collect();
         assert!(pauses.is_sorted() && pauses[0] < pauses[1], "{pauses:?}");
         assert_eq!(after(&looks).pause(RULES, true), PAUSE_MOST);
+    }
+
+    /// It is full, or starting, for hours: each look is a line in its log.
+    #[test]
+    fn one_that_is_full_is_tried_ever_more_seldom_unless_a_primary_is_sought() {
+        let full = Look::Alive { why: "full".into(), is_of_login: false };
+        let looks = vec![full; 20];
+        assert_eq!(after(&looks[..4]).pause(RULES, false), LOOK_CLOSELY);
+        assert_eq!(after(&looks).pause(RULES, false), PAUSE_MOST);
+        assert_eq!(after(&looks).pause(RULES, true), LOOK_CLOSELY);
     }
 
     #[test]

@@ -78,6 +78,8 @@ impl Line {
 pub struct Change {
     pub before: Topology,
     pub after: Topology,
+    /// The primary before that, if there has been any.
+    pub last_primary: Option<Site>,
     /// Another host has become the primary than was it before.
     pub is_failover: bool,
     /// By now all hosts have been looked at, and were not before.
@@ -181,10 +183,11 @@ impl Lookout {
             before.primary.inspect(|site| self.watches.get(*site).step_down());
             after.primary.inspect(|site| self.watches.get(*site).lead());
         }
-        let is_failover = after.primary.is_some()
-            && held.last_primary.is_some_and(|last| Some(last) != after.primary);
-        held.last_primary = after.primary.or(held.last_primary);
-        Some(Change { before, after, is_failover, is_first_view })
+        let last_primary = held.last_primary;
+        let is_failover =
+            after.primary.is_some() && last_primary.is_some_and(|last| Some(last) != after.primary);
+        held.last_primary = after.primary.or(last_primary);
+        Some(Change { before, after, last_primary, is_failover, is_first_view })
     }
 
     fn candidates(&self, held: &mut Held, now: Instant) -> Vec<Candidate> {
@@ -219,6 +222,11 @@ impl Lookout {
         held.lags = candidates.iter().map(|candidate| candidate.lag).collect();
         held.replayed = candidates.iter().map(replayed).collect();
         candidates
+    }
+
+    /// How far the replica at `site` is behind, if that is known.
+    pub fn lag(&self, site: Site) -> Option<Lag> {
+        self.held().lags.get(site.0).copied().flatten()
     }
 
     /// True if it has several hosts, and none of them is the primary.
@@ -270,7 +278,7 @@ impl Lookout {
                 match watch.host.presence() {
                     Presence::Present => (held.role(Site(index)), condition, watch.weight),
                     Presence::Leaving => (Role::Unknown, condition, watch.weight),
-                    // What is under way there is lost, as if it were.
+                    // What is under way there is lost, as if it were down.
                     Presence::Evicted => (Role::Unknown, Condition::Down, watch.weight),
                     Presence::Absent => (Role::Unknown, Condition::Unknown, watch.weight),
                 }
@@ -284,7 +292,8 @@ impl Lookout {
             return self.in_use().zip(left).map(standing).collect();
         }
         let reads_meanwhile = held.topology.primary.is_none()
-            && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly;
+            && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly
+            && !self.is_being_looked_for();
         let whom = match mode {
             Mode::ReadOnly => Whom::Replicas { falls_back: self.falls_back },
             Mode::ReadWrite | Mode::Batch | Mode::Transactional if reads_meanwhile => {
@@ -320,6 +329,11 @@ impl Lookout {
         };
         let is_there = |site: &Site| !self.watches.get(*site).host.is_absent();
         self.shown.iter().copied().filter(is_there).map(view).collect()
+    }
+
+    /// Not all hosts were looked at yet: no primary was lost that was not found so far.
+    fn is_being_looked_for(&self) -> bool {
+        present(&self.watches).any(|watch| watch.health().condition() == Condition::Unknown)
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -415,11 +429,9 @@ impl Outlook for Lookout {
         if self.is_single() {
             return None;
         }
-        let is_unknown = |watch: &Arc<Watch>| watch.health().condition() == Condition::Unknown;
         let is_told_at_once = mode != Mode::ReadOnly
             && self.failover.on_primary_loss == OnPrimaryLoss::Error
-            // None was lost that has not been looked for yet.
-            && !present(&self.watches).any(is_unknown);
+            && !self.is_being_looked_for();
         Some(if is_told_at_once { Duration::ZERO } else { self.failover.timeout })
     }
 }
@@ -436,7 +448,9 @@ fn told(view: &HostView) -> String {
             format!("replica, {} behind ({condition})", config::format_millis(lag.time))
         }
         Role::Fenced { timeline } => {
-            format!("fenced: it takes writes on timeline {timeline}, which is behind ({condition})")
+            format!(
+                "fenced: it takes writes on timeline {timeline}, and is not the primary ({condition})"
+            )
         }
         Role::Stranger { system } => {
             format!("refused: it is of another cluster, {system} ({condition})")

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::health::{Facts, Look};
 use super::lag::Lsn;
+use crate::error::ClientMessage;
 use crate::pool::core::{Home, ServerId};
 use crate::server::Server;
 use crate::server::connect::{ConnectError, Target, connect};
@@ -92,9 +93,17 @@ impl Probe {
                 self.server = Some(server);
                 look
             }
+            // Whatever it says, it is there.
+            Err(CommandError::Refused { message }) => {
+                Look::Alive { why: refused(&message), is_of_login: false }
+            }
             Err(error) => Look::Silent { why: error.to_string(), heard: false },
         }
     }
+}
+
+fn refused(message: &ClientMessage) -> String {
+    format!("the probe is refused: {} ({})", message.message, message.sqlstate.as_str())
 }
 
 /// What a connection that came to nothing says of the host.
@@ -123,8 +132,7 @@ async fn question(server: &mut Server, limit: Duration) -> Result<Look, CommandE
         }),
         // It may not look: that will be no better with another connection.
         Err(CommandError::Refused { message }) if message.sqlstate.class() == "42" => {
-            let why = format!("the probe is refused: {}", message.message);
-            Ok(Look::Alive { why, is_of_login: true })
+            Ok(Look::Alive { why: refused(&message), is_of_login: true })
         }
         Err(error) => Err(error),
     }

@@ -5,7 +5,7 @@
 //! - An address that an answer has again keeps its slot, wherever in the answer it is.
 //! - One that an answer lacks is asked about once more, unless its host is down: answers come in part. Lacking
 //!   twice it is left: nothing is opened there any more, and what is under way there may end. The slot is free
-//!   when nothing is left in it. What has been left the longest is ended where its slot is needed.
+//!   when nothing is left in it.
 //! - The primary is not left as long as it is that, and the answer has others of its cluster: writers have no other
 //!   place to go, and a name may list only those that are ready, or some of all.
 //! - One address of each family are two ways to one host, as with `localhost`. Where there are more, those of one
@@ -86,7 +86,7 @@ pub struct Outcome {
     pub has_left_one_up: bool,
     /// Hosts that it has beyond those that are used.
     pub left_out: usize,
-    /// Hosts that it has, and that are to get a slot which is not free yet.
+    /// Hosts that it has, and for which no slot is free.
     pub put_off: usize,
 }
 
@@ -142,15 +142,11 @@ impl Slots {
                 outcome.put_off += 1;
             }
         }
-        if outcome.put_off > 0 {
-            outcome.is_other |= self.evict(outcome.put_off);
-            outcome.is_doubtful = true;
-        }
         outcome
     }
 
     /// Has so many slots become free: those that were left first. False if that many do already.
-    fn evict(&mut self, count: usize) -> bool {
+    pub fn evict(&mut self, count: usize) -> bool {
         let mut left: Vec<_> = self
             .all
             .iter_mut()
@@ -414,9 +410,11 @@ mod tests {
 
         slots.on_answer(&answer(&["10.0.1.1"]), UP);
         let outcome = slots.on_answer(&answer(&["10.0.1.1"]), UP);
-        assert_eq!((outcome.put_off, outcome.left_out, outcome.is_doubtful), (1, 0, true));
+        assert_eq!((outcome.put_off, outcome.left_out), (1, 0));
+        assert_eq!(evicted(&slots), [0; 0], "that is for others to say");
+        assert!(slots.evict(outcome.put_off));
         assert_eq!(evicted(&slots), [0]);
-        slots.on_answer(&answer(&["10.0.1.1"]), UP);
+        assert!(!slots.evict(1), "it is under way");
         assert_eq!(evicted(&slots), [0], "one is enough");
         slots.vacate(0);
         let outcome = slots.on_answer(&answer(&["10.0.1.1"]), UP);

@@ -67,6 +67,8 @@ pub struct Memory {
     /// The highest timeline that it has had a primary on.
     timeline: u32,
     primary: Option<Site>,
+    /// Replicas that were too far behind.
+    lagging: Vec<Site>,
 }
 
 /// What a domain's hosts are at a moment.
@@ -89,17 +91,21 @@ impl Memory {
         let primary = primary.map(|(site, _)| site);
         let role =
             |(index, host): (usize, &Candidate)| self.role(Site(index), host, primary, max_lag);
-        Topology { roles: hosts.iter().enumerate().map(role).collect(), primary }
+        let roles: Vec<_> = hosts.iter().enumerate().map(role).collect();
+        let lags = |role: &Role| matches!(role, Role::Replica { lags: true });
+        let lagging = roles.iter().enumerate().filter(|(_, role)| lags(role));
+        self.lagging = lagging.map(|(index, _)| Site(index)).collect();
+        Topology { roles, primary }
     }
 
-    /// The cluster is the one that most hosts are of when all have been looked at; of as many the one that has a
-    /// primary. Another one later on only if no host is left of it and all others agree: it was restored from
+    /// The cluster is the one that most hosts are of when all have been looked at, or as many as settle it; of as many
+    /// the one that has a primary. Another one later on only if no host is left of it and all others agree: it was restored from
     /// elsewhere.
     fn learn_system(&mut self, hosts: &[Candidate]) {
         let seen = || hosts.iter().filter_map(|host| host.facts);
         let is_left =
             self.system.is_some_and(|system| hosts.iter().any(|host| host.system == Some(system)));
-        if is_left || hosts.iter().any(|host| host.condition == Condition::Unknown) {
+        if is_left {
             return;
         }
         let votes = |system: u64| {
@@ -110,6 +116,11 @@ impl Memory {
         let systems: Vec<_> = seen().map(|facts| facts.system).collect();
         let best = systems.into_iter().rev().max_by_key(|system| votes(*system));
         let Some(best) = best else { return };
+        let silent = hosts.iter().filter(|host| host.condition == Condition::Unknown).count();
+        let (for_it, all) = (votes(best).0, seen().count() + silent);
+        if silent > 0 && for_it * 2 <= all {
+            return;
+        }
         if self.system.is_none() {
             self.system = Some(best);
         } else if seen().all(|facts| facts.system == best) {
@@ -133,9 +144,9 @@ impl Memory {
     }
 
     fn role(&self, site: Site, host: &Candidate, primary: Option<Site>, max_lag: Duration) -> Role {
-        if let (Some(ours), Some(its)) = (self.system, host.system)
-            && ours != its
-        {
+        // Which cluster the domain is about is not known yet.
+        let Some(ours) = self.system else { return Role::Unknown };
+        if let Some(its) = host.system.filter(|its| *its != ours) {
             return Role::Stranger { system: its };
         }
         let Some(facts) = host.facts else { return Role::Unknown };
@@ -146,7 +157,9 @@ impl Memory {
             return Role::Primary;
         }
         if facts.in_recovery {
-            Role::Replica { lags: host.lag.is_some_and(|lag| lag.time > max_lag) }
+            // One that has fallen behind catches up with some to spare before it serves again.
+            let most = if self.lagging.contains(&site) { max_lag / 2 } else { max_lag };
+            Role::Replica { lags: host.lag.is_some_and(|lag| lag.time > most) }
         } else {
             Role::Fenced { timeline: facts.timeline }
         }
@@ -224,19 +237,36 @@ mod tests {
     /// Whoever is looked at first: a host that was made anew must not make strangers of all others.
     #[test]
     fn the_cluster_is_the_one_of_most_hosts_when_all_have_been_looked_at() {
-        let unknown = Candidate {
-            condition: Condition::Unknown,
-            facts: None,
-            system: None,
-            lag: None,
-            asked: None,
-        };
         let stranger = of_another(up(false, 1));
         let mut memory = Memory::default();
-        assert_eq!(memory.decide(&[stranger, unknown, unknown], MAX_LAG).primary, None);
+        let first = memory.decide(&[stranger, UNSEEN, UNSEEN], MAX_LAG);
+        assert_eq!((first.primary, first.roles), (None, vec![Role::Unknown; 3]));
+        let replica_of_another = memory.decide(&[of_another(up(true, 1)), UNSEEN], MAX_LAG);
+        assert_eq!(replica_of_another.roles, [Role::Unknown; 2], "it serves no reads");
         let all = memory.decide(&[stranger, up(false, 1), up(true, 1)], MAX_LAG);
         assert_eq!(all.roles, [Role::Stranger { system: 8 }, Role::Primary, replica()]);
     }
+
+    /// One that says nothing keeps nobody waiting whose number settles it.
+    #[test]
+    fn as_many_as_settle_which_the_cluster_is_are_enough() {
+        let mut memory = Memory::default();
+        assert_eq!(memory.decide(&[up(false, 1), UNSEEN, UNSEEN], MAX_LAG).primary, None);
+        let two = memory.decide(&[up(false, 1), up(true, 1), UNSEEN], MAX_LAG);
+        assert_eq!(two.roles, [Role::Primary, replica(), Role::Unknown]);
+        let mut memory = Memory::default();
+        assert_eq!(memory.decide(&[up(false, 1), UNSEEN], MAX_LAG).primary, None, "one of two");
+        let gone = Candidate { condition: Condition::Down, ..UNSEEN };
+        assert_eq!(memory.decide(&[up(false, 1), gone], MAX_LAG).primary, Some(Site(0)));
+    }
+
+    const UNSEEN: Candidate = Candidate {
+        condition: Condition::Unknown,
+        facts: None,
+        system: None,
+        lag: None,
+        asked: None,
+    };
 
     const fn replica() -> Role {
         Role::Replica { lags: false }
@@ -300,6 +330,22 @@ mod tests {
         late.lag = Some(Lag { bytes: 1, time: MAX_LAG + Duration::from_millis(1) });
         let seen = Memory::default().decide(&[up(false, 1), late], MAX_LAG);
         assert_eq!(seen.roles[1], Role::Replica { lags: true });
+    }
+
+    /// Else it would come and go at each look, and its servers with it.
+    #[test]
+    fn a_replica_that_lags_serves_again_when_it_has_caught_up_with_some_to_spare() {
+        let mut memory = Memory::default();
+        let mut role_at = |lag: Duration| {
+            let late = Candidate { lag: Some(Lag { bytes: 1, time: lag }), ..up(true, 1) };
+            memory.decide(&[up(false, 1), late], MAX_LAG).roles[1]
+        };
+        let lags = Role::Replica { lags: true };
+        assert_eq!(role_at(MAX_LAG), replica());
+        assert_eq!(role_at(MAX_LAG * 2), lags);
+        assert_eq!(role_at(MAX_LAG * 3 / 4), lags);
+        assert_eq!(role_at(MAX_LAG / 2), replica());
+        assert_eq!(role_at(MAX_LAG * 3 / 4), replica());
     }
 
     const UP: Condition = Condition::Up;

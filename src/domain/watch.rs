@@ -170,7 +170,7 @@ impl Watch {
         self.urgent.fetch_add(1, Relaxed);
         self.host.alert.notify_one();
         // The primary may be where the name has come to lead.
-        self.host.on_lost();
+        self.host.look_up();
     }
 
     /// A domain that was without a primary has one again.
@@ -276,7 +276,7 @@ impl Watch {
         let tenure = self.host.tenure();
         let look = probe.look(&target, self.timeout, heard).await;
         if matches!(look, Look::Unreachable { .. } | Look::Silent { .. }) {
-            self.host.on_lost();
+            self.host.look_up();
         }
         self.judge_login(&target, &look);
         let now = Instant::now();

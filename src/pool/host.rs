@@ -152,11 +152,11 @@ impl Host {
         trouble.last = Some((error, at));
         drop(trouble);
         self.alert.notify_one();
-        self.on_lost();
+        self.look_up();
     }
 
-    /// It could not be reached, or what was there is sought: its name is looked up.
-    pub fn on_lost(&self) {
+    /// Has its name looked up: it could not be reached, or a primary is sought.
+    pub fn look_up(&self) {
         self.lost.notify_one();
     }
 

@@ -126,7 +126,10 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "pgweir_server_closes_total",
         kind: Counter,
-        help: "Servers closed, by reason.",
+        help: "Servers closed, by reason: lost, recycle, idle_timeout, overflow, pre_ping, client_left, \
+               reset_failed, taken_over (for a cap that others waited for), displaced (for a server of another \
+               kind), host_out (its host is down, lags or has another role), evened_out (another host had too \
+               few), timeout, altered, refused, protocol, shutdown, bug.",
         labels: &["domain", "mode", "user", "host", "reason"],
         read: Pools(closes),
     },
@@ -231,8 +234,8 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "pgweir_host_role",
         kind: Gauge,
-        help: "1 for the role that the host has: primary, replica, fenced (it takes writes, and another host \
-               is the primary), stranger (it is of another cluster), unknown.",
+        help: "1 for the role that the host has: primary, replica, fenced (it takes writes and is not the \
+               primary), stranger (it is of another cluster), unknown.",
         labels: &["domain", "host", "role"],
         read: Process(roles),
     },

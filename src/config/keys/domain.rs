@@ -80,13 +80,19 @@ const HEALTH: &[Key] = &[
         "Between two looks at a host that is well; while something is wrong there are more. The shortest \
          counts where domains share a host.",
     ),
-    value("timeout", BOUND, r#""2s""#, "Longest wait for the answer to one look."),
+    value(
+        "timeout",
+        BOUND,
+        r#""2s""#,
+        "Longest wait for the answer to one look. The shortest counts where domains share a host.",
+    ),
     value(
         "down_after",
         POSITIVE,
         "3",
         "Looks in a row without an answer, and without a byte from the host on any other connection, that \
-         make it down. One that refuses connections, or cannot be reached, is down at the second look.",
+         make it down. One that refuses connections, or cannot be reached, is down at the second look. The \
+         smallest counts where domains share a host.",
     ),
     value(
         "max_lag",
@@ -98,8 +104,8 @@ const HEALTH: &[Key] = &[
         "resolve",
         BOUND,
         r#""15s""#,
-        "Between two look-ups of a host's name while all is well. One whose host cannot be reached is looked \
-         up at once. The shortest counts where domains share a name.",
+        "Between two look-ups of a host's name while all is well. One whose host cannot be reached, or whose \
+         domain loses its primary, is looked up at once. The shortest counts where domains share a name.",
     ),
 ];
 
@@ -108,7 +114,8 @@ const FAILOVER: &[Key] = &[
         "timeout",
         BOUND,
         r#""5s""#,
-        "Longest wait for a new primary, from a client's request on; then it gets an error (08001).",
+        "Longest wait for a new primary, from a client's request on, or from when the old one was seen to be \
+         lost if that is later; then it gets an error (08001). `pool.timeout` bounds it.",
     ),
     value(
         "on_primary_loss",
