@@ -270,7 +270,15 @@ def report(name, fixed, adaptive, long):
         ended = [statistics.median(last(limits)) for limits in row.limits]
         lines.append(f"| *step:* adaptive from {start}, at {statistics.median(ended):g} | {cells(row, rate)} |")
     lines += ["", f"Smallest size within 3 % of the best: {smallest}. " + reached(adaptive)]
+    for start, row in adaptive.items():
+        lines += ["", f"From {start}, each to the best size in the same round: {to_best(row, long)}."]
     return "\n".join(lines)
+
+
+def to_best(row, long):
+    """The rates of an adaptive pool's steps to those of the best fixed size beside them, and their median."""
+    ratios = [figures.rate / beside.rate for figures, beside in zip(row.figures, long.figures)]
+    return ", ".join(f"{ratio:.2f}" for ratio in ratios) + f", median {statistics.median(ratios):.2f}"
 
 
 def cells(row, best):

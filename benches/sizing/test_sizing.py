@@ -46,5 +46,8 @@ class TableTest(unittest.TestCase):
         self.assertIn("Smallest size within 3 % of the best: 4.", text)
         self.assertIn("From 2: there after 2 s, then 4 to 5.", text)
 
+    def test_each_step_is_held_against_the_one_in_its_round(self):
+        self.assertEqual(sizing.to_best(row(100, 300, 90), row(200, 200, 100)), "0.50, 1.50, 0.90, median 0.90")
+
     def test_the_end_is_the_last_third(self):
         self.assertEqual(last([(1.0, 9), (10.0, 8), (21.0, 7), (30.0, 6)]), [7, 6])
