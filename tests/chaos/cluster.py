@@ -98,8 +98,8 @@ class Node(Postgres):
     def kill_a_session(self, dbname: str) -> None:
         """`kill -9` of the process that serves one of the sessions in a database."""
         pid = self.ask("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' "
-                       f"AND datname = '{dbname}' ORDER BY query_start DESC LIMIT 1")
-        self._signal(pid, signal.SIGKILL)
+                       f"AND datname = '{dbname}' AND application_name <> 'pgweir probe' LIMIT 1")
+        os.kill(pid, signal.SIGKILL)
 
     def freeze(self) -> None:
         """SIGSTOP for all of its processes: it answers nothing, and breaks no connection."""

@@ -10,7 +10,7 @@ import pytest
 
 from cluster import Node
 from support.wait import wait_until
-from views import address, in_a_thread, port_of, ports_of, roles
+from views import address, in_a_thread, known, port_of, ports_of, roles
 
 
 def test_the_primary_is_found_wherever_it_stands_in_the_list(cluster, start):
@@ -209,3 +209,45 @@ def test_a_switchover_costs_a_client_between_transactions_nothing(cluster, start
     cluster.primary.start()
     wait_until(lambda: roles(proxy)[address(cluster.primary)] == ("replica", "up"), "it is back")
     assert {port_of(conn) for conn in clients} == {cluster.replicas[0].port}
+
+
+def test_a_session_at_a_replica_for_want_of_a_primary_ends_when_there_is_one_again(cluster, start):
+    """It has its server to itself: all that it writes would be refused for as long as it lasts."""
+    proxy = start(failover={"on_primary_loss": "read_only"})
+    known(proxy, cluster)
+    cluster.primary.kill()
+    wait_until(lambda: roles(proxy)[address(cluster.primary)][1] == "down", "it is seen to be down")
+    conns = [proxy.connect(dbname="ledger_tx") for _ in range(2)]
+    at = {port_of(conn) for conn in conns}
+    other = next((node for node in cluster.replicas if node.port not in at), cluster.replicas[0])
+
+    other.promote()
+    wait_until(lambda: roles(proxy)[address(other)][0] == "primary", "it is found")
+    misplaced = [conn for conn in conns if port_of(conn) != other.port]
+    assert misplaced, "their blocks are open, and go on"
+    for conn in misplaced:
+        conn.commit()
+        # libpq takes an error that comes unasked for a notice.
+        with pytest.raises(psycopg2.OperationalError):
+            port_of(conn)
+    assert "there is a primary again" in proxy.log()
+
+    conn = proxy.connect(dbname="ledger_tx", autocommit=True)
+    conn.cursor().execute("CREATE TABLE t (id int)")
+    assert port_of(conn) == other.port
+
+
+def test_a_host_that_answers_the_probe_with_an_error_is_there(cluster, start):
+    """A standby has no serializable transactions."""
+    cluster.primary.ask("ALTER ROLE app SET default_transaction_isolation = serializable")
+    cluster.caught_up()
+    proxy = start()
+    conn = proxy.connect(autocommit=True)
+    assert port_of(conn) == cluster.primary.port
+    for node in cluster.replicas:
+        wait_until(lambda: roles(proxy)[address(node)][1] == "suspect", "it is noticed")
+    time.sleep(1)
+    hosts = {row["host"]: row for row in proxy.show("HOSTS")}
+    for node in cluster.replicas:
+        assert hosts[address(node)]["state"] == "suspect"
+        assert "serializable" in hosts[address(node)]["trouble"]

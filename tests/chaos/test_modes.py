@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import asyncpg
 import psycopg
@@ -344,3 +345,24 @@ def test_at_a_cap_a_batch_is_behind_those_who_come_later(cluster, start):
     other.result(10)
     batch.result(15)
     assert served == ["ledger_tx", "ledger_batch"]
+
+
+def test_a_batch_that_has_all_places_of_a_cap_gives_one_up(cluster, start):
+    proxy = start(hosts=[address(cluster.primary)], max_connections=2,
+                  pool={"size": 2, "timeout": "20s"}, batch={"pool": {"size": 2}})
+    over, done = threading.Event(), []
+
+    def work() -> None:
+        conn = proxy.connect(autocommit=True, dbname="ledger_batch")
+        while not over.is_set():
+            conn.cursor().execute("SELECT pg_sleep(0.3)")
+            done.append(1)
+
+    jobs = [in_a_thread(work) for _ in range(16)]
+    wait_until(lambda: waiting(proxy) == 14, "the batch has all places, and a queue")
+    before = len(done)
+    proxy.ask("SELECT 1")
+    assert len(done) - before < 7, "it was not behind half of the queue"
+    over.set()
+    for job in jobs:
+        job.result(20)

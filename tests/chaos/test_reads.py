@@ -294,3 +294,16 @@ def test_reads_stay_on_the_primary_while_no_replica_serves_and_follow_a_promotio
     cursor.execute("SELECT count(*) FROM t")
     assert cursor.fetchone() == (1,)
     cursor.execute("COMMIT")
+
+
+def test_a_routed_read_that_waits_comes_home_when_no_replica_is_left(cluster, start):
+    proxy = routed(start, cluster, read_only={"fallback": "none"}, failover={"timeout": "10s"})
+    conn = proxy.connect(autocommit=True)
+    assert reader_port(conn) != cluster.primary.port
+
+    for node in cluster.replicas:
+        node.kill()
+    begun = time.monotonic()
+
+    assert reader_port(conn) == cluster.primary.port
+    assert time.monotonic() - begun < 5

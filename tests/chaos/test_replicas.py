@@ -150,6 +150,7 @@ def test_a_replica_that_starts_anew_when_one_of_its_processes_dies_is_no_error_o
     wait_until(lambda: readers.last(stays, killed) > 1, "readers are served")
     readers.use(broken, stays)
     readers.stop()
+    assert "all server processes terminated" in broken.log_file.read_text()
 
     assert readers.errors == [], proxy.log()
 

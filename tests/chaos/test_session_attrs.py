@@ -7,7 +7,7 @@ import psycopg2
 import pytest
 
 from support.wait import wait_until
-from views import known, port_of, roles
+from views import address, known, port_of, roles
 
 # Sessions of each kind, and which of libpq's wishes they fulfil.
 FULFILLED = {
@@ -75,3 +75,59 @@ def test_a_reader_on_the_primary_is_told_that_it_is_there(cluster, start):
     for wish in ("read-write", "standby"):
         with pytest.raises(psycopg2.OperationalError):
             ask(wish)
+
+
+def fulfils(proxy, wish: str, **params) -> bool:
+    try:
+        psycopg2.connect(**proxy.params(target_session_attrs=wish, **params)).close()
+    except psycopg2.OperationalError:
+        return False
+    return True
+
+
+def test_it_is_true_again_when_the_primary_is_back(cluster, start):
+    """Replicas have served meanwhile: who wishes to write hangs up before a server is opened for it."""
+    proxy = start(failover={"on_primary_loss": "read_only"})
+    known(proxy, cluster)
+    cluster.primary.kill()
+    wait_until(lambda: roles(proxy)[address(cluster.primary)][1] == "down", "it is seen to be down")
+    port_of(proxy.connect(autocommit=True))
+    assert fulfils(proxy, "read-only") and not fulfils(proxy, "read-write")
+
+    cluster.primary.start()
+    wait_until(lambda: roles(proxy)[address(cluster.primary)][0] == "primary", "it is found")
+
+    for wish in ("read-write", "primary"):
+        wait_until(lambda: fulfils(proxy, wish), f"{wish} is fulfilled")
+
+
+def test_it_is_true_again_when_replicas_are_back(cluster, start):
+    proxy = start()
+    known(proxy, cluster)
+    for node in cluster.replicas:
+        node.kill()
+    wait_until(lambda: {roles(proxy)[address(node)][1] for node in cluster.replicas} == {"down"}, "they are gone")
+    assert port_of(proxy.connect(dbname="ledger_ro")) == cluster.primary.port
+    assert not fulfils(proxy, "standby", dbname="ledger_ro")
+
+    for node in cluster.replicas:
+        node.start()
+    known(proxy, cluster)
+
+    wait_until(lambda: fulfils(proxy, "standby", dbname="ledger_ro"), "standby is fulfilled")
+
+
+def test_it_is_true_again_when_the_primary_takes_writes(cluster, start):
+    """As where a disk is full for a while: servers of that time are still there."""
+    proxy = start()
+    known(proxy, cluster)
+    cluster.primary.ask("ALTER SYSTEM SET default_transaction_read_only = on")
+    cluster.primary.reload()
+    wait_until(lambda: cluster.primary.ask("SHOW default_transaction_read_only") == "on", "it takes none")
+    port_of(proxy.connect(autocommit=True))
+    assert not fulfils(proxy, "read-write")
+
+    cluster.primary.ask("ALTER SYSTEM RESET default_transaction_read_only")
+    cluster.primary.reload()
+
+    wait_until(lambda: fulfils(proxy, "read-write"), "read-write is fulfilled")
