@@ -128,7 +128,7 @@ impl Session {
                 let taken = self.take_from_server(&inbox, &mut scratch.output, cx)?;
                 self.keep_for_server(inbox.get(taken..).unwrap_or_default());
             }
-            // Behind those nothing comes but the end: what the client sends is for a stand-in.
+            // Behind last words nothing comes but the end: what the client sends is for a stand-in.
             let has_ended =
                 matches!(&self.link, Link::Linked(linked) if linked.last_words.is_some());
             Ok(if has_ended { Read::Lost } else { Read::Bytes })
