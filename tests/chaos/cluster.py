@@ -101,6 +101,15 @@ class Node(Postgres):
                        f"AND datname = '{dbname}' AND application_name <> 'pgweir probe' LIMIT 1")
         os.kill(pid, signal.SIGKILL)
 
+    def crash(self, dbname: str) -> None:
+        """Loses a session's process, ends all others for it, and recovers. Returns when the old ones are gone."""
+        before = len(self.log_file.read_text())
+        self.kill_a_session(dbname)
+        wait_until(
+            lambda: "all server processes terminated" in self.log_file.read_text()[before:],
+            "its processes are gone",
+        )
+
     def freeze(self) -> None:
         """SIGSTOP for all of its processes: it answers nothing, and breaks no connection."""
         self._signal_all(signal.SIGSTOP)

@@ -62,6 +62,11 @@ class Client:
     def committed(self) -> list[Transaction]:
         return [done for done in self.transactions if done.ended < math.inf and not done.error]
 
+    def has_done_since(self, at: float) -> bool:
+        """True if one that it began behind a moment is committed."""
+        done = (it for it in reversed(list(self.transactions)) if it.ended < math.inf and not it.error)
+        return next((it.begun > at for it in done), False)
+
     def begin(self) -> Transaction:
         row = next(_rows) if self.writes else None
         self.transactions.append(Transaction(row, time.monotonic()))

@@ -120,7 +120,7 @@ class Postgres:
             cwd=self.folder,
             **unprivileged(),
         )
-        wait_until(self._answers, "PostgreSQL answers", 30)
+        wait_until(self.answers, "PostgreSQL answers", 30)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stops the server; SIGQUIT is `pg_ctl stop -m immediate`."""
@@ -158,7 +158,7 @@ class Postgres:
         finally:
             conn.close()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         assert self._process and self._process.poll() is None, self.log_file.read_text()
         try:
             self.connect().close()
