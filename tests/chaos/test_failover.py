@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import time
 
+import psycopg
 import psycopg2
 import pytest
+from psycopg.pq import DiagnosticField, ExecStatus
 
 from cluster import Node
 from support.wait import wait_until
@@ -75,6 +77,44 @@ def test_without_a_primary_clients_wait_and_are_told_what_is_wrong_with_each_hos
     cluster.replicas[1].promote()
     cursor.execute("SELECT inet_server_port()")
     assert cursor.fetchone()[0] == cluster.replicas[1].port
+
+
+def test_sessions_outlast_all_of_their_hosts(cluster, start):
+    """With the statements that they have prepared, and with their settings."""
+    proxy = start(failover={"timeout": "1s"})
+    known(proxy, cluster)
+    sessions = {
+        kind: psycopg.connect(**proxy.params(dbname=dbname), autocommit=True)
+        for kind, dbname in (("primary", "ledger"), ("replica", "ledger_ro"))
+    }
+    for conn in sessions.values():
+        conn.execute("SET TimeZone = 'Asia/Tokyo'")
+        conn.pgconn.prepare(b"mine", b"SELECT $1::int + 1, current_setting('TimeZone')")
+
+    def answer(conn) -> list[bytes] | None:
+        """What the server that has the statement says to it, if one does."""
+        result = conn.pgconn.exec_prepared(b"mine", [b"41"])
+        if result.status == ExecStatus.TUPLES_OK:
+            return [result.get_value(0, column) for column in range(2)]
+        return None
+
+    expected = [b"42", b"Asia/Tokyo"]
+    assert [answer(conn) for conn in sessions.values()] == [expected] * 2
+
+    for node in cluster.nodes:
+        node.kill()
+    wait_until(lambda: {state for _, state in roles(proxy).values()} == {"down"}, "all are down")
+    for kind, conn in sessions.items():
+        told = conn.pgconn.exec_prepared(b"mine", [b"41"])
+        assert told.error_field(DiagnosticField.SQLSTATE) == b"08001"
+        assert f'no {kind} of domain "ledger" is available' in told.get_error_message()
+        detail = told.error_field(DiagnosticField.MESSAGE_DETAIL).decode()
+        assert all(f"{host}: down" in detail for host in cluster.hosts()), detail
+
+    for node in cluster.nodes:
+        node.start()
+    known(proxy, cluster)
+    assert [answer(conn) for conn in sessions.values()] == [expected] * 2
 
 
 def test_clients_are_told_at_once_where_that_is_wished_for(cluster, start):
