@@ -61,6 +61,10 @@ class Relay:
         """As pgweir names the host."""
         return f"127.0.0.1:{self.port}"
 
+    def lead_to(self, port: int) -> None:
+        """New connections go to another server. Those that there are stay where they are."""
+        self._server_port = port
+
     def stop(self) -> None:
         """Passes nothing on: no byte, no end, no connection. None of them breaks."""
         self._loop.call_soon_threadsafe(self._passes.clear)
