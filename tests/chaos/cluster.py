@@ -8,6 +8,8 @@ import signal
 import subprocess
 from pathlib import Path
 
+import psycopg2
+
 from support.postgres import Postgres, SUPERUSER, program
 from support.process import unprivileged
 from support.wait import free_port, wait_until
@@ -78,6 +80,18 @@ class Node(Postgres):
         if os.geteuid() == 0:
             shutil.chown(self.data / "standby.signal", "postgres", "postgres")
         self._of = primary
+
+    def start_without_readers(self) -> None:
+        """Starts as a replica that replays, and refuses every connection."""
+        self.settings(hot_standby="off")
+        self.start(self._refuses)
+
+    def _refuses(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg2.OperationalError as error:
+            return "not accepting connections" in str(error)
+        return False
 
     @property
     def pid(self) -> int:

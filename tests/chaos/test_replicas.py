@@ -17,6 +17,10 @@ READERS = 10
 INTERVAL = 0.5
 """Between two looks at a host, in seconds."""
 MAX_LAG = 0.5
+OBSERVED = 3.0
+"""For how long a host is observed, in seconds."""
+LOOKS_MOST = 12.5
+"""In a second, at a host with which something is wrong: ten, and each may come a fifth sooner."""
 SETTLED = 0.5
 """For how long it has to be the same hosts that answer."""
 
@@ -180,3 +184,54 @@ def test_a_replica_that_falls_behind_and_catches_up_is_no_error_of_those_who_rea
 
     assert readers.errors == [], proxy.log()
     report.row(run, "fell behind", *map(in_ms, [moved, readers.longest, back]))
+
+
+def test_a_replica_that_lets_nobody_read_is_no_error_of_those_who_read(cluster, start):
+    """It says for good what others say while they start (57P03): it is looked at, and is left alone."""
+    # So patient that a machine under load is not taken for a host that is silent.
+    proxy = start(pool={"size": 8}, health={"interval": in_ms(INTERVAL), "timeout": "5s"})
+    known(proxy, cluster)
+    closed, stays = cluster.replicas
+
+    def refused() -> int:
+        """How many it has not let in."""
+        return closed.log_file.read_text().count("FATAL:  the database system is not accepting connections")
+
+    def logged() -> int:
+        """How often pgweir has had something to say of it."""
+        return proxy.log().count(address(closed))
+
+    readers = Readers(proxy)
+    readers.use(closed, stays)
+
+    closed.kill()
+    closed.start_without_readers()
+    before = refused()
+    wait_until(lambda: refused() > before, "it is looked at")
+    wait_until(lambda: roles(proxy)[address(closed)][1] == "suspect", "it is seen")
+    before = refused(), logged()
+    time.sleep(OBSERVED)
+    looks, lines = refused() - before[0], logged() - before[1]
+    readers.use(stays)
+    closed.stop()
+    closed.settings(hot_standby="on")
+    closed.start()
+    readers.use(closed, stays)
+    readers.stop()
+
+    assert readers.errors == [], proxy.log()
+    assert lines == 0, proxy.log()
+    assert 0 < looks <= LOOKS_MOST * OBSERVED
+
+
+def test_those_who_read_are_served_by_the_primary_where_the_replica_lets_nobody_read(cluster, start):
+    closed = cluster.replicas[0]
+    closed.stop()
+    closed.start_without_readers()
+    proxy = start(hosts=[address(cluster.primary), address(closed)])
+    wait_until(lambda: roles(proxy)[address(closed)] == ("unknown", "suspect"), "it is seen")
+
+    conn = proxy.connect(autocommit=True, dbname="ledger_ro")
+
+    assert {port_of(conn) for _ in range(10)} == {cluster.primary.port}
+    assert "cannot open a server" not in proxy.log()

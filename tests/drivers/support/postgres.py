@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from pathlib import Path
+from typing import Callable
 
 import psycopg2
 
@@ -110,8 +111,8 @@ class Postgres:
             settings.write(_SETTINGS)
             settings.write(f"port = {self.port}\nunix_socket_directories = '{self.folder}'\n")
 
-    def start(self) -> None:
-        """Starts the server and returns when it answers."""
+    def start(self, is_there: Callable[[], bool] | None = None) -> None:
+        """Starts the server and returns when it answers, or when something else says that it is there."""
         assert self._process is None, "PostgreSQL runs already"
         self._process = spawn(
             [program("postgres"), "-D", str(self.data)],
@@ -120,7 +121,7 @@ class Postgres:
             cwd=self.folder,
             **unprivileged(),
         )
-        wait_until(self.answers, "PostgreSQL answers", 30)
+        wait_until(is_there or self.answers, "PostgreSQL is there", 30)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """Stops the server; SIGQUIT is `pg_ctl stop -m immediate`."""
