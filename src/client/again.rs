@@ -33,9 +33,16 @@ pub(super) struct Again {
     from: Option<usize>,
     /// The BEGIN that was answered before it was sent.
     begun: Option<LoneBegin>,
+    /// What came of the answer in one read with the server's last words. The client has not been told.
+    untold: Vec<u8>,
 }
 
 impl Again {
+    /// What the client is to be told that was not sent again after all.
+    pub(super) fn take_untold(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.untold)
+    }
+
     /// A message at the batch's place goes to the server, behind `begun`.
     pub(super) fn note(&mut self, batch: &Batch<'_>, begun: Option<LoneBegin>) {
         if self.from.is_none() {
@@ -68,6 +75,23 @@ impl Session {
         }
     }
 
+    /// True if `bytes`, of an answer that ends with the server's last words, are not to be told yet: what they answer
+    /// may be sent again. Else nothing that the client has sent is.
+    #[inline]
+    pub(super) fn withholds(&mut self, bytes: &[u8]) -> bool {
+        if let Link::Linked(linked) = &mut self.link
+            && linked.last_words.is_some()
+            && !linked.is_told
+            && let Some(again) = &mut linked.again
+            && !prepares_by_name(&again.sent)
+        {
+            again.untold = bytes.to_vec();
+            return true;
+        }
+        self.end_again();
+        false
+    }
+
     /// The server of `linked` is lost, before `abandon` has taken back what was noted of it. What is to be sent
     /// again, if it may be.
     pub(super) fn take_again(&mut self, linked: &mut Linked) -> Option<Box<Again>> {
@@ -98,6 +122,19 @@ impl Session {
         again.sent.append(&mut self.inbox);
         self.inbox = again.sent;
     }
+}
+
+/// True if it has a Parse that gives its statement a name. The server may have told of it: it is there then.
+fn prepares_by_name(sent: &[u8]) -> bool {
+    let mut rest = sent;
+    while let Ok(Some(head)) = frontend::head(rest, KEPT_MOST) {
+        let body = rest.get(HEAD..head.len).unwrap_or_default();
+        if head.tag == b'P' && frontend::parse(body).is_none_or(|parse| !parse.name.is_empty()) {
+            return true;
+        }
+        rest = rest.get(head.len..).unwrap_or_default();
+    }
+    false
 }
 
 /// True for what a server says that goes because its host does, or because it replays what is in the way. What

@@ -157,8 +157,7 @@ impl Session {
         }
         let passed = batch.data.get(batch.pass_from..batch.at).unwrap_or_default();
         let bytes = if batch.out.is_empty() { passed } else { batch.out.as_slice() };
-        if !bytes.is_empty() {
-            self.end_again();
+        if !bytes.is_empty() && !self.withholds(bytes) {
             self.send_to_client(bytes, cx)?;
         }
         Ok(batch.at)

@@ -92,9 +92,13 @@ impl Session {
     /// The server is gone. Ends the link, and tells the client what that means for it.
     pub(super) fn on_server_lost(&mut self, cx: &mut TaskContext<'_>) -> Result<(), End> {
         let Some(mut linked) = self.take_linked() else { return Ok(()) };
+        let untold = linked.again.as_mut().map(|again| again.take_untold()).unwrap_or_default();
         let mut out = Vec::new();
         self.put_held(&mut linked, &mut out);
         let again = if out.is_empty() { self.take_again(&mut linked) } else { None };
+        if again.is_none() {
+            out.splice(..0, untold);
+        }
         self.disown(&std::mem::take(&mut linked.doubts));
         let Linked { mut checkout, last_words, is_told, server_rest, .. } = *linked;
         let Some(server) = checkout.server() else { return Ok(()) };

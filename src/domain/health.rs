@@ -54,8 +54,7 @@ pub enum Look {
     /// It lives, and did not say what it is: it is full, is starting, or does not let the probe in.
     Alive {
         why: String,
-        /// It is this login that it does not let in.
-        is_of_login: bool,
+        reason: Reason,
     },
     /// It refused the connection, cannot be reached, or has no address. `heard`: something came from it on
     /// another connection since the look before.
@@ -63,7 +62,7 @@ pub enum Look {
         why: String,
         heard: bool,
     },
-    /// It gave no answer in time, or hung up. `heard`: the same.
+    /// It gave no answer in time, or hung up. `heard`: something came from it meanwhile on another connection.
     Silent {
         why: String,
         heard: bool,
@@ -72,6 +71,17 @@ pub enum Look {
     Missed {
         why: String,
     },
+}
+
+/// Why a host that lives did not say what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It does not let in this login.
+    Login,
+    /// It lets nobody in: it is starting or stopping (57P03).
+    Starting,
+    /// It is full, or answers with something else.
+    Other,
 }
 
 /// How a host is looked after.
@@ -98,7 +108,9 @@ pub struct Health {
     facts: Option<(Facts, Instant)>,
     /// When the question was sent that they answer, or before that.
     asked: Option<Instant>,
-    /// It has been down since: it may have become something else.
+    /// Looks in a row when it was starting.
+    starts: u32,
+    /// It has been down since, or has been starting for long: it may have become something else.
     is_stale: bool,
     /// What is wrong with it.
     trouble: Option<Arc<str>>,
@@ -110,6 +122,9 @@ pub const LOOK_CLOSELY: Duration = Duration::from_millis(100);
 const PAUSE_MOST: Duration = Duration::from_secs(1);
 /// Logins that a host is looked at with, one after the other, until one is let in.
 pub const LOGINS_MOST: u32 = 8;
+/// Looks in a row at one that is starting, behind which it is not waited for: about a second. The crash of a single
+/// process is over sooner as a rule.
+const STARTS_MOST: u32 = 9;
 /// Looks in a row that did not reach it. A single one may be a restart that is over by the next.
 const UNREACHABLE_MOST: u32 = 2;
 
@@ -122,6 +137,7 @@ impl Health {
             misses: 0,
             refusals: 0,
             turned_away: 0,
+            starts: 0,
             facts: None,
             asked: None,
             is_stale: false,
@@ -131,7 +147,7 @@ impl Health {
 
     /// Takes in what a look at `now` has brought; true if the condition is another.
     pub fn on_look(&mut self, look: &Look, rules: Rules, now: Instant) -> bool {
-        let is_refused = matches!(look, Look::Alive { is_of_login: true, .. });
+        let is_refused = matches!(look, Look::Alive { reason: Reason::Login, .. });
         self.refusals = if is_refused { self.refusals.saturating_add(1) } else { 0 };
         let is_turned_away = matches!(look, Look::Alive { .. });
         self.turned_away = if is_turned_away { self.turned_away.saturating_add(1) } else { 0 };
@@ -154,7 +170,9 @@ impl Health {
             Look::Unreachable { why, heard: false } => (self.miss(UNREACHABLE_MOST), Some(why)),
             Look::Missed { why } => (self.condition, Some(why)),
         };
-        self.is_stale |= condition == Condition::Down;
+        let is_starting = matches!(look, Look::Alive { reason: Reason::Starting, .. });
+        self.starts = if is_starting { self.starts.saturating_add(1) } else { 0 };
+        self.is_stale |= condition == Condition::Down || self.starts >= STARTS_MOST;
         self.trouble = trouble.map(|why| why.as_str().into());
         let is_other = condition != self.condition;
         if is_other {
@@ -210,8 +228,8 @@ impl Health {
         self.since
     }
 
-    /// What it is, as far as that is known, and when it was seen to be that. What it was before it went down says
-    /// nothing: it may come back as something else.
+    /// What it is, as far as that is known, and when it was seen to be that. What it was before it went down, or
+    /// before it was starting for long, says nothing: it may come back as something else.
     pub fn facts(&self) -> Option<(Facts, Instant)> {
         self.facts.filter(|_| !self.is_stale)
     }
@@ -273,7 +291,7 @@ mod tests {
     fn load_is_never_taken_for_an_outage() {
         let looks: Vec<_> = (0..100).map(|_| silent(true)).collect();
         assert_eq!(after(&looks).condition(), Condition::Suspect);
-        let full = Look::Alive { why: "53300".into(), is_of_login: false };
+        let full = Look::Alive { why: "53300".into(), reason: Reason::Other };
         let looks: Vec<_> = (0..100).map(|_| full.clone()).collect();
         assert_eq!(after(&looks).condition(), Condition::Suspect);
     }
@@ -309,11 +327,26 @@ mod tests {
     fn what_it_was_before_it_went_down_says_nothing() {
         let mut health = after(&[unreachable(), unreachable()]);
         assert_eq!((health.facts(), health.system()), (None, Some(FACTS.system)));
-        let starting = Look::Alive { why: "57P03".into(), is_of_login: false };
+        let starting = Look::Alive { why: "57P03".into(), reason: Reason::Starting };
         health.on_look(&starting, RULES, Instant::now());
         assert_eq!((health.condition(), health.facts()), (Condition::Suspect, None));
         health.on_look(&Look::Seen(FACTS), RULES, Instant::now());
         assert!(health.facts().is_some());
+    }
+
+    /// It may be minutes before it lets anybody in, and then it may be something else.
+    #[test]
+    fn one_that_is_starting_is_what_it_was_for_a_second() {
+        let starting = Look::Alive { why: "57P03".into(), reason: Reason::Starting };
+        let looks = vec![starting; STARTS_MOST as usize];
+        let health = after(&looks[1..]);
+        assert_eq!((health.condition(), health.facts().is_some()), (Condition::Suspect, true));
+        let mut health = after(&looks);
+        assert_eq!((health.condition(), health.facts()), (Condition::Suspect, None));
+        health.on_look(&Look::Seen(FACTS), RULES, Instant::now());
+        assert!(health.facts().is_some());
+        let full = Look::Alive { why: "53300".into(), reason: Reason::Other };
+        assert!(after(&vec![full; 100]).facts().is_some(), "it serves those whom it has");
     }
 
     #[test]
@@ -346,7 +379,7 @@ mod tests {
     /// It is full, or starting, for hours: each look is a line in its log.
     #[test]
     fn one_that_is_full_is_tried_ever_more_seldom_unless_a_primary_is_sought() {
-        let full = Look::Alive { why: "full".into(), is_of_login: false };
+        let full = Look::Alive { why: "full".into(), reason: Reason::Other };
         let looks = vec![full; 20];
         assert_eq!(after(&looks[..4]).pause(RULES, false), LOOK_CLOSELY);
         assert_eq!(after(&looks).pause(RULES, false), PAUSE_MOST);
@@ -355,7 +388,7 @@ mod tests {
 
     #[test]
     fn one_that_lets_nobody_in_is_tried_ever_more_seldom_behind_all_logins() {
-        let refused = Look::Alive { why: "28P01".into(), is_of_login: true };
+        let refused = Look::Alive { why: "28P01".into(), reason: Reason::Login };
         let looks: Vec<_> = (0..100).map(|_| refused.clone()).collect();
         let all = usize::try_from(LOGINS_MOST).unwrap();
         for known in 0..=all {
@@ -363,7 +396,7 @@ mod tests {
         }
         assert!(after(&looks[..=all]).pause(RULES, true) > LOOK_CLOSELY);
         assert_eq!(after(&looks).pause(RULES, true), PAUSE_MOST);
-        let full = Look::Alive { why: "53300".into(), is_of_login: false };
+        let full = Look::Alive { why: "53300".into(), reason: Reason::Other };
         let looks: Vec<_> = looks.into_iter().chain([full]).collect();
         assert_eq!(after(&looks).pause(RULES, true), LOOK_CLOSELY, "not in a row");
     }

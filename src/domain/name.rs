@@ -543,11 +543,13 @@ mod tests {
             name.watches.iter().filter(is_there).map(|watch| watch.host.endpoint.to_string()).next()
         };
         let scenario = async {
-            for last in 1..=3 * SLOTS {
+            // Only one of several is shown with its address.
+            sleep(Duration::from_secs(1)).await;
+            for last in 2..=3 * SLOTS {
                 resolver.set(&[&format!("10.0.0.{last}:1")]);
                 let there = Some(format!("db:5432 (10.0.0.{last})"));
                 let moved = Instant::now();
-                while last > 1 && present() != there {
+                while present() != there {
                     sleep(Duration::from_millis(10)).await;
                 }
                 // It is missed, missed again, and has a place then, or at the next look-up.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::health::{Facts, Look};
+use super::health::{Facts, Look, Reason};
 use super::lag::Lsn;
 use crate::error::ClientMessage;
 use crate::pool::core::{Home, ServerId};
@@ -54,6 +54,7 @@ impl Probe {
         heard: impl Fn() -> Heard,
     ) -> Look {
         let deadline = Instant::now() + limit;
+        let before = heard();
         let look = timeout_at(deadline, self.ask(target, limit)).await;
         let mut look = look.unwrap_or_else(|_elapsed| {
             // Its answer would be taken for that to the next question.
@@ -61,8 +62,13 @@ impl Probe {
             Look::Silent { why: format!("no answer within {limit:?}"), heard: false }
         });
         let now = heard();
-        if let Look::Silent { heard, .. } | Look::Unreachable { heard, .. } = &mut look {
-            *heard = now.iter().any(|(id, read)| self.heard.get(id) != Some(read));
+        let is_other = |then: &Heard| now.iter().any(|(id, read)| then.get(id) != Some(read));
+        match &mut look {
+            // What came before the question says nothing of the silence behind it.
+            Look::Silent { heard, .. } => *heard = is_other(&before),
+            // There is no time at all in which anything could have come.
+            Look::Unreachable { heard, .. } => *heard = is_other(&self.heard),
+            Look::Seen(_) | Look::Alive { .. } | Look::Missed { .. } => {}
         }
         self.heard = now;
         look
@@ -95,7 +101,7 @@ impl Probe {
             }
             // Whatever it says, it is there.
             Err(CommandError::Refused { message }) => {
-                Look::Alive { why: refused(&message), is_of_login: false }
+                Look::Alive { why: refused(&message), reason: Reason::Other }
             }
             Err(error) => Look::Silent { why: error.to_string(), heard: false },
         }
@@ -116,7 +122,14 @@ fn failed(error: &ConnectError) -> Look {
     } else if error.is_ours() {
         Look::Missed { why }
     } else {
-        Look::Alive { why, is_of_login: error.is_of_login() }
+        let reason = if error.is_of_login() {
+            Reason::Login
+        } else if error.is_of_start() {
+            Reason::Starting
+        } else {
+            Reason::Other
+        };
+        Look::Alive { why, reason }
     }
 }
 
@@ -127,12 +140,12 @@ async fn question(server: &mut Server, limit: Duration) -> Result<Look, CommandE
             Some(facts) => Look::Seen(facts),
             None => {
                 let why = format!("it gave no sense of what it is: {row:?}");
-                Look::Alive { why, is_of_login: false }
+                Look::Alive { why, reason: Reason::Other }
             }
         }),
         // It may not look: that will be no better with another connection.
         Err(CommandError::Refused { message }) if message.sqlstate.class() == "42" => {
-            Ok(Look::Alive { why: refused(&message), is_of_login: true })
+            Ok(Look::Alive { why: refused(&message), reason: Reason::Login })
         }
         Err(error) => Err(error),
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Condition, Health, LOGINS_MOST, LOOK_CLOSELY, Look, Rules};
+use super::health::{Condition, Health, LOGINS_MOST, LOOK_CLOSELY, Look, Reason, Rules};
 use super::probe::{Heard, Probe};
 use crate::pool::host::Host;
 use crate::runtime::backoff::random;
@@ -315,7 +315,7 @@ impl Watch {
     fn judge_login(&self, target: &Target, look: &Look) {
         let outcome = match look {
             Look::Seen(_) => Outcome::Worked,
-            Look::Alive { is_of_login: true, .. } => Outcome::Refused,
+            Look::Alive { reason: Reason::Login, .. } => Outcome::Refused,
             Look::Alive { .. }
             | Look::Unreachable { .. }
             | Look::Silent { .. }
@@ -403,7 +403,7 @@ mod tests {
 
     /// Has the host refuse the login whose turn it is.
     fn refuse(watch: &Watch) {
-        let look = Look::Alive { why: "3D000".into(), is_of_login: true };
+        let look = Look::Alive { why: "3D000".into(), reason: Reason::Login };
         watch.judge_login(&watch.target().unwrap(), &look);
         watch.held().on_look(&look, RULES, Instant::now());
     }

@@ -153,6 +153,12 @@ impl ConnectError {
         }
     }
 
+    /// True if the host lets nobody in: it is starting or stopping.
+    pub fn is_of_start(&self) -> bool {
+        let is_it = |message: &ClientMessage| message.sqlstate == sqlstate::CANNOT_CONNECT_NOW;
+        matches!(self, Self::Refused { message, .. } if is_it(message))
+    }
+
     /// True if the host works and has no more room for this login: what a role or a database has reached
     /// is no matter of others.
     pub fn is_for_lack_of_room(&self) -> bool {

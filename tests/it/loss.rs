@@ -368,6 +368,38 @@ fn a_read_is_sent_again_whatever_its_server_says_last() {
     }
 }
 
+/// A part of the answer has come with the server's last words: nobody but pgweir has heard of it.
+#[test]
+fn a_read_is_sent_again_whose_answer_ends_in_the_last_words() {
+    let server = fickle_behind_a_row();
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut reader = proxy.client_with(&[("database", "main_ro")]);
+    assert_eq!(reader.ask("select 1").values(), "fine");
+    // What may not be sent again is told with what has come.
+    let server = fickle_behind_a_row();
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut writer = proxy.client();
+    let reply = writer.ask("insert into t values (1) returning 1");
+    assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("DEZI", "08007"));
+}
+
+/// The first connection answers with a row and its last words in one write, others as they should.
+fn fickle_behind_a_row() -> FakeServer {
+    FakeServer::start(move |peer| {
+        peer.welcome();
+        while peer.read_to(b'Q').is_some() {
+            if peer.number == 0 {
+                let fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0";
+                let row = b"\0\x01\0\0\0\x04lost";
+                return peer.send_bytes(&[message(b'D', row), message(b'E', fatal)].concat());
+            }
+            peer.row("fine");
+            peer.complete("SELECT 1");
+            peer.ready(b'I');
+        }
+    })
+}
+
 /// PostgreSQL says so in a warning, and breaks the connection a moment later.
 #[test]
 fn an_idle_server_that_has_said_its_last_in_a_warning_is_not_lent() {
