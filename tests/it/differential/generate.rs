@@ -23,6 +23,11 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// There is a server for each client: nobody waits, and it does not matter who has one.
+    pub const fn has_one_for_each(&self) -> bool {
+        self.servers >= self.clients
+    }
+
     /// One that no other shape has.
     fn number(&self) -> u64 {
         (self.servers * 1000 + self.statements + usize::from(self.reuses) * 500) as u64

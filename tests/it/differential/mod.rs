@@ -58,6 +58,7 @@ fn run(shape: &Shape, percent: u64) {
 const ONE: Shape = Shape { clients: 3, servers: 1, statements: 100, reuses: false };
 const TWO_STATEMENTS: Shape = Shape { statements: 2, ..ONE };
 const SEVERAL: Shape = Shape { clients: 4, servers: 2, ..ONE };
+const EACH: Shape = Shape { servers: 3, ..ONE };
 
 /// P27, P28, P45 to P52, P54, P56, P64 to P67, P77, P88: clients that take turns at one server.
 #[test]
@@ -69,6 +70,12 @@ fn clients_of_one_server_see_what_postgresql_says() {
 #[test]
 fn clients_of_a_server_with_room_for_two_statements_see_what_postgresql_says() {
     run(&TWO_STATEMENTS, 20);
+}
+
+/// A BEGIN is put off until what comes behind it.
+#[test]
+fn clients_with_a_server_for_each_see_what_postgresql_says() {
+    run(&EACH, 20);
 }
 
 /// Statements follow their clients from server to server.

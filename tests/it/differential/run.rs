@@ -354,8 +354,11 @@ impl Bench {
 
 fn configuration(shape: &Shape) -> String {
     let Shape { servers, statements, reuses, .. } = shape;
+    // Whose BEGIN is put off has no server yet: who waits for whom would be another matter.
+    let defers = shape.has_one_for_each();
     format!(
-        "pool.size = {servers}\npool.prepared_statements = {statements}\npool.reuse_unnamed = {reuses}"
+        "pool.size = {servers}\npool.prepared_statements = {statements}\npool.reuse_unnamed = {reuses}\n\
+         pool.defer_begin = {defers}"
     )
 }
 
