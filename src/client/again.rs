@@ -13,7 +13,7 @@ use super::serve::Session;
 use crate::error::ClientMessage;
 use crate::server::Server;
 use crate::sql::{LoneBegin, may_repeat};
-use crate::wire::frame::HEAD;
+use crate::wire::frame::{self, HEAD};
 use crate::wire::frontend::{self, Named, Target};
 use crate::wire::sqlstate;
 
@@ -81,9 +81,10 @@ impl Session {
     pub(super) fn withholds(&mut self, bytes: &[u8]) -> bool {
         if let Link::Linked(linked) = &mut self.link
             && linked.last_words.is_some()
-            && !linked.is_told
+            && !(linked.is_told || linked.is_done)
             && let Some(again) = &mut linked.again
             && !prepares_by_name(&again.sent)
+            && !has_news(bytes)
         {
             again.untold = bytes.to_vec();
             return true;
@@ -122,6 +123,17 @@ impl Session {
         again.sent.append(&mut self.inbox);
         self.inbox = again.sent;
     }
+}
+
+/// True if there is something in it that answers nothing, and will not be said again.
+fn has_news(mut bytes: &[u8]) -> bool {
+    while let Ok(Some(head)) = frame::head(bytes, usize::MAX) {
+        if matches!(head.tag, b'S' | b'A') {
+            return true;
+        }
+        bytes = bytes.get(head.len..).unwrap_or_default();
+    }
+    false
 }
 
 /// True if it has a Parse that gives its statement a name. The server may have told of it: it is there then.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::context::Context;
 use super::login::LoginError;
@@ -188,26 +188,30 @@ async fn shared(
         settings.remove(APPLICATION_NAME);
     }
     let known = if settings.is_empty() { Some(Arc::default()) } else { pool.checked(&settings) };
-    let welcome = pool.welcome();
-    let is_doubted = welcome.as_ref().is_some_and(|it| pool.doubts_welcome(it, Instant::now()));
-    if let (Some(known), Some(welcome), None, false) = (&known, welcome, wish, is_doubted) {
-        return Ok((pool.share_settings(with_name(Arc::clone(known), name.as_deref())), welcome));
+    if let (Some(known), Some(welcome), None) = (&known, pool.welcome(), wish) {
+        let settings = pool.share_settings(with_name(Arc::clone(known), name.as_deref()));
+        if !pool.doubts_welcome(&welcome, Instant::now()) {
+            return Ok((settings, welcome));
+        }
+        // In a box: hardly any login does that.
+        let better = Box::pin(timeout(BETTER_WELCOME, better_welcome(pool, patience))).await;
+        return Ok((settings, better.ok().flatten().unwrap_or(welcome)));
     }
-    let mut lent = loop {
-        let lent = check_out(pool, wish, patience).await;
-        let lent = lent.map_err(|source| refusal(source, wish.map(|wish| &**wish)))?;
-        if !is_doubted {
-            break lent;
-        }
-        // An idle server reads its configuration anew only when it is asked something.
-        let Some(mut lent) = pool.prove(lent).await else { continue };
-        if let Some(server) = lent.server().filter(|_| wish.is_none()) {
-            pool.renew_welcome(server);
-        }
-        break lent;
-    };
+    let lent = check_out(pool, wish, patience).await;
+    let mut lent = lent.map_err(|source| refusal(source, wish.map(|wish| &**wish)))?;
     let reported = lent.peek().map(|server| Arc::clone(&server.base)).unwrap_or_default();
     Ok((apply(&mut lent, pool, settings, name.as_deref()).await?, reported))
+}
+
+/// How long a login looks for a better greeting than the last known.
+const BETTER_WELCOME: Duration = Duration::from_secs(1);
+
+/// What a server reports now, if one is to be had.
+async fn better_welcome(pool: &Arc<Pool>, patience: Patience) -> Option<Arc<Parameters>> {
+    let lent = check_out(pool, None, patience).await.ok()?;
+    // An idle server reads its configuration anew only when it is asked something.
+    let mut lent = pool.prove(lent).await?;
+    lent.server().map(|server| pool.renew_welcome(server))
 }
 
 /// The application name that is asked for, if it is one that every server takes as it is.

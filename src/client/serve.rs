@@ -305,18 +305,20 @@ impl Session {
 
     /// Goes on with a wait for a server.
     fn poll_link(&mut self, cx: &mut TaskContext<'_>) -> Result<bool, End> {
-        let is_in_vain = self.is_away() && self.pool.is_without_host();
         match &mut self.link {
             Link::Free | Link::Linked(_) | Link::StandIn(_) => return Ok(false),
-            Link::Waiting(waiting) if is_in_vain => {
-                let since = waiting.since;
-                self.link = Link::Free;
-                self.come_home();
-                self.ask_for_server(since);
-            }
             Link::Waiting(waiting) => {
-                let Poll::Ready(outcome) = waiting.wait.poll(cx) else { return Ok(false) };
                 let since = waiting.since;
+                let Poll::Ready(outcome) = waiting.wait.poll(cx) else {
+                    // Behind the poll, which has left a waker: from then on it is told of that.
+                    if !self.pool.is_without_host() || !self.come_home() {
+                        return Ok(false);
+                    }
+                    self.link = Link::Free;
+                    self.ask_for_server(since);
+                    self.take_inbox(cx)?;
+                    return Ok(true);
+                };
                 match outcome {
                     Ok(checkout) => self.on_lent(checkout, since),
                     Err(error) if error.is_of_hosts() && self.come_home() => {

@@ -17,7 +17,7 @@ pub enum Condition {
     /// It has not been looked at yet.
     Unknown,
     Up,
-    /// Something is wrong; what it was last seen to be holds until more is known.
+    /// Something is wrong; what it was last seen to be holds until more is known, or it has let nobody in for long.
     Suspect,
     Down,
 }
@@ -110,8 +110,10 @@ pub struct Health {
     asked: Option<Instant>,
     /// Looks in a row when it was starting.
     starts: u32,
-    /// It has been down since, or has been starting for long: it may have become something else.
+    /// It has been down since: it may have become something else.
     is_stale: bool,
+    /// It has been starting, or stopping, for long since: the same, but those whom it has may be at work.
+    is_closed: bool,
     /// What is wrong with it.
     trouble: Option<Arc<str>>,
 }
@@ -141,6 +143,7 @@ impl Health {
             facts: None,
             asked: None,
             is_stale: false,
+            is_closed: false,
             trouble: None,
         }
     }
@@ -155,7 +158,7 @@ impl Health {
             Look::Seen(facts) => {
                 self.misses = 0;
                 self.facts = Some((*facts, now));
-                self.is_stale = false;
+                (self.is_stale, self.is_closed) = (false, false);
                 (Condition::Up, None)
             }
             Look::Alive { why, .. } => {
@@ -172,7 +175,8 @@ impl Health {
         };
         let is_starting = matches!(look, Look::Alive { reason: Reason::Starting, .. });
         self.starts = if is_starting { self.starts.saturating_add(1) } else { 0 };
-        self.is_stale |= condition == Condition::Down || self.starts >= STARTS_MOST;
+        self.is_stale |= condition == Condition::Down;
+        self.is_closed |= self.starts >= STARTS_MOST;
         self.trouble = trouble.map(|why| why.as_str().into());
         let is_other = condition != self.condition;
         if is_other {
@@ -216,7 +220,7 @@ impl Health {
 
     /// There is another login to try.
     pub const fn forget_refusals(&mut self) {
-        self.refusals = 0;
+        (self.refusals, self.turned_away) = (0, 0);
     }
 
     pub const fn condition(&self) -> Condition {
@@ -231,7 +235,18 @@ impl Health {
     /// What it is, as far as that is known, and when it was seen to be that. What it was before it went down, or
     /// before it was starting for long, says nothing: it may come back as something else.
     pub fn facts(&self) -> Option<(Facts, Instant)> {
-        self.facts.filter(|_| !self.is_stale)
+        self.facts.filter(|_| !self.is_stale && !self.is_closed)
+    }
+
+    /// What it was when it last let somebody in, if it does not any more and was not down meanwhile: those whom it has
+    /// let in before may go on.
+    pub fn closed_as(&self) -> Option<Facts> {
+        self.facts.filter(|_| self.is_closed && !self.is_stale).map(|(facts, _)| facts)
+    }
+
+    /// True if it was starting, or stopping, when it was last looked at.
+    pub const fn is_starting(&self) -> bool {
+        self.starts > 0
     }
 
     /// It was last seen in answer to a question that was sent at `asked`, or later.

@@ -213,6 +213,7 @@ impl Lookout {
                 Candidate {
                     condition: health.condition(),
                     facts: health.facts().map(|(facts, _)| facts),
+                    closed_as: health.closed_as(),
                     system: health.system(),
                     lag: lag(health),
                     asked: health.asked(),
@@ -293,7 +294,7 @@ impl Lookout {
         }
         let reads_meanwhile = held.topology.primary.is_none()
             && self.failover.on_primary_loss == OnPrimaryLoss::ReadOnly
-            && !self.is_being_looked_for();
+            && !self.is_being_looked_for(&held);
         let whom = match mode {
             Mode::ReadOnly => Whom::Replicas { falls_back: self.falls_back },
             Mode::ReadWrite | Mode::Batch | Mode::Transactional if reads_meanwhile => {
@@ -331,9 +332,15 @@ impl Lookout {
         self.shown.iter().copied().filter(is_there).map(view).collect()
     }
 
-    /// Not all hosts were looked at yet: no primary was lost that was not found so far.
-    fn is_being_looked_for(&self) -> bool {
-        present(&self.watches).any(|watch| watch.health().condition() == Condition::Unknown)
+    /// No primary was found so far, and not all hosts were looked at yet: none was lost.
+    fn is_being_looked_for(&self, held: &Held) -> bool {
+        let is_unknown = |watch: &Arc<Watch>| watch.health().condition() == Condition::Unknown;
+        held.last_primary.is_none() && present(&self.watches).any(is_unknown)
+    }
+
+    /// The last primary is starting anew, and is waited for like any server.
+    fn is_starting(&self, held: &Held) -> bool {
+        held.last_primary.is_some_and(|site| self.watches.get(site).health().is_starting())
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
@@ -347,8 +354,14 @@ fn present(watches: &PerSite<Arc<Watch>>) -> impl Iterator<Item = &Arc<Watch>> {
 }
 
 /// At a site where there is no host, or none that may still be chosen.
-const NOBODY: Candidate =
-    Candidate { condition: Condition::Down, facts: None, system: None, lag: None, asked: None };
+const NOBODY: Candidate = Candidate {
+    condition: Condition::Down,
+    facts: None,
+    closed_as: None,
+    system: None,
+    lag: None,
+    asked: None,
+};
 
 impl Held {
     fn sites(&self) -> impl Iterator<Item = Site> {
@@ -429,10 +442,17 @@ impl Outlook for Lookout {
         if self.is_single() {
             return None;
         }
-        let is_told_at_once = mode != Mode::ReadOnly
-            && self.failover.on_primary_loss == OnPrimaryLoss::Error
-            && !self.is_being_looked_for();
-        Some(if is_told_at_once { Duration::ZERO } else { self.failover.timeout })
+        let held = self.held();
+        if mode != Mode::ReadOnly {
+            match self.failover.on_primary_loss {
+                OnPrimaryLoss::Error if !self.is_being_looked_for(&held) => {
+                    return Some(Duration::ZERO);
+                }
+                OnPrimaryLoss::Wait if self.is_starting(&held) => return None,
+                OnPrimaryLoss::Error | OnPrimaryLoss::Wait | OnPrimaryLoss::ReadOnly => {}
+            }
+        }
+        Some(self.failover.timeout)
     }
 }
 

@@ -63,12 +63,11 @@ impl Probe {
         });
         let now = heard();
         let is_other = |then: &Heard| now.iter().any(|(id, read)| then.get(id) != Some(read));
-        match &mut look {
-            // What came before the question says nothing of the silence behind it.
-            Look::Silent { heard, .. } => *heard = is_other(&before),
-            // There is no time at all in which anything could have come.
-            Look::Unreachable { heard, .. } => *heard = is_other(&self.heard),
-            Look::Seen(_) | Look::Alive { .. } | Look::Missed { .. } => {}
+        if let Look::Silent { heard, .. } | Look::Unreachable { heard, .. } = &mut look {
+            // What came before the question says nothing of the silence behind it. In front of one that was over at
+            // once there was no time for anything to come.
+            let was_silence = Instant::now() >= deadline;
+            *heard = is_other(if was_silence { &before } else { &self.heard });
         }
         self.heard = now;
         look
@@ -166,7 +165,78 @@ fn facts(row: &[Option<String>]) -> Option<Facts> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::auth::ServerSecret;
+    use crate::config::HostAddr;
+    use crate::pool::core::Site;
+    use crate::server::endpoint::{Endpoint, Whereabouts};
+    use crate::tls::Ladder;
+
+    fn target(port: u16) -> Target {
+        let endpoint = Endpoint::new(HostAddr::Tcp { host: "127.0.0.1".into(), port });
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        endpoint.be(Whereabouts::At(Arc::new([address])));
+        Target {
+            host: Arc::new(endpoint),
+            site: Site(0),
+            tls: Ladder::disabled(),
+            database: "app".into(),
+            user: "app".into(),
+            secret: ServerSecret::None,
+            options: Arc::default(),
+            connect_query: Arc::default(),
+            connect_timeout: Duration::from_secs(1),
+        }
+    }
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    /// Looks at a host that accepts, and `hangs_up` or says nothing, when something has come from it since the look
+    /// before; whether that counts.
+    async fn counts_as_heard(hangs_up: bool) -> bool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let host = async {
+            let mut held = Vec::new();
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                if !hangs_up {
+                    held.push(stream);
+                }
+            }
+        };
+        let read = AtomicU64::new(0);
+        let heard = || Heard::from([(ServerId(1), read.load(Relaxed))]);
+        let look = async {
+            let mut probe = Probe::default();
+            probe.look(&target(port), LIMIT, heard).await;
+            read.store(100, Relaxed);
+            probe.look(&target(port), LIMIT, heard).await
+        };
+        tokio::select! {
+            look = look => {
+                let Look::Silent { heard, .. } = look else { panic!("{look:?}") };
+                heard
+            }
+            () = host => unreachable!(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_came_before_the_question_says_nothing_of_the_silence_behind_it() {
+        assert!(!Box::pin(counts_as_heard(false)).await);
+    }
+
+    /// It has no room for one more connection, and serves those that it has.
+    #[tokio::test]
+    async fn a_host_that_hangs_up_at_once_is_heard_by_what_came_before() {
+        assert!(Box::pin(counts_as_heard(true)).await);
+    }
 
     fn row(values: [Option<&str>; 5]) -> Vec<Option<String>> {
         values.into_iter().map(|value| value.map(str::to_owned)).collect()

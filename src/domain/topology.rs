@@ -19,6 +19,8 @@ pub struct Candidate {
     pub condition: Condition,
     /// What it is, as far as that is known.
     pub facts: Option<Facts>,
+    /// What it was when it last let somebody in, if it does not any more: those whom it has may go on.
+    pub closed_as: Option<Facts>,
     /// The cluster that it was last seen to be of.
     pub system: Option<u64>,
     /// How far it is behind; `None`: nothing is known.
@@ -99,8 +101,8 @@ impl Memory {
     }
 
     /// The cluster is the one that most hosts are of when all have been looked at, or as many as settle it; of as many
-    /// the one that has a primary. Another one later on only if no host is left of it and all others agree: it was restored from
-    /// elsewhere.
+    /// the one that has a primary. Another one later on only if no host is left of it and all others agree: it was
+    /// restored from elsewhere.
     fn learn_system(&mut self, hosts: &[Candidate]) {
         let seen = || hosts.iter().filter_map(|host| host.facts);
         let is_left =
@@ -148,6 +150,13 @@ impl Memory {
         let Some(ours) = self.system else { return Role::Unknown };
         if let Some(its) = host.system.filter(|its| *its != ours) {
             return Role::Stranger { system: its };
+        }
+        // One that is stopping, and waits for its clients to go: what they write is lost if another has taken its place.
+        if let Some(facts) = host.closed_as.filter(|facts| !facts.in_recovery)
+            && primary.is_some_and(|primary| primary != site)
+            && facts.timeline < self.timeline
+        {
+            return Role::Fenced { timeline: facts.timeline };
         }
         let Some(facts) = host.facts else { return Role::Unknown };
         if matches!(host.condition, Condition::Down | Condition::Unknown) {
@@ -219,10 +228,16 @@ mod tests {
         Candidate {
             condition: Condition::Up,
             facts: Some(facts),
+            closed_as: None,
             system: Some(7),
             lag: None,
             asked: None,
         }
+    }
+
+    /// One that lets nobody in any more, and goes on with those whom it has.
+    fn stopping(host: Candidate) -> Candidate {
+        Candidate { condition: Condition::Suspect, facts: None, closed_as: host.facts, ..host }
     }
 
     fn down(host: Candidate) -> Candidate {
@@ -263,6 +278,7 @@ mod tests {
     const UNSEEN: Candidate = Candidate {
         condition: Condition::Unknown,
         facts: None,
+        closed_as: None,
         system: None,
         lag: None,
         asked: None,
@@ -296,6 +312,19 @@ mod tests {
         let old = memory.decide(&[up(false, 1), down(up(false, 2))], MAX_LAG);
         assert_eq!(old.primary, None);
         assert_eq!(old.roles, [Role::Fenced { timeline: 1 }, Role::Unknown]);
+    }
+
+    /// `pg_ctl stop -m smart` lets sessions end in their own time: they would commit beside the new primary.
+    #[test]
+    fn a_primary_that_is_stopping_is_fenced_when_another_has_taken_its_place() {
+        let mut memory = Memory::default();
+        memory.decide(&[up(false, 1), up(true, 1)], MAX_LAG);
+        let waits = memory.decide(&[stopping(up(false, 1)), up(true, 1)], MAX_LAG);
+        assert_eq!((waits.primary, waits.roles[0]), (None, Role::Unknown));
+        let replaced = memory.decide(&[stopping(up(false, 1)), up(false, 2)], MAX_LAG);
+        assert_eq!(replaced.roles, [Role::Fenced { timeline: 1 }, Role::Primary]);
+        let replica = memory.decide(&[stopping(up(true, 1)), up(false, 2)], MAX_LAG);
+        assert_eq!(replica.roles[0], Role::Unknown);
     }
 
     #[test]
@@ -404,6 +433,7 @@ mod tests {
                     Facts { in_recovery, system, timeline, position: Lsn(1), inserted: Lsn(0) };
                 Candidate {
                     condition,
+                    closed_as: None,
                     facts: Some(facts),
                     system: Some(system),
                     lag: None,

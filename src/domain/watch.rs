@@ -421,7 +421,9 @@ mod tests {
         offer(&watch, "bad");
 
         assert_eq!(turn(&watch), "bad");
-        assert_eq!(watch.health().pause(RULES, true), LOOK_CLOSELY);
+        for is_urgent in [true, false] {
+            assert_eq!(watch.health().pause(RULES, is_urgent), LOOK_CLOSELY);
+        }
         refuse(&watch);
         assert_eq!(turn(&watch), "good");
         for bad in 0..2 * LOGINS_MOST {

@@ -253,9 +253,12 @@ impl Pool {
 
     /// The sessions that are linked to such servers.
     pub fn misplaced(&self) -> Vec<u64> {
+        if self.mode == Mode::ReadOnly || self.core().left_at_work().is_empty() {
+            return Vec::new();
+        }
         let records = self.records();
-        let misplaced = records.iter().filter(|record| self.is_misplaced(record));
-        misplaced.filter_map(|record| record.link()).collect()
+        let linked = records.iter().filter_map(|record| Some((record, record.link()?)));
+        linked.filter(|(record, _)| self.is_misplaced(record)).map(|(_, id)| id).collect()
     }
 
     /// True while no host serves it.

@@ -34,7 +34,10 @@ impl Pool {
     pub fn doubts_welcome(&self, welcome: &Parameters, now: Instant) -> bool {
         let is = |name: &str, value: &str| welcome.value(name) == Some(value);
         let is_odd = match self.mode {
-            Mode::ReadOnly => self.sites.count() > 1 && is(IN_HOT_STANDBY, "off"),
+            // The only host of a domain is what it is.
+            Mode::ReadOnly => {
+                is(IN_HOT_STANDBY, "off") && self.outlook.patience(self.mode).is_some()
+            }
             Mode::ReadWrite | Mode::Batch | Mode::Transactional => {
                 is(IN_HOT_STANDBY, "on") || is(READ_ONLY, "on")
             }
@@ -50,9 +53,9 @@ impl Pool {
         true
     }
 
-    /// Has the greeting tell of the host of `server` what that reports by now: it was promoted, or its configuration
-    /// is another.
-    pub fn renew_welcome(&self, server: &mut Server) {
+    /// Has the greeting tell of the host of `server` what that reports by now, and returns it: it was promoted, or its
+    /// configuration is another.
+    pub fn renew_welcome(&self, server: &mut Server) -> Arc<Parameters> {
         for name in [IN_HOT_STANDBY, READ_ONLY] {
             let Some(value) = server.parameters.value(name) else { continue };
             if server.applied.value(name).is_none() && server.base.value(name) != Some(value) {
@@ -61,6 +64,7 @@ impl Pool {
             }
         }
         self.share_base(server);
+        Arc::clone(&server.base)
     }
 
     /// Notes what a server reports by itself. Servers that report the same have one copy of it.

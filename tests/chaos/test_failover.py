@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -291,3 +292,25 @@ def test_a_host_that_answers_the_probe_with_an_error_is_there(cluster, start):
     for node in cluster.replicas:
         assert hosts[address(node)]["state"] == "suspect"
         assert "serializable" in hosts[address(node)]["trouble"]
+
+
+def test_a_primary_that_waits_for_its_sessions_is_fenced_when_another_has_taken_its_place(cluster, start):
+    """`pg_ctl stop -m smart`: they would commit what is lost."""
+    proxy = start(failover={"timeout": "30s"})
+    known(proxy, cluster)
+    conn, other = proxy.connect(), proxy.connect(autocommit=True)
+    other.cursor().execute("CREATE TABLE t (id int)")
+    conn.cursor().execute("INSERT INTO t VALUES (1)")
+    cluster.caught_up()
+    os.kill(cluster.primary.pid, signal.SIGTERM)
+    wait_until(lambda: roles(proxy)[address(cluster.primary)] == ("unknown", "suspect"), "it lets nobody in")
+    conn.cursor().execute("INSERT INTO t VALUES (2)")
+
+    cluster.replicas[0].promote()
+
+    assert port_of(other) == cluster.replicas[0].port
+    with pytest.raises(psycopg2.Error) as lost:
+        conn.commit()
+    assert lost.value.pgcode == "08006"
+    conn.rollback()
+    assert port_of(conn) == cluster.replicas[0].port

@@ -23,9 +23,8 @@ from views import address, roles
 
 DATABASE = "ledger"
 WRITERS, READERS, IDLE = 30, 20, 10
-UNTIL_DOWN = 1 + (3 + 1) * 1
-"""Of a silent host, in seconds: `health.interval`, and `health.timeout` for each of `down_after` looks and for the first
-of all, before which something had come."""
+UNTIL_DOWN = 1 + 3 * 1
+"""Of a silent host, in seconds: `health.interval`, and `health.timeout` for each of `down_after` looks."""
 SLACK = 3
 """For a machine that has other things to do, in seconds."""
 

@@ -383,6 +383,34 @@ fn a_read_is_sent_again_whose_answer_ends_in_the_last_words() {
     assert_eq!((reply.tags().as_str(), reply.code().as_str()), ("DEZI", "08007"));
 }
 
+/// It has its answer: that the server goes behind it is nothing to the client.
+#[test]
+fn a_read_is_not_sent_again_that_was_answered_in_front_of_the_last_words() {
+    let server = FakeServer::start(|peer| {
+        peer.welcome();
+        while let Some(message) = peer.read_to(b'Q') {
+            if message.body == b"\0" {
+                peer.send(b'I', b"");
+                peer.ready(b'I');
+                continue;
+            }
+            let fatal = b"SFATAL\0VFATAL\0C57P01\0Mterminating\0\0";
+            let row = [b"\0\x01\0\0\0\x01".as_slice(), peer.number.to_string().as_bytes()].concat();
+            let answer = [
+                self::message(b'D', &row),
+                self::message(b'C', b"SELECT 1\0"),
+                self::message(b'Z', b"I"),
+                self::message(b'E', fatal),
+            ];
+            return peer.send_bytes(&answer.concat());
+        }
+    });
+    let proxy = Proxy::before(&server.host(), ONE);
+    let mut reader = proxy.client_with(&[("database", "main_ro")]);
+    let first = reader.ask("select 1").values();
+    assert_eq!((first.as_str(), reader.ask("select 1").values().as_str()), ("0", "1"));
+}
+
 /// The first connection answers with a row and its last words in one write, others as they should.
 fn fickle_behind_a_row() -> FakeServer {
     FakeServer::start(move |peer| {

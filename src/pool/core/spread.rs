@@ -96,6 +96,15 @@ impl<S, W, K: Kind> Core<S, W, K> {
         self.sites.is_lost(site)
     }
 
+    /// The sites that are out, where what is under way may end, and something is.
+    pub fn left_at_work(&self) -> Vec<Site> {
+        let sites = (0..self.sites.len()).map(Site);
+        let is_left = |site: &Site| {
+            self.sites.is_out(*site) && !self.sites.is_lost(*site) && self.sites.counts(*site).1 > 0
+        };
+        sites.filter(is_left).collect()
+    }
+
     /// How many sites are not out.
     pub fn sites_in_use(&self) -> usize {
         self.sites.in_use().len()
