@@ -176,7 +176,7 @@ def test_servers_that_postgresql_closes_while_they_idle_are_no_error_of_the_next
     start, observer, database
 ):
     """P33: all of them go, and who comes next gets a new one."""
-    observer.execute(f"ALTER ROLE app IN DATABASE {database} SET idle_session_timeout = '100ms'")
+    observer.execute(f"ALTER ROLE app IN DATABASE {database} SET idle_session_timeout = '500ms'")
     proxy = start(pool={"size": 4})
     conns = [proxy.connect() for _ in range(4)]
     for _ in range(3):
